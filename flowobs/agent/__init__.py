@@ -1,0 +1,1 @@
+"""The node agent: probes, ring, drain, decode, enrich, forward."""

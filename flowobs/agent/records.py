@@ -1,0 +1,201 @@
+"""Layout of everything the kernel hands us. The C header and the numpy dtypes both come from these tables.
+
+``python -m flowobs.agent.records`` prints ``probes/records.h``; a test keeps the file equal to it, and another one
+compares the dtypes with the BTF of the compiled object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+RECORD_VERSION = 1
+
+_C_TO_NUMPY = {"u8": "u1", "u16": "<u2", "u32": "<u4", "u64": "<u8"}
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A C struct of fixed-width members: (C type or Struct, name, count, comment)."""
+
+    name: str
+    doc: str
+    members: tuple[tuple[str | Struct, str, int, str], ...]
+    packed: bool = field(default=False)
+
+    def c(self) -> str:
+        lines = [f"/* {self.doc} */", f"struct {self.name} {{"]
+        for type, name, count, comment in self.members:
+            text = f"struct {type.name}" if isinstance(type, Struct) else type
+            array = f"[{count}]" if count > 1 else ""
+            lines.append(f"    {text} {name}{array}; /* {comment} */")
+        lines.append("} __attribute__((packed, aligned(4)));" if self.packed else "};")
+        return "\n".join(lines)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype; members must be laid out so that C adds no padding (a test compares with BTF)."""
+        fields: list[Any] = []
+        for type, name, count, _ in self.members:
+            one = type.dtype if isinstance(type, Struct) else _C_TO_NUMPY[type]
+            fields.append((name, one, (count,)) if count > 1 else (name, one))
+        return np.dtype(fields)
+
+
+FLOW_KEY = Struct(
+    "flow_key",
+    "One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry.",
+    (
+        ("u8", "addr_a", 16, "IPv4 as ::ffff:a.b.c.d"),
+        ("u8", "addr_b", 16, "the other end"),
+        ("u16", "port_a", 1, "host order; ICMP echo: the identifier on both sides"),
+        ("u16", "port_b", 1, "host order"),
+        ("u32", "ifindex", 1, "interface it was seen on"),
+        ("u16", "vlan", 1, "VLAN id, 0 = none"),
+        ("u16", "icmp", 1, "type << 8 | code; echo replies count as their request"),
+        ("u8", "proto", 1, "IP protocol"),
+        ("u8", "family", 1, "4 or 6"),
+        ("u8", "egress", 1, "1: packets from a to b leave by this interface, 0: they come in"),
+        ("u8", "pad", 1, "0"),
+    ),
+)
+
+FLOW = Struct(
+    "flow",
+    "What a flow did since the last drain. Index 0: from a to b, 1: from b to a.",
+    (
+        ("u64", "packets", 2, "wire packets: each GSO segment counts"),
+        ("u64", "bytes", 2, "wire bytes, link header included"),
+        ("u64", "first_ns", 1, "first packet of this interval, CLOCK_MONOTONIC"),
+        ("u64", "last_ns", 1, "last packet of this interval"),
+        ("u64", "start_ns", 1, "first packet of the flow"),
+        ("u64", "cookie", 2, "socket cookie of the sender, where its socket is on this machine"),
+        ("u64", "cgroup", 2, "cgroup id of the sender's socket"),
+        ("u8", "tcp_flags", 2, "OR of the TCP flags seen"),
+        ("u8", "initiator", 1, "0: a opened the flow, 1: b did"),
+        ("u8", "state", 1, "FLOW_* bits"),
+        ("u8", "closer", 1, "CLOSER_*: how the flow ended, by whom"),
+        ("u8", "pad", 3, "0"),
+    ),
+)
+
+CONN = Struct(
+    "conn",
+    "What must outlive a drain: kept in an LRU map, so losing one costs a label and never a count.",
+    (
+        ("u64", "start_ns", 1, "first packet of the flow"),
+        ("u64", "last_ns", 1, "last time an interval began with it"),
+        ("u8", "initiator", 1, "as in struct flow"),
+        ("u8", "state", 1, "FLOW_* bits"),
+        ("u8", "closer", 1, "as in struct flow"),
+        ("u8", "pad", 5, "0"),
+    ),
+)
+
+EVENT = Struct(
+    "event",
+    "An edge in a flow's life. 116 bytes make a 128-byte perf record.",
+    (
+        ("u8", "version", 1, "RECORD_VERSION"),
+        ("u8", "kind", 1, "schema.Kind"),
+        ("u8", "initiator", 1, "as in struct flow"),
+        ("u8", "direction", 1, "the packet went 0: from a to b, 1: from b to a"),
+        ("u32", "reason", 1, "kind drop: the kernel's drop reason; kind fail: the socket's errno"),
+        ("u64", "time_ns", 1, "CLOCK_MONOTONIC"),
+        (FLOW_KEY, "key", 1, "ifindex is 0 where no interface is known"),
+        ("u64", "cookie", 2, "socket cookies of a and b, 0 = unknown"),
+        ("u64", "cgroup", 2, "cgroup ids of a and b, 0 = unknown"),
+        ("u32", "netns", 1, "inode of the network namespace, 0 = that of the interface"),
+        ("u32", "suppressed", 1, "like events held back since the last one"),
+        ("u32", "pid", 1, "process id, only where the hook runs in that process; else 0"),
+        ("u8", "tcp_flags", 2, "flags of the packet, per direction"),
+        ("u8", "closer", 1, "kind close: CLOSER_*"),
+        ("u8", "pad", 1, "0"),
+        ("u32", "length", 1, "bytes of the packet"),
+    ),
+    packed=True,
+)
+
+OWNER = Struct(
+    "owner",
+    "Who holds a socket.",
+    (
+        ("u32", "pid", 1, "process id (tgid)"),
+        ("u32", "uid", 1, "user id"),
+        ("u64", "cgroup", 1, "cgroup v2 id"),
+        ("u8", "comm", 16, "command name, NUL-padded"),
+    ),
+)
+
+COUNT = Struct(
+    "count",
+    "Packets and bytes.",
+    (("u64", "packets", 1, "wire packets"), ("u64", "bytes", 1, "wire bytes")),
+)
+
+CONTROL = Struct(
+    "control",
+    "What user space tells the programs while they run.",
+    (("u32", "active", 1, "the flow map to write to: 0 or 1"), ("u32", "pad", 1, "0")),
+)
+
+STRUCTS = (FLOW_KEY, FLOW, CONN, EVENT, OWNER, COUNT, CONTROL)
+
+FLOW_STATE = {
+    "FLOW_NEW": (1, "the flow began in this interval"),
+    "FLOW_OPEN_LOST": (2, "its open event found the ring full: the drain must tell"),
+    "FLOW_CLOSED": (4, "it ended in this interval"),
+    "FLOW_GUESSED": (8, "the initiator is a guess from the port numbers"),
+    "FLOW_FIN_A": (16, "a sent FIN"),
+    "FLOW_FIN_B": (32, "b sent FIN"),
+    "FLOW_SEEN": (64, "the opening was seen (SYN, or first packet of a flow without connections)"),
+}
+
+CLOSER = {
+    "CLOSER_NONE": (0, "still open"),
+    "CLOSER_FIN_A": (1, "a sent the first FIN"),
+    "CLOSER_FIN_B": (2, "b sent the first FIN"),
+    "CLOSER_RST_A": (3, "a sent RST"),
+    "CLOSER_RST_B": (4, "b sent RST"),
+}
+
+STATS = {
+    "STAT_NOT_IP": (0, "packets that are not IP (ARP, LLDP ...)"),
+    "STAT_UNPARSED": (1, "IP packets whose headers are cut short or broken"),
+    "STAT_MAP_FULL": (2, "packets whose flow found no room in the flow map"),
+    "STAT_EVENT_SENT": (3, "events written to the ring"),
+    "STAT_EVENT_LOST": (4, "events the ring had no room for"),
+    "STAT_EVENT_SUPPRESSED": (5, "events held back by a rate limit"),
+}
+"""Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
+
+STATS_SIZE = 16
+
+_KINDS = ("open", "update", "close", "drop", "retransmit", "reset", "fail", "lost")
+
+
+def header() -> str:
+    """The text of probes/records.h."""
+    from flowobs.schema import Kind
+
+    defines = [f"#define RECORD_VERSION {RECORD_VERSION}", f"#define STATS_SIZE {STATS_SIZE}"]
+    defines += [f"#define KIND_{name.upper()} {int(Kind[name])}" for name in _KINDS]
+    for table in (FLOW_STATE, CLOSER, STATS):
+        defines += [f"#define {name} {value} /* {doc} */" for name, (value, doc) in table.items()]
+    return "\n".join(
+        [
+            "/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */",
+            "/* Generated by python -m flowobs.agent.records: do not edit. */",
+            "#pragma once",
+            "",
+            *defines,
+            "",
+            *(f"{s.c()}\n" for s in STRUCTS),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(header(), end="")

@@ -1,0 +1,189 @@
+"""FlowBatch: flow records as numpy columns, with strings and endpoints as ids into shared tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs import schema
+
+DTYPES: dict[schema.ColumnType, np.dtype[Any]] = {
+    "time": np.dtype("<i8"),
+    "u8": np.dtype("u1"),
+    "u16": np.dtype("<u2"),
+    "u32": np.dtype("<u4"),
+    "u64": np.dtype("<u8"),
+    "ip": np.dtype("u1"),
+    "string": np.dtype("<u4"),
+}
+"""numpy dtype of each column type. ``ip`` columns have shape (rows, 16), all others (rows,)."""
+
+Array = NDArray[Any]
+
+
+class Strings:
+    """An append-only table of distinct strings. Id 0 is always the empty string."""
+
+    __slots__ = ("_ids", "values")
+
+    def __init__(self) -> None:
+        self.values: list[str] = [""]
+        self._ids: dict[str, int] = {"": 0}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def id(self, value: str) -> int:
+        """The id of ``value``, given to it now if it has none."""
+        found = self._ids.get(value)
+        if found is None:
+            found = self._ids[value] = len(self.values)
+            self.values.append(value)
+        return found
+
+    def find(self, value: str) -> int | None:
+        """The id of ``value``, or None where it was never seen."""
+        return self._ids.get(value)
+
+
+class Endpoint(NamedTuple):
+    """One end of a flow. Fields are ``schema.ENDPOINT_COLUMNS``, in that order."""
+
+    kind: int = schema.EndpointKind.unknown
+    cluster: str = ""
+    namespace: str = ""
+    name: str = ""
+    workload: str = ""
+    workload_kind: str = ""
+    service: str = ""
+    node: str = ""
+    container: str = ""
+    identity_source: str = ""
+
+
+assert Endpoint._fields == tuple(c.name for c in schema.ENDPOINT_COLUMNS)
+
+_KIND_INDEX = 0
+
+
+class Endpoints:
+    """An append-only table of distinct endpoints. Row 0 is the unknown endpoint.
+
+    ``column(name)`` gives one attribute of all rows as an array (string ids, or the kind's number), so that a
+    batch's ``src_namespace`` is one ``take`` away.
+    """
+
+    __slots__ = ("_columns", "_ids", "strings", "rows")
+
+    def __init__(self, strings: Strings) -> None:
+        self.strings = strings
+        self.rows: list[tuple[int, ...]] = []
+        self._ids: dict[tuple[int, ...], int] = {}
+        self._columns: dict[str, Array] = {}
+        self.id(Endpoint())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def id(self, endpoint: Endpoint) -> int:
+        """The row number of ``endpoint``, added now if it is new."""
+        return self.row_id((int(endpoint.kind), *(self.strings.id(v) for v in endpoint[1:])))
+
+    def row_id(self, row: tuple[int, ...]) -> int:
+        """Like :meth:`id`, for a row that already holds string ids (kind first)."""
+        found = self._ids.get(row)
+        if found is None:
+            found = self._ids[row] = len(self.rows)
+            self.rows.append(row)
+        return found
+
+    def __getitem__(self, row: int) -> Endpoint:
+        kind, *ids = self.rows[row]
+        return Endpoint(kind, *(self.strings.values[i] for i in ids))
+
+    def column(self, name: str) -> Array:
+        """Attribute ``name`` of every row, shape (rows,): u1 for ``kind``, u4 string ids otherwise."""
+        have = self._columns.get(name)
+        if have is None or len(have) != len(self.rows):
+            at = Endpoint._fields.index(name)
+            dtype = DTYPES["u8" if at == _KIND_INDEX else "string"]
+            have = np.fromiter((r[at] for r in self.rows), dtype, len(self.rows))
+            self._columns[name] = have
+        return have
+
+
+class FlowBatch:
+    """Flow records as columns.
+
+    ``columns`` holds every name of ``schema.RECORD_COLUMNS`` plus ``src_endpoint`` and ``dst_endpoint`` (u4 rows of
+    ``endpoints``). String columns hold ids of ``endpoints.strings``.
+    """
+
+    __slots__ = ("columns", "endpoints")
+
+    def __init__(self, columns: dict[str, Array], endpoints: Endpoints) -> None:
+        self.columns = columns
+        self.endpoints = endpoints
+
+    @classmethod
+    def zeros(cls, rows: int, endpoints: Endpoints) -> FlowBatch:
+        """A batch of ``rows`` records in which everything is zero or empty."""
+        columns: dict[str, Array] = {
+            c.name: np.zeros((rows, 16) if c.type == "ip" else rows, DTYPES[c.type]) for c in schema.RECORD_COLUMNS
+        }
+        for name in schema.ENDPOINT_WIRE:
+            columns[name] = np.zeros(rows, DTYPES["u32"])
+        return cls(columns, endpoints)
+
+    @classmethod
+    def concat(cls, batches: Sequence[FlowBatch]) -> FlowBatch:
+        """One batch of all rows, in order. All must share one endpoint table; at least one is needed."""
+        first = batches[0]
+        if len(batches) == 1:
+            return first
+        if any(b.endpoints is not first.endpoints for b in batches):
+            raise ValueError("batches of different endpoint tables cannot be joined")
+        return cls({k: np.concatenate([b.columns[k] for b in batches]) for k in first.columns}, first.endpoints)
+
+    def __len__(self) -> int:
+        return len(self.columns["time"])
+
+    def __getitem__(self, name: str) -> Array:
+        """A column by its flat name, endpoint attributes (``src_namespace`` ...) included."""
+        have = self.columns.get(name)
+        if have is not None:
+            return have
+        side, _, attribute = name.partition("_")
+        if side not in ("src", "dst") or attribute not in Endpoint._fields:
+            raise KeyError(name)
+        taken: Array = self.endpoints.column(attribute)[self.columns[f"{side}_endpoint"]]
+        return taken
+
+    def select(self, where: Array | slice) -> FlowBatch:
+        """The rows of a boolean mask, an index array or a slice, as a new batch."""
+        return FlowBatch({k: v[where] for k, v in self.columns.items()}, self.endpoints)
+
+    def strings(self, name: str) -> list[str]:
+        """A string column as Python strings: for people, not for hot paths."""
+        values = self.endpoints.strings.values
+        return [values[i] for i in self[name].tolist()]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows as JSON-ready dicts with the schema's names (see :mod:`flowobs.rows`)."""
+        from flowobs.rows import row_dicts
+
+        values = self.endpoints.strings.values
+        table: Mapping[str, list[Any]] = {
+            c.name: (
+                [v.tobytes() for v in self[c.name]]
+                if c.type == "ip"
+                else [values[i] for i in self[c.name].tolist()]
+                if c.type == "string"
+                else self[c.name].tolist()
+            )
+            for c in schema.COLUMNS
+        }
+        return row_dicts(table, len(self))

@@ -1,0 +1,1 @@
+"""The flowobs relay: takes records from agents, stores them and answers questions."""
