@@ -12,13 +12,10 @@
 #define KIND_RESET 6
 #define KIND_FAIL 7
 #define KIND_LOST 8
-#define FLOW_NEW 1 /* the flow began in this interval */
+#define FLOW_OPENED 1 /* the flow's opening was seen: SYN, or the first packet where there are no connections */
 #define FLOW_OPEN_LOST 2 /* its open event found the ring full: the drain must tell */
-#define FLOW_CLOSED 4 /* it ended in this interval */
+#define FLOW_CLOSED_BEFORE 4 /* it had ended before this interval: what is counted here are stragglers */
 #define FLOW_GUESSED 8 /* the initiator is a guess from the port numbers */
-#define FLOW_FIN_A 16 /* a sent FIN */
-#define FLOW_FIN_B 32 /* b sent FIN */
-#define FLOW_SEEN 64 /* the opening was seen (SYN, or first packet of a flow without connections) */
 #define CLOSER_NONE 0 /* still open */
 #define CLOSER_FIN_A 1 /* a sent the first FIN */
 #define CLOSER_FIN_B 2 /* b sent the first FIN */
@@ -58,8 +55,9 @@ struct flow {
     u8 tcp_flags[2]; /* OR of the TCP flags seen */
     u8 initiator; /* 0: a opened the flow, 1: b did */
     u8 state; /* FLOW_* bits */
-    u8 closer; /* CLOSER_*: how the flow ended, by whom */
-    u8 pad[3]; /* 0 */
+    u8 fin[2]; /* 1: that end has sent FIN, in this interval or before */
+    u8 closer; /* CLOSER_*: the first FIN, or the RST */
+    u8 pad; /* 0 */
 };
 
 /* What must outlive a drain: kept in an LRU map, so losing one costs a label and never a count. */
@@ -68,8 +66,9 @@ struct conn {
     u64 last_ns; /* last time an interval began with it */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
+    u8 fin[2]; /* as in struct flow */
     u8 closer; /* as in struct flow */
-    u8 pad[5]; /* 0 */
+    u8 pad[3]; /* 0 */
 };
 
 /* An edge in a flow's life. 116 bytes make a 128-byte perf record. */
@@ -98,6 +97,19 @@ struct owner {
     u32 uid; /* user id */
     u64 cgroup; /* cgroup v2 id */
     u8 comm[16]; /* command name, NUL-padded */
+};
+
+/* One row of the socket iterator. */
+struct socket_owner {
+    u64 cookie; /* socket cookie */
+    struct owner owner; /* who holds it */
+};
+
+/* Rate limit of one flow and event kind. */
+struct limit {
+    u64 since_ns; /* start of the current second */
+    u32 sent; /* events let through in it */
+    u32 suppressed; /* events held back since the last one let through */
 };
 
 /* Packets and bytes. */

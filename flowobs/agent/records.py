@@ -76,8 +76,9 @@ FLOW = Struct(
         ("u8", "tcp_flags", 2, "OR of the TCP flags seen"),
         ("u8", "initiator", 1, "0: a opened the flow, 1: b did"),
         ("u8", "state", 1, "FLOW_* bits"),
-        ("u8", "closer", 1, "CLOSER_*: how the flow ended, by whom"),
-        ("u8", "pad", 3, "0"),
+        ("u8", "fin", 2, "1: that end has sent FIN, in this interval or before"),
+        ("u8", "closer", 1, "CLOSER_*: the first FIN, or the RST"),
+        ("u8", "pad", 1, "0"),
     ),
 )
 
@@ -89,8 +90,9 @@ CONN = Struct(
         ("u64", "last_ns", 1, "last time an interval began with it"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "state", 1, "FLOW_* bits"),
+        ("u8", "fin", 2, "as in struct flow"),
         ("u8", "closer", 1, "as in struct flow"),
-        ("u8", "pad", 5, "0"),
+        ("u8", "pad", 3, "0"),
     ),
 )
 
@@ -129,6 +131,16 @@ OWNER = Struct(
     ),
 )
 
+LIMIT = Struct(
+    "limit",
+    "Rate limit of one flow and event kind.",
+    (
+        ("u64", "since_ns", 1, "start of the current second"),
+        ("u32", "sent", 1, "events let through in it"),
+        ("u32", "suppressed", 1, "events held back since the last one let through"),
+    ),
+)
+
 COUNT = Struct(
     "count",
     "Packets and bytes.",
@@ -141,17 +153,22 @@ CONTROL = Struct(
     (("u32", "active", 1, "the flow map to write to: 0 or 1"), ("u32", "pad", 1, "0")),
 )
 
-STRUCTS = (FLOW_KEY, FLOW, CONN, EVENT, OWNER, COUNT, CONTROL)
+SOCKET_OWNER = Struct(
+    "socket_owner",
+    "One row of the socket iterator.",
+    (("u64", "cookie", 1, "socket cookie"), (OWNER, "owner", 1, "who holds it")),
+)
+
+STRUCTS = (FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, COUNT, CONTROL)
 
 FLOW_STATE = {
-    "FLOW_NEW": (1, "the flow began in this interval"),
+    "FLOW_OPENED": (1, "the flow's opening was seen: SYN, or the first packet where there are no connections"),
     "FLOW_OPEN_LOST": (2, "its open event found the ring full: the drain must tell"),
-    "FLOW_CLOSED": (4, "it ended in this interval"),
+    "FLOW_CLOSED_BEFORE": (4, "it had ended before this interval: what is counted here are stragglers"),
     "FLOW_GUESSED": (8, "the initiator is a guess from the port numbers"),
-    "FLOW_FIN_A": (16, "a sent FIN"),
-    "FLOW_FIN_B": (32, "b sent FIN"),
-    "FLOW_SEEN": (64, "the opening was seen (SYN, or first packet of a flow without connections)"),
 }
+"""A flow has ended in an interval when both ``fin`` are set or ``closer`` is a RST, and not FLOW_CLOSED_BEFORE.
+It is read after the drain's grace period, so that two CPUs that see the two FINs at once cannot miss it."""
 
 CLOSER = {
     "CLOSER_NONE": (0, "still open"),

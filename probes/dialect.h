@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* One source, two compilers: clang + libbpf (CO-RE), or BCC on the node (-DFO_BCC). Only what differs is here.
+ *
+ * BCC refuses map calls inside macros, so its loader rewrites MAP_GET/PUT/NEW/DEL and PERF_OUT by regular
+ * expressions before it compiles. It has no kernel headers either: KREAD and KADDR take the member's offset from
+ * OFF_<struct>_<member>, which the loader computes from the running kernel's BTF. */
+#pragma once
+
+#ifdef FO_BCC
+
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/pkt_cls.h>
+#define PROGRAM(section)
+#define LICENSED
+#define MAP(kind, name, K, V, n) BPF_TABLE(kind, K, V, name, n);
+#define PERF_MAP(name) BPF_PERF_OUTPUT(name);
+#define MT_HASH "hash"
+#define MT_LRU_HASH "lru_hash"
+#define MT_ARRAY "array"
+#define MT_PERCPU_ARRAY "percpu_array"
+#define INLINE static inline __attribute__((always_inline))
+#define KADDR(ptr, type, member) ((void *)(ptr) + OFF_##type##_##member)
+
+#else
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+#define PROGRAM(section) SEC(section)
+#define LICENSED char LICENSE[] SEC("license") = "GPL";
+#define MAP(kind, name, K, V, n) \
+    struct { \
+        __uint(type, kind); \
+        __type(key, K); \
+        __type(value, V); \
+        __uint(max_entries, n); \
+    } name SEC(".maps");
+#define PERF_MAP(name) \
+    struct { \
+        __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); \
+        __uint(key_size, 4); \
+        __uint(value_size, 4); \
+    } name SEC(".maps");
+#define MT_HASH BPF_MAP_TYPE_HASH
+#define MT_LRU_HASH BPF_MAP_TYPE_LRU_HASH
+#define MT_ARRAY BPF_MAP_TYPE_ARRAY
+#define MT_PERCPU_ARRAY BPF_MAP_TYPE_PERCPU_ARRAY
+#define MAP_GET(m, k) bpf_map_lookup_elem(&m, k)
+#define MAP_PUT(m, k, v) bpf_map_update_elem(&m, k, v, BPF_ANY)
+#define MAP_NEW(m, k, v) bpf_map_update_elem(&m, k, v, BPF_NOEXIST)
+#define MAP_DEL(m, k) bpf_map_delete_elem(&m, k)
+#define PERF_OUT(m, ctx, p, n) bpf_perf_event_output(ctx, &m, BPF_F_CURRENT_CPU, p, n)
+#define INLINE static __always_inline
+#define KADDR(ptr, type, member) ((void *)__builtin_preserve_access_index(&((const struct type *)(ptr))->member))
+
+#endif
+
+/* Reads a member of a kernel struct into *dst; 0 or an error. */
+#define KREAD(dst, ptr, type, member) bpf_probe_read_kernel(dst, sizeof(*(dst)), KADDR(ptr, type, member))
+
+#define BE16(x) __builtin_bswap16(x)

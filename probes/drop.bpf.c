@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Packets that the kernel threw away, with its reason. */
+#include "dialect.h"
+#include "records.h"
+#include "maps.h"
+#include "packet.h"
+#include "sock.h"
+
+LICENSED
+
+/* 1: tell of this reason. Filled by user space from the running kernel's own names of reasons. */
+#define DROP_REASONS 512
+MAP(MT_ARRAY, drop_filter, u32, u32, DROP_REASONS)
+
+/* (skb, location, reason, ...) */
+PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
+    u32 reason = ctx->args[2];
+    /* reasons of subsystems have their number in the upper half: always told */
+    if (reason < DROP_REASONS) {
+        u32 *wanted = MAP_GET(drop_filter, &reason);
+        if (!wanted || !*wanted) return 0;
+    }
+    struct packet p = {};
+    void *skb = (void *)ctx->args[0], *dev = 0, *net = 0;
+    if (!packet_ends(skb, &p)) return 0;
+    struct event e = {};
+    u32 dir = set_key(&e.key, &p);
+    e.version = RECORD_VERSION;
+    e.kind = KIND_DROP;
+    e.time_ns = bpf_ktime_get_ns();
+    e.direction = dir;
+    e.initiator = guess_initiator(&e.key, dir);
+    e.reason = reason;
+    KREAD(&dev, skb, sk_buff, dev);
+    KREAD(&e.length, skb, sk_buff, len);
+    if (dev) KREAD(&net, dev, net_device, nd_net);
+    e.netns = netns_inode(net);
+    u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
+    __builtin_memcpy(e.tcp_flags, &both, 2);
+    if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    return 0;
+}

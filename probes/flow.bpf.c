@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Flow accounting at tc, both directions: one map entry a flow and interface, an event when a flow opens. */
+#include "dialect.h"
+#include "records.h"
+#include "maps.h"
+#include "packet.h"
+#include "parse.h"
+
+LICENSED
+
+/* A conversation without connections (UDP, ICMP ...) that was silent for so long opens anew; so does a SYN on a
+ * connection whose end was not seen. */
+#define IDLE_NS (60 * SECOND_NS)
+
+INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
+    struct event e = {};
+    e.version = RECORD_VERSION;
+    e.kind = kind;
+    e.initiator = f->initiator;
+    e.direction = dir;
+    e.time_ns = now;
+    e.key = *k;
+    e.cookie[0] = f->cookie[0], e.cookie[1] = f->cookie[1];
+    e.cgroup[0] = f->cgroup[0], e.cgroup[1] = f->cgroup[1];
+    /* no e.tcp_flags[dir]: the verifier wants constant offsets into the stack */
+    u16 both = (u16)tcp_flags << (dir ? 8 : 0);
+    __builtin_memcpy(e.tcp_flags, &both, 2);
+    e.closer = f->closer;
+    e.length = skb->len;
+    if (sent(PERF_OUT(events, skb, &e, sizeof(e))) && kind == KIND_OPEN) f->state |= FLOW_OPEN_LOST;
+}
+
+INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
+    return (fin_a && fin_b) || closer >= CLOSER_RST_A;
+}
+
+/* The first packet of an interval: what is known of the flow from before, or its opening. */
+INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
+    struct conn *known = MAP_GET(conns, k);
+    u32 opens = p->proto == PROTO_TCP ? (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN : 1;
+    if (known) {
+        u32 over = ended(known->fin[0], known->fin[1], known->closer);
+        u32 idle = now - known->last_ns > IDLE_NS;
+        if (!(opens && (idle || (over && p->proto == PROTO_TCP)))) {
+            f->start_ns = known->start_ns;
+            f->initiator = known->initiator;
+            f->fin[0] = known->fin[0];
+            f->fin[1] = known->fin[1];
+            f->closer = known->closer;
+            f->state = (known->state & ~FLOW_OPEN_LOST) | (over ? FLOW_CLOSED_BEFORE : 0);
+            known->last_ns = now;
+            return;
+        }
+    }
+    struct conn fresh = {.start_ns = now, .last_ns = now};
+    if (opens) {
+        fresh.state = FLOW_OPENED;
+        fresh.initiator = dir;
+        /* an answer from a service's port, seen first because we came late */
+        if (p->proto == PROTO_UDP) fresh.initiator = guess_initiator(k, dir);
+    } else {
+        fresh.state = FLOW_GUESSED;
+        if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+            fresh.initiator = !dir;
+        else
+            fresh.initiator = guess_initiator(k, dir);
+    }
+    f->start_ns = now;
+    f->initiator = fresh.initiator;
+    f->state = fresh.state;
+    if (known)
+        MAP_PUT(conns, k, &fresh);
+    else if (MAP_NEW(conns, k, &fresh))
+        return; /* another CPU was first: the event is its own */
+    if (opens) emit(skb, k, f, KIND_OPEN, dir, p->tcp_flags, now);
+}
+
+/* SYN, FIN and RST. Stores are idempotent bytes, one writer's each, so that CPUs cannot undo each other. */
+INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
+    struct conn *c = MAP_GET(conns, k);
+    u8 flags = p->tcp_flags;
+    if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
+        /* the same ports again within one interval: close the old connection, open the new one */
+        if (!ended(f->fin[0], f->fin[1], f->closer)) return;
+        if (!(f->state & FLOW_CLOSED_BEFORE)) emit(skb, k, f, KIND_CLOSE, dir, 0, now);
+        f->fin[0] = f->fin[1] = 0;
+        f->closer = CLOSER_NONE;
+        f->state = FLOW_OPENED;
+        f->initiator = dir;
+        f->start_ns = now;
+        struct conn fresh = {.start_ns = now, .last_ns = now, .state = FLOW_OPENED, .initiator = dir};
+        MAP_PUT(conns, k, &fresh);
+        emit(skb, k, f, KIND_OPEN, dir, flags, now);
+        return;
+    }
+    u8 closer = 0;
+    if (ended(f->fin[0], f->fin[1], f->closer)) return; /* stragglers do not change how it ended */
+    if (flags & TCP_RST)
+        closer = dir ? CLOSER_RST_B : CLOSER_RST_A;
+    else if (flags & TCP_FIN) {
+        f->fin[dir & 1] = 1;
+        if (c) c->fin[dir & 1] = 1;
+        if (!f->closer) closer = dir ? CLOSER_FIN_B : CLOSER_FIN_A;
+    }
+    if (closer) {
+        f->closer = closer;
+        if (c) c->closer = closer;
+    }
+}
+
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 now) {
+    u32 zero = 0;
+    struct control *c = MAP_GET(control, &zero);
+    if (!c) return 0;
+    struct flow *f;
+    if (c->active)
+        f = MAP_GET(flows_1, k);
+    else
+        f = MAP_GET(flows_0, k);
+    if (f) return f;
+    struct flow fresh = {.first_ns = now};
+    long error;
+    if (c->active)
+        error = MAP_NEW(flows_1, k, &fresh);
+    else
+        error = MAP_NEW(flows_0, k, &fresh);
+    if (c->active)
+        f = MAP_GET(flows_1, k);
+    else
+        f = MAP_GET(flows_0, k);
+    if (f && !error) {
+        f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
+        f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
+        begin(skb, k, f, p, dir, now);
+    }
+    return f;
+}
+
+INLINE int account(struct __sk_buff *skb, u32 egress) {
+    struct packet p = {};
+    struct flow_key k = {};
+    int parsed = parse(skb, &p);
+    u64 bytes = skb->len, packets = 1;
+    if (parsed != PARSE_OK) {
+        count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);
+        return -1;
+    }
+    if (skb->gso_size && bytes > p.headers) {
+        packets = (bytes - p.headers + skb->gso_size - 1) / skb->gso_size;
+        bytes += (packets - 1) * p.headers;
+    }
+    u32 dir = set_key(&k, &p);
+    k.ifindex = skb->ifindex;
+    k.egress = egress ^ dir;
+    u64 now = bpf_ktime_get_ns();
+    struct flow *f = flow_entry(skb, &k, &p, dir, now);
+    if (!f) {
+        u32 index = (u32)p.proto * 2 + egress;
+        struct count *c = MAP_GET(overflow, &index);
+        if (c) {
+            c->packets += packets;
+            c->bytes += bytes;
+        }
+        count(STAT_MAP_FULL, packets, bytes);
+        return -1;
+    }
+    if (!f->packets[dir & 1] && !f->cookie[dir & 1]) {
+        f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
+        f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
+    }
+    __sync_fetch_and_add(&f->packets[dir & 1], packets);
+    __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
+    f->last_ns = now;
+    if (p.proto == PROTO_TCP) {
+        f->tcp_flags[dir & 1] |= p.tcp_flags;
+        if (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) edge(skb, &k, f, &p, dir, now);
+    }
+    return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
+}
+
+PROGRAM("tc") int flow_ingress(struct __sk_buff *skb) {
+    return account(skb, 0);
+}
+
+PROGRAM("tc") int flow_egress(struct __sk_buff *skb) {
+    return account(skb, 1);
+}

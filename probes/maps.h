@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Maps that every program shares, and how an event gets into the ring. */
+#pragma once
+#include "dialect.h"
+#include "records.h"
+
+#ifndef FLOW_ENTRIES
+#define FLOW_ENTRIES 65536
+#endif
+
+/* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
+MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
+MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
+MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, FLOW_ENTRIES)
+MAP(MT_ARRAY, control, u32, struct control, 1)
+MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
+MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
+MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
+PERF_MAP(events)
+
+#define EVENTS_PER_SECOND 5
+#define SECOND_NS 1000000000ULL
+
+INLINE void count(u32 index, u64 packets, u64 bytes) {
+    struct count *c = MAP_GET(stats, &index);
+    if (c) {
+        c->packets += packets;
+        c->bytes += bytes;
+    }
+}
+
+/* Counts what became of an event. Returns the error of the output helper. */
+INLINE int sent(int error) {
+    count(error ? STAT_EVENT_LOST : STAT_EVENT_SENT, 1, 0);
+    return error;
+}
+
+/* At most EVENTS_PER_SECOND events of a kind for a flow; sets e->suppressed to what was held back before. */
+INLINE int limited(struct event *e) {
+    struct flow_key k = e->key;
+    k.pad = e->kind;
+    struct limit *l = MAP_GET(limits, &k);
+    if (!l) {
+        struct limit fresh = {.since_ns = e->time_ns, .sent = 1};
+        MAP_PUT(limits, &k, &fresh);
+        return 0;
+    }
+    if (e->time_ns - l->since_ns > SECOND_NS) {
+        l->since_ns = e->time_ns;
+        l->sent = 0;
+    }
+    if (l->sent >= EVENTS_PER_SECOND) {
+        l->suppressed += 1;
+        count(STAT_EVENT_SUPPRESSED, 1, 0);
+        return 1;
+    }
+    l->sent += 1;
+    e->suppressed = l->suppressed;
+    l->suppressed = 0;
+    return 0;
+}

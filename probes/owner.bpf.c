@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Which process holds a socket: noted when it makes or connects one, in that process. */
+#include "dialect.h"
+#include "records.h"
+
+LICENSED
+
+#define OWNERS 65536
+MAP(MT_LRU_HASH, owners, u64, struct owner, OWNERS)
+
+INLINE void remember(u64 cookie) {
+    struct owner o = {};
+    o.pid = bpf_get_current_pid_tgid() >> 32;
+    o.uid = bpf_get_current_uid_gid();
+    o.cgroup = bpf_get_current_cgroup_id();
+    bpf_get_current_comm(&o.comm, sizeof(o.comm));
+    MAP_PUT(owners, &cookie, &o);
+}
+
+/* Every path returns 1: anything else would refuse the socket. */
+PROGRAM("cgroup/sock_create") int owner_sock_create(struct bpf_sock *ctx) {
+    remember(bpf_get_socket_cookie(ctx));
+    return 1;
+}
+
+PROGRAM("cgroup/connect4") int owner_connect4(struct bpf_sock_addr *ctx) {
+    remember(bpf_get_socket_cookie(ctx));
+    return 1;
+}
+
+PROGRAM("cgroup/connect6") int owner_connect6(struct bpf_sock_addr *ctx) {
+    remember(bpf_get_socket_cookie(ctx));
+    return 1;
+}

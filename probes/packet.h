@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* What is read off a packet, and how its two ends become a flow key. */
+#pragma once
+#include "dialect.h"
+#include "records.h"
+
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_RST 4
+#define TCP_ACK 16
+
+#define ETH_IPV4 0x0800
+#define ETH_IPV6 0x86dd
+#define ETH_8021Q 0x8100
+#define ETH_8021AD 0x88a8
+
+struct packet {
+    u64 src[2], dst[2]; /* IPv4 as ::ffff:a.b.c.d */
+    u16 sport, dport;
+    u16 vlan, icmp;
+    u8 proto, family, tcp_flags, pad;
+    u32 headers; /* bytes before the payload: repeated in each GSO segment */
+};
+
+INLINE void set_ipv4(u64 *address, u32 value) {
+    u32 *words = (u32 *)address;
+    words[0] = 0;
+    words[1] = 0;
+    words[2] = 0xffff0000; /* bytes 00 00 ff ff, little-endian */
+    words[3] = value;
+}
+
+/* ICMP: echo requests and replies share a flow (identifier as ports, the request's type); others stand alone. */
+INLINE void set_icmp(struct packet *p, u8 type, u8 code, u16 identifier) {
+    u8 request = p->proto == PROTO_ICMP ? 8 : 128, reply = p->proto == PROTO_ICMP ? 0 : 129;
+    if (type == reply) type = request;
+    p->icmp = (u16)type << 8 | code;
+    if (type == request) p->sport = p->dport = identifier;
+}
+
+/* Fills the key from the packet's ends. Returns 0: the packet goes from a to b, 1: from b to a. */
+INLINE u32 set_key(struct flow_key *k, struct packet *p) {
+    u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
+    u32 swapped = 0;
+    if (p->src[0] != p->dst[0])
+        swapped = p->src[0] > p->dst[0];
+    else if (p->src[1] != p->dst[1])
+        swapped = p->src[1] > p->dst[1];
+    else
+        swapped = p->sport > p->dport;
+    if (swapped) {
+        a[0] = p->dst[0], a[1] = p->dst[1], b[0] = p->src[0], b[1] = p->src[1];
+        k->port_a = p->dport, k->port_b = p->sport;
+    } else {
+        a[0] = p->src[0], a[1] = p->src[1], b[0] = p->dst[0], b[1] = p->dst[1];
+        k->port_a = p->sport, k->port_b = p->dport;
+    }
+    k->vlan = p->vlan;
+    k->icmp = p->icmp;
+    k->proto = p->proto;
+    k->family = p->family;
+    return swapped;
+}
+
+/* Who opened a flow whose opening was not seen? The end with the service's port was opened by the other one. */
+INLINE u32 guess_initiator(struct flow_key *k, u32 sender) {
+    u16 a = k->port_a, b = k->port_b;
+    if (a == b) return sender;
+    if (a < 1024 || b < 1024) return a < b; /* the larger port is the client's */
+    if ((a >= 32768) != (b >= 32768)) return a < 32768;
+    return sender;
+}
