@@ -12,25 +12,35 @@
 #define IPV6_HEADER 40
 #define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; a packet with still more is counted as unparsed */
 
+/* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. 0 or an error. */
+INLINE int load(struct __sk_buff *skb, u32 off, void *to, u32 n) {
+    void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    if (off < 256 && data + off + n <= end) {
+        __builtin_memcpy(to, data + off, n);
+        return 0;
+    }
+    return bpf_skb_load_bytes(skb, off, to, n);
+}
+
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
 INLINE void parse_transport(struct __sk_buff *skb, struct packet *p, u32 off) {
     u8 h[14];
     p->headers = off;
     if (p->proto == PROTO_TCP) {
-        if (bpf_skb_load_bytes(skb, off, h, 14)) return;
+        if (load(skb, off, h, 14)) return;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->tcp_flags = h[13];
         p->headers = off + (h[12] >> 4) * 4;
     } else if (p->proto == PROTO_UDP || p->proto == PROTO_SCTP) {
-        if (bpf_skb_load_bytes(skb, off, h, 4)) return;
+        if (load(skb, off, h, 4)) return;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->headers = off + (p->proto == PROTO_UDP ? 8 : 12);
     } else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMPV6) {
-        if (bpf_skb_load_bytes(skb, off, h, 2)) return;
+        if (load(skb, off, h, 2)) return;
         u16 identifier = 0;
-        if (!bpf_skb_load_bytes(skb, off + 4, h + 4, 2)) identifier = (u16)h[4] << 8 | h[5];
+        if (!load(skb, off + 4, h + 4, 2)) identifier = (u16)h[4] << 8 | h[5];
         set_icmp(p, h[0], h[1], identifier);
     }
 }
@@ -38,7 +48,7 @@ INLINE void parse_transport(struct __sk_buff *skb, struct packet *p, u32 off) {
 INLINE int parse_ipv4(struct __sk_buff *skb, struct packet *p, u32 off) {
     u32 words[5];
     u8 *h = (u8 *)words;
-    if (bpf_skb_load_bytes(skb, off, h, 20)) return PARSE_BROKEN;
+    if (load(skb, off, h, 20)) return PARSE_BROKEN;
     u32 length = (h[0] & 15) * 4;
     if (h[0] >> 4 != 4 || length < 20) return PARSE_BROKEN;
     p->family = 4;
@@ -54,7 +64,7 @@ INLINE int parse_ipv4(struct __sk_buff *skb, struct packet *p, u32 off) {
 INLINE int parse_ipv6(struct __sk_buff *skb, struct packet *p, u32 off) {
     u64 words[5];
     u8 *h = (u8 *)words;
-    if (bpf_skb_load_bytes(skb, off, h, IPV6_HEADER)) return PARSE_BROKEN;
+    if (load(skb, off, h, IPV6_HEADER)) return PARSE_BROKEN;
     if (h[0] >> 4 != 6) return PARSE_BROKEN;
     p->family = 6;
     p->src[0] = words[1], p->src[1] = words[2];
@@ -66,7 +76,7 @@ INLINE int parse_ipv6(struct __sk_buff *skb, struct packet *p, u32 off) {
         /* hop-by-hop, routing, authentication, destination options; fragment is of fixed size */
         if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60) break;
         u8 e[4];
-        if (bpf_skb_load_bytes(skb, off, e, 4)) {
+        if (load(skb, off, e, 4)) {
             p->proto = next;
             p->headers = off;
             return PARSE_OK;
@@ -94,7 +104,7 @@ INLINE int parse(struct __sk_buff *skb, struct packet *p) {
         p->vlan = skb->vlan_tci & 0xfff;
     } else if (type == ETH_8021Q || type == ETH_8021AD) {
         u8 tag[4];
-        if (bpf_skb_load_bytes(skb, off, tag, 4)) return PARSE_BROKEN;
+        if (load(skb, off, tag, 4)) return PARSE_BROKEN;
         p->vlan = ((u16)tag[0] << 8 | tag[1]) & 0xfff;
         type = (u16)tag[2] << 8 | tag[3];
         off += VLAN_TAG;
