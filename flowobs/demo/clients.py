@@ -1,0 +1,118 @@
+"""The demo's clients: a seeded, bounded mix of good and bad traffic. `python -m flowobs.demo.clients laptop|batch`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+
+from flowobs.demo import plan
+
+TIMEOUT_S = 2.0
+Action = Callable[[], None]
+
+
+def address(name: str, family: socket.AddressFamily) -> str:
+    """The host's address, asked from the demo's DNS."""
+    return str(socket.getaddrinfo(f"{name}.{plan.DOMAIN}", None, family)[0][4][0])
+
+
+def get(name: str, port: int, path: str, family: socket.AddressFamily) -> None:
+    connection = HTTPConnection(address(name, family), port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", path, headers={"Host": f"{name}.{plan.DOMAIN}"})
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def connect(name: str, port: int) -> None:
+    with socket.create_connection((address(name, socket.AF_INET), port), TIMEOUT_S):
+        pass
+
+
+def resolve_nothing() -> None:
+    address("no-such-host", socket.AF_INET)
+
+
+def ping(name: str, family: socket.AddressFamily, sequence: int) -> None:
+    """One echo request, and its answer."""
+    v6 = family == socket.AF_INET6
+    protocol = socket.getprotobyname("ipv6-icmp") if v6 else socket.IPPROTO_ICMP
+    with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
+        sock.settimeout(TIMEOUT_S)
+        sock.sendto(echo_request(128 if v6 else 8, sequence), (address(name, family), 0))
+        sock.recv(256)
+
+
+def echo_request(kind: int, sequence: int) -> bytes:
+    """RFC 792 and 4443; the kernel fills in the checksum of ICMPv6, not that of ICMP."""
+    body = b"flowobs demo ping"
+    identifier = 0xF10
+    total = sum(struct.unpack(f"!{len(body) // 2}H", body[: len(body) // 2 * 2]))
+    total += (body[-1] << 8 if len(body) % 2 else 0) + (kind << 8) + identifier + sequence
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!BBHHH", kind, 0, ~total & 0xFFFF, identifier, sequence) + body
+
+
+def laptop(choose: random.Random) -> list[tuple[float, Action]]:
+    """What the laptop does, and how often: pages over both IP versions, some broken, and a ping."""
+
+    def page() -> None:
+        path = choose.choices(["/orders", "/fail", "/missing"], [8, 1, 1])[0]
+        family = choose.choice([socket.AF_INET, socket.AF_INET6])
+        get("web", plan.HTTP_PORT, path, family)
+
+    return [(9, page), (1, lambda: ping("web", socket.AF_INET6, choose.randrange(1 << 16)))]
+
+
+def batch(choose: random.Random) -> list[tuple[float, Action]]:
+    """What the batch job does: it reads orders over IPv6, and has stale names and ports in its settings."""
+
+    def ping_redis() -> None:
+        ping("redis", socket.AF_INET, choose.randrange(1 << 16))
+
+    return [
+        (5, lambda: get("api", plan.API_PORT, "/orders", socket.AF_INET6)),
+        (2, lambda: connect("redis", plan.REFUSED_PORT)),
+        (2, lambda: connect(plan.PARTNER, plan.PARTNER_PORT)),
+        (1, resolve_nothing),
+        (1, ping_redis),
+    ]
+
+
+ROLES = {"laptop": (laptop, 6.0), "batch": (batch, 5.0)}
+"""Role: its actions, and how many of them a second at most."""
+
+
+def run(role: str, seed: int) -> None:
+    """Acts forever, one thing at a time; what fails is part of the show."""
+    choose = random.Random(f"{seed} {role}")
+    actions, rate = ROLES[role]
+    weights, steps = zip(*actions(choose), strict=True)
+    # each thing once at the start, so that a short run has seen everything
+    queue: list[Action] = [*steps, *steps]
+    while True:
+        step = queue.pop() if queue else choose.choices(steps, weights)[0]
+        try:
+            step()
+        except (OSError, HTTPException):
+            pass
+        time.sleep(choose.uniform(0.5, 1.5) / rate)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="flowobs.demo.clients")
+    parser.add_argument("role", choices=sorted(ROLES))
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    run(arguments.role, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

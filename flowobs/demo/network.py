@@ -1,0 +1,108 @@
+"""Builds and removes the demo's network. Nothing of it is in the machine's own network namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from flowobs.demo import plan
+from flowobs.demo.errors import DemoError
+
+NETNS_FOLDER = Path("/run/netns")
+
+
+def build() -> None:
+    """Makes all namespaces, links, addresses and routes. Raises `DemoError` with the kernel's words."""
+    _batch(None, [f"netns add {name}" for name in namespaces()])
+    _batch(plan.NODE_NS, node_commands())
+    for host in plan.HOSTS:
+        _batch(host.netns, host_commands(host))
+    _sysctl(plan.NODE_NS, {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"})
+
+
+def namespaces() -> list[str]:
+    return [plan.NODE_NS, *(host.netns for host in plan.HOSTS)]
+
+
+def node_commands() -> list[str]:
+    """`ip -batch` lines for the node: a bridge for the pods, a routed uplink for the host outside."""
+    bridge = [
+        "link set lo up",
+        "link add br0 address 02:88:00:00:00:01 type bridge forward_delay 0 mcast_snooping 0",
+        *(f"addr add {a}/{n} dev br0 nodad" for a, n in zip(plan.BRIDGE_ADDRESSES, (24, 64), strict=True)),
+        "link set br0 up",
+        f"route add unreachable {plan.PARTNER_ADDRESS}/32",
+    ]
+    links: list[str] = []
+    for host in plan.HOSTS:
+        links.append(f"link add {host.link} type veth peer name eth0 netns {host.netns}")
+        if host.kind == "pod":
+            # the bridge alone talks IPv6 for the node
+            links.append(f"link set {host.link} addrgenmode none master br0 up")
+        else:
+            prefixes = zip(plan.UPLINK_ADDRESSES, host.prefix, strict=True)
+            links += [f"addr add {address}/{n} dev {host.link} nodad" for address, n in prefixes]
+            links.append(f"link set {host.link} address 02:99:00:00:00:01 up")
+    return bridge + links
+
+
+def host_commands(host: plan.Host) -> list[str]:
+    """`ip -batch` lines for one host. `nodad`: addresses are usable at once."""
+    return [
+        "link set lo up",
+        f"link set eth0 address {host.mac}",
+        f"addr add {host.v4}/{host.prefix[0]} dev eth0",
+        f"addr add {host.v6}/{host.prefix[1]} dev eth0 nodad",
+        "link set eth0 up",
+        f"route add default via {host.gateway[0]}",
+        f"route add default via {host.gateway[1]}",
+    ]
+
+
+def leftover_namespaces() -> list[str]:
+    """The demo's namespaces that exist now, whoever made them."""
+    if not NETNS_FOLDER.is_dir():
+        return []
+    return sorted(path.name for path in NETNS_FOLDER.glob(f"{plan.PREFIX}*"))
+
+
+def processes_inside(names: list[str]) -> list[int]:
+    """Processes whose network is one of the named namespaces."""
+    wanted = {_identity(NETNS_FOLDER / name) for name in names}
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _identity(folder / "ns/net") in wanted - {None}:
+            found.append(int(folder.name))
+    return found
+
+
+def remove(names: list[str]) -> None:
+    """Deletes namespaces; their links, addresses, routes and filters go with them."""
+    for name in names:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:  # the process has ended
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _batch(namespace: str | None, lines: list[str]) -> None:
+    command = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
+    done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[0]
+        where = f"namespace {namespace}" if namespace else "the namespaces"
+        raise DemoError(f"cannot set up {where}: {reason}; the demo needs a kernel with veth and bridge")
+
+
+def _sysctl(namespace: str, settings: dict[str, str]) -> None:
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    command = ["ip", "netns", "exec", namespace, "sysctl", "-qw", *pairs]
+    done = subprocess.run(command, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise DemoError(f"cannot make {namespace} a router: {done.stderr.strip()}")
