@@ -72,8 +72,8 @@ _KIND_INDEX = 0
 class Endpoints:
     """An append-only table of distinct endpoints. Row 0 is the unknown endpoint.
 
-    ``column(name)`` gives one attribute of all rows as an array (string ids, or the kind's number), so that a
-    batch's ``src_namespace`` is one ``take`` away.
+    ``column(name)`` gives one attribute of all rows as an array (string ids, or the kind's number),
+    so that a batch's ``src_namespace`` is one ``take`` away.
     """
 
     __slots__ = ("_columns", "_ids", "strings", "rows")
@@ -82,7 +82,7 @@ class Endpoints:
         self.strings = strings
         self.rows: list[tuple[int, ...]] = []
         self._ids: dict[tuple[int, ...], int] = {}
-        self._columns: dict[str, Array] = {}
+        self._columns: dict[str, tuple[Array, int]] = {}
         self.id(Endpoint())
 
     def __len__(self) -> int:
@@ -105,21 +105,31 @@ class Endpoints:
         return Endpoint(kind, *(self.strings.values[i] for i in ids))
 
     def column(self, name: str) -> Array:
-        """Attribute ``name`` of every row, shape (rows,): u1 for ``kind``, u4 string ids otherwise."""
-        have = self._columns.get(name)
-        if have is None or len(have) != len(self.rows):
+        """Attribute ``name`` of every row, shape (rows,): u1 for ``kind``, u4 string ids otherwise.
+
+        Only the rows added since the last call are looked at. One thread may add rows while others
+        call this: a cell, once filled, never changes, and who comes second fills in the same value.
+        """
+        rows = len(self.rows)
+        have, filled = self._columns.get(name, (None, 0))
+        if have is None or filled < rows:
             at = Endpoint._fields.index(name)
-            dtype = DTYPES["u8" if at == _KIND_INDEX else "string"]
-            have = np.fromiter((r[at] for r in self.rows), dtype, len(self.rows))
-            self._columns[name] = have
-        return have
+            if have is None or len(have) < rows:
+                grown = np.zeros(max(2 * rows, 64), DTYPES["u8" if at == _KIND_INDEX else "string"])
+                if have is not None:
+                    grown[:filled] = have[:filled]
+                have = grown
+            new = self.rows[filled:rows]
+            have[filled:rows] = np.fromiter((r[at] for r in new), have.dtype, len(new))
+            self._columns[name] = (have, rows)
+        return have[:rows]
 
 
 class FlowBatch:
     """Flow records as columns.
 
-    ``columns`` holds every name of ``schema.RECORD_COLUMNS`` plus ``src_endpoint`` and ``dst_endpoint`` (u4 rows of
-    ``endpoints``). String columns hold ids of ``endpoints.strings``.
+    ``columns`` holds every name of ``schema.RECORD_COLUMNS`` plus ``src_endpoint`` and
+    ``dst_endpoint`` (u4 rows of ``endpoints``). String columns hold ids of ``endpoints.strings``.
     """
 
     __slots__ = ("columns", "endpoints")
@@ -132,7 +142,8 @@ class FlowBatch:
     def zeros(cls, rows: int, endpoints: Endpoints) -> FlowBatch:
         """A batch of ``rows`` records in which everything is zero or empty."""
         columns: dict[str, Array] = {
-            c.name: np.zeros((rows, 16) if c.type == "ip" else rows, DTYPES[c.type]) for c in schema.RECORD_COLUMNS
+            c.name: np.zeros((rows, 16) if c.type == "ip" else rows, DTYPES[c.type])
+            for c in schema.RECORD_COLUMNS
         }
         for name in schema.ENDPOINT_WIRE:
             columns[name] = np.zeros(rows, DTYPES["u32"])
@@ -146,7 +157,10 @@ class FlowBatch:
             return first
         if any(b.endpoints is not first.endpoints for b in batches):
             raise ValueError("batches of different endpoint tables cannot be joined")
-        return cls({k: np.concatenate([b.columns[k] for b in batches]) for k in first.columns}, first.endpoints)
+        return cls(
+            {k: np.concatenate([b.columns[k] for b in batches]) for k in first.columns},
+            first.endpoints,
+        )
 
     def __len__(self) -> int:
         return len(self.columns["time"])

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from flowobs import schema
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
-from flowobs.batch import DTYPES, Array, Endpoint, Endpoints, FlowBatch, Strings
+from flowobs.batch import DTYPES, Array, Endpoint, Endpoints, FlowBatch
 
-_WIDTH: dict[schema.ColumnType, int] = {t: (16 if t == "ip" else DTYPES[t].itemsize) for t in DTYPES}
-_BY_ID: dict[int, tuple[str, schema.ColumnType]] = {c.wire: (c.name, c.type) for c in schema.RECORD_COLUMNS} | {
-    wire: (name, "u32") for name, wire in schema.ENDPOINT_WIRE.items()
+MAX_ROWS = 50_000
+"""Most rows a micro-batch may hold: bounds what a hostile sender can make us allocate (12 MB)."""
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Largest gRPC message either end takes; a micro-batch of ``MAX_ROWS`` rows fits."""
+
+MAX_DICTIONARY_ROWS = 200_000
+"""Most strings, and most endpoints, of one sender's epoch. Agents begin a new epoch long before."""
+
+MAX_DICTIONARY_CHARACTERS = 32 * 1024 * 1024
+"""Most text one sender's strings may hold together."""
+
+_CHUNK_ROWS = 10_000
+_CHUNK_CHARACTERS = 1024 * 1024
+
+_WIDTH: dict[schema.ColumnType, int] = {
+    t: (16 if t == "ip" else DTYPES[t].itemsize) for t in DTYPES
 }
+_BY_ID: dict[int, tuple[str, schema.ColumnType]] = {
+    c.wire: (c.name, c.type) for c in schema.RECORD_COLUMNS
+} | {wire: (name, "u32") for name, wire in schema.ENDPOINT_WIRE.items()}
+
+ROW_BYTES = sum(_WIDTH[type] for _, type in _BY_ID.values())
+"""Bytes of a record in which no column is zero."""
 
 
 class WireError(ValueError):
@@ -31,58 +53,153 @@ def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
     return message.SerializeToString()
 
 
-class Decoder:
-    """Turns one stream's messages into batches of the receiver's own endpoint table.
+class Mark(NamedTuple):
+    """How long a table was at some moment: all that a batch made then can refer to."""
 
-    Ids are per sender and epoch; ``strings`` and ``endpoints`` map them to the receiver's table with one ``take``.
+    strings: int
+    endpoints: int
+
+    @classmethod
+    def of(cls, endpoints: Endpoints) -> Mark:
+        """The length of ``endpoints`` and its strings now."""
+        return cls(len(endpoints.strings), len(endpoints))
+
+
+class Encoder:
+    """The sending half of a stream's dictionary: what of a table the receiver does not have yet.
+
+    The table may grow in another thread meanwhile; only what lies before a mark is read.
     """
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
+        self._sent = Mark(0, 0)
+
+    def pending(self, upto: Mark | None = None) -> Iterator[pb.Dictionary]:
+        """The rows before ``upto`` (default: all) not given out yet, in messages of about 1 MB."""
+        upto = upto or Mark.of(self.endpoints)
+        values, rows = self.endpoints.strings.values, self.endpoints.rows
+        while self._sent.strings < upto.strings:
+            base = self._sent.strings
+            chunk, characters = [], 0
+            for value in values[base : min(base + _CHUNK_ROWS, upto.strings)]:
+                chunk.append(_utf8(value))
+                characters += len(value)
+                if characters >= _CHUNK_CHARACTERS:
+                    break
+            self._sent = self._sent._replace(strings=base + len(chunk))
+            yield pb.Dictionary(strings_base=base, strings=chunk)
+        while self._sent.endpoints < upto.endpoints:
+            base = self._sent.endpoints
+            end = min(base + _CHUNK_ROWS, upto.endpoints)
+            self._sent = self._sent._replace(endpoints=end)
+            table = np.array(rows[base:end], "<u4")
+            yield pb.Dictionary(endpoints_base=base, endpoints=table.tobytes())
+
+
+def _utf8(value: str) -> str:
+    # A name that came from bytes may hold lone surrogates, which protobuf refuses.
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+class Decoder:
+    """Turns one stream's messages into batches of the receiver's own endpoint table.
+
+    Ids are per sender and epoch; two arrays map them to the receiver's with one ``take``. What the
+    sender said is kept, so that the receiver can start a new table (:meth:`rebind`) without asking.
+    """
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._said: list[str] = []
+        self._characters = 0
+        self._tables: list[Array] = []
+        self._endpoints = 0
+        self.rebind(endpoints)
+
+    @property
+    def size(self) -> int:
+        """Strings and endpoints the sender has told of, together."""
+        return len(self._said) + self._endpoints
+
+    def rebind(self, endpoints: Endpoints) -> None:
+        """Decode into ``endpoints`` from now on."""
+        self.endpoints = endpoints
         self.strings = np.zeros(1, DTYPES["string"])
         self.rows = np.zeros(1, DTYPES["u32"])
+        if self._said:
+            self.strings = self._intern(self._said)
+        if self._tables:
+            self._tables = [np.concatenate(self._tables)]
+            self.rows = self._intern_rows(self._tables[0])
 
     def dictionary(self, message: pb.Dictionary) -> None:
-        """Learn new strings and endpoints. Raises WireError where they do not continue what is known."""
+        """Learn new strings and endpoints.
+
+        Raises WireError where they do not continue what is known, refer to unknown strings, or are
+        too many.
+        """
         if message.strings:
-            if message.strings_base not in (0, len(self.strings)):
-                raise WireError(f"dictionary starts at string {message.strings_base}, expected {len(self.strings)}")
-            intern = self.endpoints.strings.id
-            new = np.fromiter(map(intern, message.strings), DTYPES["string"], len(message.strings))
-            self.strings = new if message.strings_base == 0 else np.concatenate((self.strings, new))
-            if self.strings[0] != 0:
-                raise WireError("string 0 must be empty")
+            self._learn_strings(message.strings_base, list(message.strings))
         if message.endpoints:
             width = len(Endpoint._fields)
-            raw = _column(message.endpoints, np.dtype("<u4"), "endpoints").reshape(-1)
+            raw = _column(message.endpoints, DTYPES["u32"], "endpoints")
             if len(raw) % width:
                 raise WireError(f"endpoint table is not a whole number of {width}-column rows")
-            table = raw.reshape(-1, width)
-            if message.endpoints_base not in (0, len(self.rows)):
-                raise WireError(f"dictionary starts at endpoint {message.endpoints_base}, expected {len(self.rows)}")
-            mapped = table.copy()
-            mapped[:, 1:] = _take(self.strings, table[:, 1:], "string id in the endpoint table")
-            new = np.fromiter(
-                (self.endpoints.row_id(tuple(row)) for row in mapped.tolist()), DTYPES["u32"], len(mapped)
-            )
-            self.rows = new if message.endpoints_base == 0 else np.concatenate((self.rows, new))
+            self._learn_rows(message.endpoints_base, raw.reshape(-1, width))
 
-    def batch(self, data: bytes) -> tuple[pb.MicroBatch, FlowBatch]:
-        """Decode a serialized MicroBatch. Raises WireError."""
-        try:
-            message = pb.MicroBatch.FromString(data)
-        except Exception as error:
-            raise WireError(f"not a MicroBatch: {error}") from None
-        if message.rows > MAX_ROWS:
-            raise WireError(f"a batch of {message.rows} rows is over the limit of {MAX_ROWS}")
-        batch = FlowBatch.zeros(message.rows, self.endpoints)
+    def _learn_strings(self, base: int, new: list[str]) -> None:
+        if base not in (0, len(self._said)):
+            raise WireError(f"dictionary starts at string {base}, expected {len(self._said)}")
+        if base == 0 and new[0]:
+            raise WireError("string 0 must be empty")
+        characters = sum(map(len, new)) + (self._characters if base else 0)
+        if base + len(new) > MAX_DICTIONARY_ROWS or characters > MAX_DICTIONARY_CHARACTERS:
+            raise WireError(
+                f"a dictionary of {base + len(new)} strings and {characters} characters is over"
+                f" the limit of {MAX_DICTIONARY_ROWS} and {MAX_DICTIONARY_CHARACTERS}"
+            )
+        ids = self._intern(new)
+        self._characters = characters
+        self._said = self._said if base else []
+        self._said += new
+        self.strings = np.concatenate((self.strings, ids)) if base else ids
+
+    def _learn_rows(self, base: int, table: Array) -> None:
+        if base not in (0, self._endpoints):
+            raise WireError(f"dictionary starts at endpoint {base}, expected {self._endpoints}")
+        if base + len(table) > MAX_DICTIONARY_ROWS:
+            raise WireError(
+                f"{base + len(table)} endpoints are over the limit of {MAX_DICTIONARY_ROWS}"
+            )
+        if int(table[:, 0].max()) > 255:
+            raise WireError(f"endpoint kind {int(table[:, 0].max())} is not one byte")
+        ids = self._intern_rows(table)
+        self._tables = [*self._tables, table] if base else [table]
+        self._endpoints = base + len(table)
+        self.rows = np.concatenate((self.rows, ids)) if base else ids
+
+    def _intern(self, values: list[str]) -> Array:
+        return np.fromiter(map(self.endpoints.strings.id, values), DTYPES["string"], len(values))
+
+    def _intern_rows(self, table: Array) -> Array:
+        mapped = table.copy()
+        mapped[:, 1:] = _take(self.strings, table[:, 1:], "string id in the endpoint table")
+        row_id = self.endpoints.row_id
+        return np.fromiter((row_id(tuple(r)) for r in mapped.tolist()), DTYPES["u32"], len(mapped))
+
+    def batch(self, message: pb.MicroBatch) -> FlowBatch:
+        """The records of a MicroBatch. Raises WireError."""
+        rows = message.rows
+        if rows > MAX_ROWS:
+            raise WireError(f"a batch of {rows} rows is over the limit of {MAX_ROWS}")
+        columns: dict[str, Array] = {}
         for column in message.columns:
             known = _BY_ID.get(column.id)
             if known is None:
                 continue  # a newer agent: columns we do not know are left out
             name, type = known
-            if len(column.data) != message.rows * _WIDTH[type]:
-                raise WireError(f"column {name}: {len(column.data)} bytes for {message.rows} rows")
+            if len(column.data) != rows * _WIDTH[type]:
+                raise WireError(f"column {name}: {len(column.data)} bytes for {rows} rows")
             values = _column(column.data, DTYPES[type], name)
             if type == "ip":
                 values = values.reshape(-1, 16)
@@ -90,17 +207,27 @@ class Decoder:
                 values = _take(self.strings, values, f"string id in {name}")
             elif name in schema.ENDPOINT_WIRE:
                 values = _take(self.rows, values, f"row in {name}")
-            batch.columns[name] = values
-        return message, batch
+            columns[name] = values
+        for name, type in _BY_ID.values():
+            if name not in columns:
+                columns[name] = np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
+        return FlowBatch(columns, self.endpoints)
 
 
-MAX_ROWS = 1_000_000
-"""Most rows a micro-batch may hold: bounds what a hostile sender can make us allocate."""
+def parse(data: bytes) -> pb.MicroBatch:
+    """The MicroBatch in ``data``. Raises WireError."""
+    try:
+        return pb.MicroBatch.FromString(data)
+    except DecodeError as error:
+        raise WireError(f"not a MicroBatch: {error}") from None
 
 
 def _column(data: bytes, dtype: np.dtype[Any], name: str) -> Array:
     if len(data) % dtype.itemsize:
-        raise WireError(f"column {name}: {len(data)} bytes is not a whole number of {dtype.itemsize}-byte values")
+        raise WireError(
+            f"column {name}: {len(data)} bytes is not a whole number of"
+            f" {dtype.itemsize}-byte values"
+        )
     return np.frombuffer(data, dtype)
 
 
@@ -109,30 +236,3 @@ def _take(table: Array, ids: Array, what: str) -> Array:
         raise WireError(f"unknown {what}: {int(ids.max())} of {len(table)}")
     taken: Array = table[ids]
     return taken
-
-
-class Encoder:
-    """The sending half of a stream's dictionary: what of a table the receiver does not have yet."""
-
-    def __init__(self, endpoints: Endpoints) -> None:
-        self.endpoints = endpoints
-        self._strings_sent = 0
-        self._endpoints_sent = 0
-
-    @property
-    def strings(self) -> Strings:
-        return self.endpoints.strings
-
-    def pending(self) -> pb.Dictionary | None:
-        """The rows added since the last call (everything at first), or None."""
-        strings, rows = self.strings.values, self.endpoints.rows
-        if self._strings_sent == len(strings) and self._endpoints_sent == len(rows):
-            return None
-        message = pb.Dictionary(
-            strings_base=self._strings_sent,
-            strings=strings[self._strings_sent :],
-            endpoints_base=self._endpoints_sent,
-            endpoints=np.array(rows[self._endpoints_sent :], "<u4").tobytes(),
-        )
-        self._strings_sent, self._endpoints_sent = len(strings), len(rows)
-        return message
