@@ -1,0 +1,230 @@
+"""Two pods on a bridge in a node namespace, and the real agent and relay watching them.
+
+Everything lives in namespaces that the lab makes and deletes; nothing touches the machine's own interfaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+MAC = {"a": "02:99:00:00:00:01", "b": "02:99:00:00:00:02"}
+V4 = {"a": "10.99.0.1", "b": "10.99.0.2"}
+V6 = {"a": "fd00:99::1", "b": "fd00:99::2"}
+
+INVENTORY = """\
+cluster: lab
+pods:
+  - {namespace: lab, name: a-0, addresses: [10.99.0.1, "fd00:99::1"], workload: {kind: Deployment, name: a}}
+  - {namespace: lab, name: b-0, addresses: [10.99.0.2, "fd00:99::2"], workload: {kind: Deployment, name: b}}
+"""
+
+
+def run(*command: str, check: bool = True, timeout: float = 60) -> str:
+    """Run a command to its end and give its output. Raises AssertionError with the output where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Lab:
+    """The namespaces. ``node`` holds the bridge and the host-side veths ``va`` and ``vb``; ``a`` and ``b`` are pods."""
+
+    def __init__(self) -> None:
+        self.prefix = f"fo{os.getpid()}{time.monotonic_ns() % 1000}"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def ns(self, name: str) -> str:
+        return f"{self.prefix}-{name}"
+
+    def exec(self, name: str, *command: str, **kw: Any) -> str:
+        return run("ip", "netns", "exec", self.ns(name), *command, **kw)
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.ns(name), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    def __enter__(self) -> Lab:
+        for name in ("node", "a", "b"):
+            run("ip", "netns", "add", self.ns(name))
+        node = ["ip", "-n", self.ns("node")]
+        run(*node, "link", "set", "lo", "up")
+        run(*node, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
+        run(*node, "link", "set", "br0", "addrgenmode", "none")
+        run(*node, "link", "set", "br0", "up")
+        for pod, other in (("a", "b"), ("b", "a")):
+            inside = ["ip", "-n", self.ns(pod)]
+            run(*node, "link", "add", f"v{pod}", "type", "veth", "peer", "name", "eth0", "netns", self.ns(pod))
+            run(*node, "link", "set", f"v{pod}", "addrgenmode", "none")
+            run(*node, "link", "set", f"v{pod}", "master", "br0", "up")
+            run(*inside, "link", "set", "lo", "up")
+            run(*inside, "link", "set", "eth0", "addrgenmode", "none")
+            run(*inside, "link", "set", "eth0", "address", MAC[pod])
+            run(*inside, "link", "set", "eth0", "up")
+            run(*inside, "addr", "add", f"{V4[pod]}/24", "dev", "eth0")
+            run(*inside, "addr", "add", f"{V6[pod]}/64", "dev", "eth0", "nodad")
+            for address in (V4[other], V6[other]):  # no ARP, no neighbour discovery: only what a test sends
+                run(*inside, "neigh", "replace", address, "lladdr", MAC[other], "dev", "eth0", "nud", "permanent")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+        for name in ("a", "b", "node"):
+            run("ip", "netns", "del", self.ns(name), check=False)
+
+    def server(self, address: str, port: int) -> None:
+        """Start the traffic server in pod b and wait until it listens."""
+        process = self.start("b", sys.executable, str(HERE / "traffic.py"), "server", address, str(port))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    def client(self, address: str, port: int, count: int, up: int = 100, down: int = 200, parallel: int = 20) -> None:
+        """Make ``count`` connections from pod a; every one must succeed."""
+        words = map(str, (address, port, count, up, down, parallel))
+        out = self.exec("a", sys.executable, str(HERE / "traffic.py"), "client", *words, timeout=120)
+        assert out == f"done {count} failed 0\n", out
+
+    def counters(self, interface: str) -> dict[str, int]:
+        """The interface's own counters, in the node namespace: rx_packets, rx_bytes, tx_packets, tx_bytes."""
+        (link,) = json.loads(run("ip", "-n", self.ns("node"), "-s", "-j", "link", "show", interface))
+        stats = link["stats64"]
+        return {f"{side}_{unit}": stats[side][unit] for side in ("rx", "tx") for unit in ("packets", "bytes")}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stack:
+    """A relay and an agent as processes. ``rows(**parameters)`` asks the relay's history."""
+
+    def __init__(self, lab: Lab, *, loader: str = "auto", agent_options: tuple[str, ...] = ()) -> None:
+        self.lab, self.loader, self.agent_options = lab, loader, agent_options
+        self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
+        self.path = Path(self.folder.name)
+        self.http, self.metrics = free_port(), free_port()
+        self.relay: subprocess.Popen[bytes] | None = None
+        self.agent: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http}"
+
+    def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        with (self.path / f"{name}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log, cwd=self.path)
+
+    def log(self, name: str) -> str:
+        path = self.path / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start_relay(self) -> None:
+        self.relay = self._spawn(
+            "relay", "relay", "--listen", f"unix://{self.path}/relay.sock", "--http", f"127.0.0.1:{self.http}",
+            "--store", f"chdb://{self.path}/store",
+        )
+        self.wait(lambda: self._up(self.url), "relay")
+
+    def start_agent(self) -> None:
+        (self.path / "inventory.yaml").write_text(INVENTORY)
+        self.agent = self._spawn(
+            "agent", "flowobs", "agent", "--relay", f"unix://{self.path}/relay.sock", "--netns", self.lab.ns("node"),
+            "--loader", self.loader, "--node", "lab-node", "--metrics", f"127.0.0.1:{self.metrics}",
+            "--inventory", str(self.path / "inventory.yaml"), *self.agent_options,
+        )
+        self.wait(lambda: self._up(f"http://127.0.0.1:{self.metrics}"), "agent")
+        self.wait(lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent")
+
+    @staticmethod
+    def _up(url: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def wait(self, true: Any, name: str, timeout: float = 40) -> None:
+        """Wait until ``true()``. Fails with the log of process ``name`` where that does not come."""
+        end = time.monotonic() + timeout
+        while not true():
+            process = self.relay if name == "relay" else self.agent
+            assert process is None or process.poll() is None, f"{name} ended: {self.log(name)}"
+            assert time.monotonic() < end, f"{name} is not ready: {self.log(name)}"
+            time.sleep(0.1)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def rows(self, **parameters: str | int) -> list[dict[str, Any]]:
+        query = "&".join(f"{k}={v}" for k, v in ({"last": 1_000_000} | parameters).items())
+        flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
+        return flows
+
+    def settle(self) -> None:
+        """Wait until everything the kernel counted so far is in the store: two drains and a commit."""
+        last = -1
+        for _ in range(30):
+            time.sleep(1.5)
+            now = self.get("/api/v1/status")["store"]["rows"]
+            if now == last:
+                return
+            last = now
+        raise AssertionError("the store keeps growing")
+
+    def metric(self, url: str, name: str) -> float:
+        """Sum over a metric's series on a /metrics page."""
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{")))
+
+    def stop(self) -> None:
+        for process in (self.agent, self.relay):
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self.folder.cleanup()
+
+
+@contextmanager
+def stack(lab: Lab, **options: Any) -> Iterator[Stack]:
+    """A running relay and agent on ``lab``, stopped at the end."""
+    made = Stack(lab, **options)
+    try:
+        made.start_relay()
+        made.start_agent()
+        yield made
+    finally:
+        made.stop()

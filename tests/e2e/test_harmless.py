@@ -1,0 +1,128 @@
+"""No packet is changed, delayed into another order, or dropped because we look; and death leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import HERE, MAC, V4, Lab, Stack, run, stack
+from tests.e2e.traffic import frames
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
+
+SEED, FRAMES = 20261122, 3000
+
+
+def packets(capture: Path) -> list[bytes]:
+    """The frames of a pcap file (little-endian, either time resolution)."""
+    data = capture.read_bytes()
+    at, found = 24, []
+    while at + 16 <= len(data):
+        _, _, size, _ = struct.unpack_from("<IIII", data, at)
+        found.append(data[at + 16 : at + 16 + size])
+        at += 16 + size
+    return found
+
+
+def captured(lab: Lab, folder: Path, name: str) -> list[bytes]:
+    """Send the seeded frames from pod a and give what arrived in pod b."""
+    file = folder / f"{name}.pcap"
+    dump = lab.start(
+        "b", "tcpdump", "-i", "eth0", "-Q", "in", "-U", "-s", "0", "-B", "16384", "-Z", "root", "-w", str(file),
+        "ether", "src", MAC["a"],
+    )
+    assert dump.stdout is not None
+    while "listening on" not in dump.stdout.readline():
+        assert dump.poll() is None
+    lab.exec("a", sys.executable, str(HERE / "traffic.py"), "frames", "eth0", str(SEED), str(FRAMES), MAC["b"])
+    end = time.monotonic() + 10
+    while len(packets(file)) < FRAMES and time.monotonic() < end:
+        time.sleep(0.2)
+    dump.terminate()
+    dump.wait()
+    return packets(file)
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump is not installed")
+@pytest.mark.parametrize("loader", ["core", pytest.param("bcc", marks=pytest.mark.bcc)])
+def test_a_capture_is_the_same_with_the_agent_on_and_off(tmp_path: Path, loader: str) -> None:
+    sent = frames(SEED, FRAMES, *(bytes.fromhex(MAC[x].replace(":", "")) for x in ("a", "b")))
+    with Lab() as lab:
+        without = captured(lab, tmp_path, "off")
+        with stack(lab, loader=loader) as flowobs:
+            before = lab.counters("va")["rx_packets"]
+            with_agent = captured(lab, tmp_path, "on")
+            flowobs.settle()
+            rows = [r for r in flowobs.rows() if r.get("interface") == "va"]
+            moved = lab.counters("va")["rx_packets"] - before
+            page = f"http://127.0.0.1:{flowobs.metrics}"
+            uncounted = flowobs.metric(page, "flowobs_agent_unparsed_packets_total")
+            # every frame is in a record or counted as not IP or broken; pod b's answers go the other way
+            answers = sum(r["packets"] + r["reply_packets"] for r in rows) + uncounted
+            assert answers >= moved
+        assert without == sent
+        assert with_agent == sent
+
+
+def attached(lab: Lab) -> list[object]:
+    """Every tc and TCX program in the node namespace."""
+    (report,) = json.loads(lab.exec("node", "bpftool", "-j", "net", "show"))
+    return list(report["tc"])
+
+
+def filters(lab: Lab) -> str:
+    return "".join(
+        run("tc", "-n", lab.ns("node"), "filter", "show", "dev", v, side) for v in ("va", "vb") for side in ("ingress", "egress")
+    )
+
+
+def test_a_killed_agent_leaves_traffic_flowing_and_no_filter() -> None:
+    with Lab() as lab, stack(lab) as flowobs:
+        lab.server(V4["b"], 8080)
+        client = subprocess.Popen(
+            ["ip", "netns", "exec", lab.ns("a"), sys.executable, str(HERE / "traffic.py"),
+             "client", V4["b"], "8080", "3000", "100", "200", "5"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert flowobs.agent is not None
+        time.sleep(0.5)
+        assert attached(lab), "the agent is not attached: this test would prove nothing"
+        assert client.poll() is None, "traffic ended before the agent was killed"
+        os.kill(flowobs.agent.pid, signal.SIGKILL)
+        flowobs.agent.wait()
+        assert client.communicate(timeout=60)[0] == "done 3000 failed 0\n"
+        end = time.monotonic() + 5
+        while attached(lab) and time.monotonic() < end:
+            time.sleep(0.1)  # the kernel frees the links of a dead process a moment later
+        assert attached(lab) == []
+        assert filters(lab) == ""
+
+
+def test_clsact_leftovers_are_cleaned_by_the_next_start() -> None:
+    """Where TCX is missing, filters outlive a killed agent; the next one takes them away."""
+    with Lab() as lab:
+        first = Stack(lab, agent_options=("--attach", "clsact"))
+        try:
+            first.start_relay()
+            first.start_agent()
+            assert filters(lab).count("direct-action") == 4
+            assert first.agent is not None
+            os.kill(first.agent.pid, signal.SIGKILL)
+            first.agent.wait()
+            assert filters(lab).count("direct-action") == 4
+            first.start_agent()
+            assert filters(lab).count("direct-action") == 4
+            first.agent.send_signal(signal.SIGTERM)
+            first.agent.wait(10)
+            assert filters(lab) == ""
+        finally:
+            first.stop()

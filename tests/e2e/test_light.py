@@ -1,0 +1,38 @@
+"""An idle agent and relay cost next to nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import Lab, stack
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
+
+SECONDS = 30
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_idle_cost() -> None:
+    with Lab() as lab, stack(lab) as flowobs:
+        assert flowobs.agent is not None and flowobs.relay is not None
+        pids = flowobs.agent.pid, flowobs.relay.pid
+        time.sleep(3)
+        before = [cpu_seconds(p) for p in pids]
+        time.sleep(SECONDS)
+        used = [after - b for after, b in zip(map(cpu_seconds, pids), before, strict=True)]
+        print(f"idle: agent {used[0] / SECONDS:.2%}, relay {used[1] / SECONDS:.2%} of a core; "
+              f"agent {resident_mb(pids[0]):.0f} MB, relay {resident_mb(pids[1]):.0f} MB")  # fmt: skip
+        assert sum(used) / SECONDS < 0.03
+        assert resident_mb(pids[0]) < 100
