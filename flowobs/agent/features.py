@@ -1,0 +1,151 @@
+"""THE table of kernel programs: what each hooks into, and what is lost where it is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flowobs.agent.bpf import (
+    CGROUP_INET4_CONNECT,
+    CGROUP_INET6_CONNECT,
+    CGROUP_INET_SOCK_CREATE,
+)
+
+Kind = Literal["tc", "raw_tp", "cgroup", "iter"]
+
+FEATURES = {
+    "flows": "flow records: who talks to whom, packets and bytes",
+    "tcp": "TCP trouble: retransmits, resets, failed connections",
+    "drops": "packets dropped by the kernel, with its reason",
+    "processes": "the process behind a socket",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program. ``hook``: ingress or egress, a tracepoint, a cgroup hook, an iterator target."""
+
+    name: str
+    source: str
+    kind: Kind
+    hook: str
+    feature: str
+    lost: str
+    required: bool = False
+
+    @property
+    def core_only(self) -> bool:
+        """BCC cannot compile it."""
+        return self.source.endswith(".core.bpf.c")
+
+    @property
+    def object(self) -> str:
+        """File name of the compiled object."""
+        return self.source.removesuffix(".c") + ".o"
+
+    @property
+    def attach_type(self) -> int:
+        """The cgroup hook's number, enum bpf_attach_type."""
+        return _CGROUP_HOOKS[self.hook]
+
+
+_CGROUP_HOOKS = {
+    "sock_create": CGROUP_INET_SOCK_CREATE,
+    "connect4": CGROUP_INET4_CONNECT,
+    "connect6": CGROUP_INET6_CONNECT,
+}
+
+PROGRAMS = (
+    Program(
+        "flow_ingress",
+        "flow.bpf.c",
+        "tc",
+        "ingress",
+        "flows",
+        "all traffic that comes in",
+        required=True,
+    ),
+    Program(
+        "flow_egress",
+        "flow.bpf.c",
+        "tc",
+        "egress",
+        "flows",
+        "all traffic that goes out",
+        required=True,
+    ),
+    Program(
+        "tcp_retransmit",
+        "tcp.bpf.c",
+        "raw_tp",
+        "tcp_retransmit_skb",
+        "tcp",
+        "retransmit records",
+    ),
+    Program(
+        "tcp_send_reset",
+        "tcp.bpf.c",
+        "raw_tp",
+        "tcp_send_reset",
+        "tcp",
+        "reset records of resets that this machine sends",
+    ),
+    Program(
+        "tcp_receive_reset",
+        "tcp.bpf.c",
+        "raw_tp",
+        "tcp_receive_reset",
+        "tcp",
+        "reset records of resets that this machine receives",
+    ),
+    Program(
+        "tcp_state",
+        "tcp.bpf.c",
+        "raw_tp",
+        "inet_sock_set_state",
+        "tcp",
+        "fail records: connections refused or timed out",
+    ),
+    Program(
+        "skb_drop",
+        "drop.bpf.c",
+        "raw_tp",
+        "kfree_skb",
+        "drops",
+        "drop records with their reason",
+    ),
+    Program(
+        "owner_sock_create",
+        "owner.bpf.c",
+        "cgroup",
+        "sock_create",
+        "processes",
+        "the process of sockets that do not connect",
+    ),
+    Program(
+        "owner_connect4",
+        "owner.bpf.c",
+        "cgroup",
+        "connect4",
+        "processes",
+        "the process of inherited IPv4 sockets that connect",
+    ),
+    Program(
+        "owner_connect6",
+        "owner.bpf.c",
+        "cgroup",
+        "connect6",
+        "processes",
+        "the process of inherited IPv6 sockets that connect",
+    ),
+    Program(
+        "socket_owners",
+        "sockets.core.bpf.c",
+        "iter",
+        "task_file",
+        "processes",
+        "the process of accepted sockets and of those older than the agent",
+    ),
+)
+
+REQUIRED = frozenset(p.name for p in PROGRAMS if p.required)
