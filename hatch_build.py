@@ -30,7 +30,9 @@ def build_probes(root: Path) -> None:
     objects = [probes / "build" / f"{source.stem}.o" for source in sources]
     if sources and all(path.is_file() for path in objects) and not shutil.which("clang"):
         return  # from an sdist, on a machine without a compiler
-    require("clang", "make", what="the probes", packages="clang llvm libbpf-dev linux-libc-dev make")
+    require(
+        "clang", "make", what="the probes", packages="clang llvm libbpf-dev linux-libc-dev make"
+    )
     run(["make", "--silent", "-C", str(probes)], probes)
 
 
@@ -54,7 +56,9 @@ def require(*programs: str, what: str, packages: str) -> None:
 
 def run(command: list[str], folder: Path) -> None:
     if subprocess.run(command, cwd=folder, check=False).returncode:
-        raise SystemExit(f"cannot build the wheel: `{' '.join(command)}` failed in {folder}, see above")
+        raise SystemExit(
+            f"cannot build the wheel: `{' '.join(command)}` failed in {folder}, see above"
+        )
 
 
 def wheel_files(root: Path) -> dict[str, str]:
@@ -62,5 +66,9 @@ def wheel_files(root: Path) -> dict[str, str]:
     probes, web = root / "probes", root / "ui" / "dist"
     files = [*probes.rglob("*.c"), *probes.rglob("*.h"), *probes.glob("build/*.bpf.o")]
     placed = {path: Path("flowobs/_probes") / path.relative_to(probes) for path in files}
-    placed |= {path: Path("flowobs/_web") / path.relative_to(web) for path in web.rglob("*") if path.is_file()}
+    placed |= {
+        path: Path("flowobs/_web") / path.relative_to(web)
+        for path in web.rglob("*")
+        if path.is_file()
+    }
     return {str(path): str(place) for path, place in sorted(placed.items())}

@@ -1,4 +1,7 @@
-"""shop/api: a small HTTP service that counts orders in redis. Run in its pod: `python -m flowobs.demo.api`."""
+"""shop/api: a small HTTP service that counts orders in redis.
+
+Run in its pod: `python -m flowobs.demo.api`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""The demo's clients: a seeded, bounded mix of good and bad traffic. `python -m flowobs.demo.clients laptop|batch`."""
+"""The demo's clients: a seeded, bounded mix of good and bad traffic.
+
+Run in their namespaces: `python -m flowobs.demo.clients laptop|batch`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import socket
 import struct
@@ -72,7 +76,7 @@ def laptop(choose: random.Random) -> list[tuple[float, Action]]:
 
 
 def batch(choose: random.Random) -> list[tuple[float, Action]]:
-    """What the batch job does: it reads orders over IPv6, and has stale names and ports in its settings."""
+    """What the batch job does: it reads orders over IPv6, and its settings are out of date."""
 
     def ping_redis() -> None:
         ping("redis", socket.AF_INET, choose.randrange(1 << 16))
@@ -99,10 +103,8 @@ def run(role: str, seed: int) -> None:
     queue: list[Action] = [*steps, *steps]
     while True:
         step = queue.pop() if queue else choose.choices(steps, weights)[0]
-        try:
+        with contextlib.suppress(OSError, HTTPException):
             step()
-        except (OSError, HTTPException):
-            pass
         time.sleep(choose.uniform(0.5, 1.5) / rate)
 
 

@@ -1,19 +1,18 @@
-"""Builds and removes the demo's network. Nothing of it is in the machine's own network namespace."""
+"""Builds and removes the demo's network, none of it in the machine's own network namespace."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
+from flowobs.cli.errors import CliError
 from flowobs.demo import plan
-from flowobs.demo.errors import DemoError
 
 NETNS_FOLDER = Path("/run/netns")
 
 
 def build() -> None:
-    """Makes all namespaces, links, addresses and routes. Raises `DemoError` with the kernel's words."""
+    """Makes all namespaces, links, addresses and routes."""
     _batch(None, [f"netns add {name}" for name in namespaces()])
     _batch(plan.NODE_NS, node_commands())
     for host in plan.HOSTS:
@@ -26,11 +25,14 @@ def namespaces() -> list[str]:
 
 
 def node_commands() -> list[str]:
-    """`ip -batch` lines for the node: a bridge for the pods, a routed uplink for the host outside."""
+    """`ip -batch` lines for the node: a bridge for pods, a routed uplink for the host outside."""
     bridge = [
         "link set lo up",
-        "link add br0 address 02:88:00:00:00:01 type bridge forward_delay 0 mcast_snooping 0",
-        *(f"addr add {a}/{n} dev br0 nodad" for a, n in zip(plan.BRIDGE_ADDRESSES, (24, 64), strict=True)),
+        f"link add br0 address {plan.BRIDGE_MAC} type bridge forward_delay 0 mcast_snooping 0",
+        *(
+            f"addr add {a}/{n} dev br0 nodad"
+            for a, n in zip(plan.BRIDGE_ADDRESSES, (24, 64), strict=True)
+        ),
         "link set br0 up",
         f"route add unreachable {plan.PARTNER_ADDRESS}/32",
     ]
@@ -43,7 +45,7 @@ def node_commands() -> list[str]:
         else:
             prefixes = zip(plan.UPLINK_ADDRESSES, host.prefix, strict=True)
             links += [f"addr add {address}/{n} dev {host.link} nodad" for address, n in prefixes]
-            links.append(f"link set {host.link} address 02:99:00:00:00:01 up")
+            links.append(f"link set {host.link} address {plan.UPLINK_MAC} up")
     return bridge + links
 
 
@@ -85,7 +87,7 @@ def remove(names: list[str]) -> None:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:  # the process has ended
         return None
     return status.st_dev, status.st_ino
@@ -93,11 +95,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _batch(namespace: str | None, lines: list[str]) -> None:
     command = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
-    done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        command, input="\n".join(lines), text=True, capture_output=True, check=False
+    )
     if done.returncode:
         reason = (done.stderr.strip() or "no reason given").splitlines()[0]
         where = f"namespace {namespace}" if namespace else "the namespaces"
-        raise DemoError(f"cannot set up {where}: {reason}; the demo needs a kernel with veth and bridge")
+        raise CliError(
+            f"Cannot set up {where} ({reason}). The demo needs a kernel with veth and bridge."
+        )
 
 
 def _sysctl(namespace: str, settings: dict[str, str]) -> None:
@@ -105,4 +111,4 @@ def _sysctl(namespace: str, settings: dict[str, str]) -> None:
     command = ["ip", "netns", "exec", namespace, "sysctl", "-qw", *pairs]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode:
-        raise DemoError(f"cannot make {namespace} a router: {done.stderr.strip()}")
+        raise CliError(f"Cannot make {namespace} a router ({done.stderr.strip()}).")

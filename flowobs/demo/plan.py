@@ -1,8 +1,9 @@
-"""What the demo's network looks like: hosts, addresses and names. Pure data; `network` builds it."""
+"""What the demo's network looks like: hosts, addresses, names. Pure data; `network` builds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Literal
 
 PREFIX = "fodemo-"
@@ -20,7 +21,26 @@ UPLINK_ADDRESSES = ("192.0.2.1", "2001:db8:99::1")
 PARTNER = "partner-billing"
 PARTNER_PORT = 443
 PARTNER_ADDRESS = "203.0.113.9"
-"""The node has an `unreachable` route to it: packets get there, are dropped, and are answered by ICMP."""
+"""The node has an `unreachable` route to it: it drops the packets and answers by ICMP."""
+
+
+BRIDGE_MAC = "02:88:00:00:00:01"
+UPLINK_MAC = "02:99:00:00:00:01"
+
+
+def link_local(mac: str) -> str:
+    """The address that the kernel makes from a MAC (RFC 4291, modified EUI-64)."""
+    a, b, c, d, e, f = (int(part, 16) for part in mac.split(":"))
+    last = bytes((a ^ 2, b, c, 0xFF, 0xFE, d, e, f))
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + last))
+
+
+NODE_ADDRESSES = (
+    *BRIDGE_ADDRESSES,
+    *UPLINK_ADDRESSES,
+    link_local(BRIDGE_MAC),
+    link_local(UPLINK_MAC),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +69,7 @@ class Host:
 
     @property
     def link_local(self) -> str:
-        """The address the kernel makes from the MAC (RFC 4291, modified EUI-64)."""
-        octets = [int(part, 16) for part in self.mac.split(":")]
-        octets[0] ^= 2
-        a, b, c, d, e, f = octets
-        return f"fe80::{a << 8 | b:x}:{c << 8 | 0xFF:x}:fe{d:02x}:{e << 8 | f:x}"
+        return link_local(self.mac)
 
     @property
     def id(self) -> str:
@@ -104,7 +120,7 @@ DNS_PORT = 53
 
 
 def dns_records() -> list[tuple[str, tuple[str, ...]]]:
-    """(name, addresses) of everything the demo's DNS answers for. A service is the addresses of its pods."""
+    """(name, addresses) that the demo's DNS knows. A service has the addresses of its pods."""
     records = [(f"{host.name}.{DOMAIN}", (host.v4, host.v6)) for host in HOSTS]
     records += [(f"{pod.service}.{DOMAIN}", (pod.v4, pod.v6)) for pod in PODS if pod.service]
     return [*records, (f"{PARTNER}.{DOMAIN}", (PARTNER_ADDRESS,))]

@@ -1,4 +1,4 @@
-"""The demo's servers: real nginx, redis and dnsmasq, and a small HTTP service, each in its pod's namespace."""
+"""The demo's servers, each in its pod's namespace: nginx, redis, dnsmasq and a small service."""
 
 from __future__ import annotations
 
@@ -77,15 +77,14 @@ def write_files(folder: Path) -> None:
 
 def servers(folder: Path) -> list[Job]:
     redis = ("redis-server", "--port", str(plan.REDIS_PORT), "--bind", plan.REDIS.v4, plan.REDIS.v6)
-    # no disk: neither snapshots nor a log of commands
-    redis += ("--save", "", "--appendonly", "no", "--protected-mode", "no", "--dir", str(folder))
+    no_disk = ("--save", "", "--appendonly", "no", "--protected-mode", "no", "--dir", str(folder))
     dnsmasq = ("dnsmasq", "--keep-in-foreground", f"--conf-file={folder / 'dnsmasq.conf'}")
     # -e: else nginx opens the log in /var/log that it was compiled with, before it reads a line
     nginx = ("nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
     api = (sys.executable, "-m", "flowobs.demo.api")
     return [
         Job("dns-0", plan.DNS, dnsmasq, plan.DNS_PORT),
-        Job("redis-0", plan.REDIS, redis, plan.REDIS_PORT),
+        Job("redis-0", plan.REDIS, (*redis, *no_disk), plan.REDIS_PORT),
         Job("api-0", plan.API_0, api, plan.API_PORT),
         Job("api-1", plan.API_1, api, plan.API_PORT),
         Job("web-0", plan.WEB, nginx, plan.HTTP_PORT),
@@ -103,7 +102,7 @@ def clients(seed: int) -> list[Job]:
 def inside(host: plan.Host, folder: Path, command: tuple[str, ...]) -> list[str]:
     """The command line that runs ``command`` in the host's network, with the demo's DNS.
 
-    Each step is an exec, so the process started is the one that serves; the mount is its own and ends with it.
+    Each step is an exec: the process started is the one that serves. Its mount ends with it.
     """
     script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
     return [
