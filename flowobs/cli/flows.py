@@ -1,0 +1,177 @@
+"""The ``flows`` command: watch flows, list them, map them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from flowobs import __version__
+from flowobs.cli import options
+from flowobs.cli.command import CONTEXT, Command, write_sections
+
+TICK_S = 0.25
+DEFAULT_LAST = 100
+
+
+class Flows(click.Group):
+    """``flows --last 20`` is ``flows tail --last 20``: what starts with an option is a tail."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {*ctx.help_option_names, "--version"}
+        plain = args[0].startswith("-") and args[0] not in own if args else True
+        if plain and not (ctx.resilient_parsing and not args):
+            args = ["tail", *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            found += self.commands["tail"].shell_complete(ctx, incomplete)
+        return found
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        params = {p.name: p for p in (*self.commands["tail"].params, *self.get_params(ctx))}
+        write_sections(params.values(), ctx, formatter)
+
+
+@click.group(cls=Flows, context_settings=CONTEXT)
+@click.version_option(__version__, message="flows %(version)s")
+def flows() -> None:
+    """Shows who talks to whom: 'flows' alone follows live, with --last or --since it looks back.
+
+    On a terminal a flow is a line, in a pipe it is a line of JSON.
+    """
+
+
+@flows.command(context_settings={"allow_extra_args": True})
+@options.options(
+    options.follow,
+    options.last(None),
+    options.since(),
+    options.until,
+    options.fail_empty,
+    options.filters,
+    options.output_format("compact", "wide", "json"),
+    options.fields,
+    options.color,
+    options.server,
+)
+@click.pass_context
+def tail(ctx: click.Context, /, **given: Any) -> None:
+    """Follow live, or look back (the default command)."""
+    if ctx.args:
+        raise click.UsageError(
+            f"'{ctx.args[0]}' was not expected. Write a command first: flows list --last 20."
+        )
+    looks_back = bool(given["last"] or given["since"] or given["until"])
+    if given["follow"] or not looks_back:
+        if given["until"]:
+            raise click.UsageError("--follow has no end: leave out --until or --follow.")
+        if given["fail_empty"]:
+            raise click.UsageError("--fail-empty needs an end: add --last or --since.")
+        _follow(given)
+    else:
+        _look_back(given)
+
+
+@flows.command("list")
+@options.options(
+    options.last(DEFAULT_LAST),
+    options.since(),
+    options.until,
+    options.fail_empty,
+    options.filters,
+    options.output_format("compact", "wide", "json"),
+    options.fields,
+    options.color,
+    options.server,
+)
+def list_(**given: Any) -> None:
+    """Records of the past."""
+    _look_back(given)
+
+
+def _look_back(given: dict[str, Any]) -> None:
+    from flowobs.cli.client import Relay
+    from flowobs.cli.errors import NothingFound
+    from flowobs.cli.output import Printer
+
+    printer = Printer(given["output"], given["fields"], given["color"])
+    ctx = click.get_current_context()
+    default = ctx.get_parameter_source("last") is not click.core.ParameterSource.COMMANDLINE
+    last = given["last"] or DEFAULT_LAST
+    seen = 0
+    for rows in Relay(given["server"]).records(options.query({**given, "last": last})):
+        seen += len(rows)
+        printer.rows(rows)
+    if default and given["since"] and seen >= last:
+        printer.note(f"these are the newest {last:,} records; --last N shows more")
+    if not printer.matched and given["fail_empty"]:
+        raise NothingFound("No record matches. Widen --since or drop a filter.")
+    if not seen:
+        printer.note("no record matches")
+
+
+def _follow(given: dict[str, Any]) -> None:
+    from flowobs.cli.client import Relay
+    from flowobs.cli.follow import follow, ticking
+    from flowobs.cli.output import LINES_PER_S, Printer
+
+    printer = Printer(
+        given["output"], given["fields"], given["color"], LINES_PER_S, given["last"] or 0
+    )
+    try:
+        for rows in ticking(follow(Relay(given["server"]), options.query(given)), TICK_S):
+            if isinstance(rows, str):
+                printer.note(rows)
+            else:
+                printer.rows(rows or [])
+    finally:
+        printer.tick(end=True)
+
+
+@flows.command("map")
+@options.options(
+    options.since("5m"),
+    options.until,
+    options.namespace,
+    options.output_format("tree", "json"),
+    options.color,
+    options.server,
+)
+def map_(output: str | None, color: str, server: str, **given: Any) -> None:
+    """Who talked to whom, as a tree."""
+    from flowobs.cli.client import Relay
+    from flowobs.cli.map import show
+
+    show(Relay(server).document("/api/v1/service-map", options.query(given)), output, color)
+
+
+@flows.command()
+@options.options(options.output_format("text", "json"), options.color, options.server)
+def status(output: str | None, color: str, server: str) -> None:
+    """What the relay is, holds and misses; exit code 1 when its store is not healthy."""
+    from flowobs.cli.client import Relay
+    from flowobs.cli.status import show
+
+    show(server, Relay(server).document("/api/v1/status", {}), output, color)
+
+
+def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name
+    flows(prog_name="flows")
+
+
+if __name__ == "__main__":
+    main()

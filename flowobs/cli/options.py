@@ -1,0 +1,191 @@
+"""Options that several commands of ``flows`` share, by the headings of their help."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from flowobs import schema
+from flowobs.cli.command import Option
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto")
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+
+
+def _fields(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str]:
+    names = [name.strip() for name in value.split(",")] if value is not None else []
+    for name in names:
+        if name not in schema.BY_NAME:
+            close = difflib.get_close_matches(name, schema.BY_NAME, n=3)
+            hint = (
+                f"Did you mean {' or '.join(close)}?" if close else "docs/fields.md has them all."
+            )
+            raise click.BadParameter(f"there is no field '{name}'. {hint}")
+    return names
+
+
+def _server(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not value.isprintable():
+        raise click.BadParameter(f"{value!r} is no URL of a relay, write it like {DEFAULT_SERVER}.")
+    return value
+
+
+def options(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, in the order in which help shows them."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def option(section: str, *names: str, **kw: Any) -> Decorator:
+    return click.option(*names, cls=Option, section=section, **kw)
+
+
+SELECTION = "Selection"
+FILTER = "Filters (repeat one: any value matches; different ones: all must match)"
+OUTPUT = "Output"
+
+follow = option(
+    SELECTION,
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with live records. This is what 'flows' does when nothing else is selected.",
+)
+
+
+def last(default: int | None) -> Decorator:
+    return option(
+        SELECTION,
+        "--last",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=default,
+        show_default=default is not None,
+        help="The newest N records that match, oldest of them first.",
+    )
+
+
+def since(default: str | None = None) -> Decorator:
+    return option(
+        SELECTION,
+        "--since",
+        metavar="TIME",
+        default=default,
+        show_default=default is not None,
+        help="Not older than this: 30s, 5m, 2h, 1d, or 2026-11-22T10:00:00Z.",
+    )
+
+
+until = option(
+    SELECTION, "--until", metavar="TIME", help="Not newer than this, written like --since."
+)
+fail_empty = option(
+    SELECTION, "--fail-empty", is_flag=True, help="Exit with code 3 when no record matches."
+)
+
+namespace = option(
+    FILTER,
+    "-n",
+    "--namespace",
+    multiple=True,
+    metavar="NAME",
+    help="Either end is in this namespace; * and ? are wildcards.",
+)
+filters = options(
+    namespace,
+    option(
+        FILTER,
+        "--pod",
+        multiple=True,
+        metavar="NAME",
+        help="Either end has this name: web-0, shop/web-0, 'shop/web-*'.",
+    ),
+    option(
+        FILTER,
+        "--port",
+        multiple=True,
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Either end's port.",
+    ),
+    option(
+        FILTER,
+        "--verdict",
+        multiple=True,
+        type=click.Choice([v.name for v in schema.Verdict if v]),
+        help="What became of the packet.",
+    ),
+    option(
+        FILTER,
+        "--kind",
+        multiple=True,
+        type=click.Choice([k.name for k in schema.Kind]),
+        help="What happened.",
+    ),
+    option(
+        FILTER,
+        "--proto",
+        multiple=True,
+        metavar="PROTO",
+        help="IP protocol: tcp, udp, icmp, icmpv6, sctp or a number.",
+    ),
+)
+
+
+def output_format(*formats: str) -> Decorator:
+    return option(
+        OUTPUT,
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        help=f"Default: {formats[0]} on a terminal, json in a pipe.",
+    )
+
+
+fields = option(
+    OUTPUT,
+    "--fields",
+    callback=_fields,
+    metavar="A,B,...",
+    help="Show these fields only, in this order (names: docs/fields.md).",
+)
+color = option(
+    OUTPUT,
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto: on a terminal; NO_COLOR and FORCE_COLOR are honoured.",
+)
+server = click.option(
+    "--server",
+    cls=Option,
+    callback=_server,
+    envvar="FLOWS_SERVER",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="The relay to ask.",
+)
+
+
+def query(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an API request: what of ``given`` was given."""
+    names = (*FILTERS, "since", "until", "last")
+    return {name: given[name] for name in names if given.get(name) not in (None, ())}

@@ -1,0 +1,168 @@
+"""One flow record as one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from flowobs import schema
+from flowobs.cli.client import Row
+from flowobs.cli.icmp import icmp_name
+from flowobs.cli.text import clean, cut, cut_middle, duration, number, pad, paint, size, width
+
+Style = dict[str, Any]
+Cell = tuple[str, Style]
+
+DIM: Style = {"dim": True}
+LINE_STYLE: dict[str, Style] = {
+    "drop": {"fg": "red"},
+    "fail": {"fg": "red"},
+    "reset": {"fg": "yellow"},
+    "retransmit": {"fg": "yellow"},
+}
+KIND_STYLE: dict[str, Style] = {"open": {"fg": "green"}, "close": {"fg": "cyan"}, "update": DIM}
+WIDEST = 60
+"""Columns that one end of a flow may grow to."""
+
+
+def json_line(row: Row) -> str:
+    # Escaped to ASCII: the same line is safe in a pipe and on a terminal.
+    return json.dumps(row, separators=(",", ":"))
+
+
+class Lines:
+    """Records as aligned lines. Columns grow with what has been seen.
+
+    ``terminal`` gives the columns of the terminal, or is None in a pipe. ``wide`` shows what fits
+    in no terminal: where a record was seen, addresses beside names, processes.
+    """
+
+    def __init__(
+        self, wide: bool, color: bool, terminal: Callable[[], int] | None, fields: list[str]
+    ) -> None:
+        self._wide = wide
+        self._color = color
+        self._terminal = terminal
+        self._fields = fields
+        self._widths: dict[str, int] = {}
+        self._day = datetime.now().date()
+
+    def __call__(self, row: Row) -> str:
+        if self._fields:
+            values = [self._grow(name, field(row, name)) for name in self._fields]
+            return self._join([("  ".join(values).rstrip(), {})])
+        day, time = self._time(row)
+        return day + self._join([(time + " ", DIM), *self._cells(row)])
+
+    def _time(self, row: Row) -> tuple[str, str]:
+        text = clean(row.get("time", "-"))
+        if self._terminal is None:
+            return "", text
+        try:
+            local = datetime.fromisoformat(text).astimezone()
+        except (ValueError, OverflowError):
+            return "", text
+        day = "" if local.date() == self._day else f"-- {local:%A, %d %B %Y} --\n"
+        self._day = local.date()
+        return day, f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+
+    def _cells(self, row: Row) -> list[Cell]:
+        kind = clean(row.get("kind", "?"))
+        style = LINE_STYLE.get(kind, {})
+        ends = (
+            self._end(row, "src"),
+            " <- " if row.get("reply") else " -> ",
+            self._end(row, "dst"),
+        )
+        cells: list[Cell] = []
+        if self._wide:
+            for name in ("node", "interface", "reporter"):
+                cells.append((self._grow(name, field(row, name)) + " ", DIM))
+        cells += [(text, style) for text in ends]
+        cells.append((f" {self._grow('proto', clean(row.get('proto', '?')), 8)} ", style or DIM))
+        cells.append((self._grow("kind", kind, 10) + " ", style or KIND_STYLE.get(kind, {})))
+        cells.append((detail(row), style))
+        return cells
+
+    def _end(self, row: Row, side: str) -> str:
+        name, port = endpoint(row, side)
+        if self._wide:
+            if name != (address := address_text(row, side)):
+                name += f"({address})"
+            return self._grow(side, name + port + process(row, side), limit=2 * WIDEST)
+        limit = WIDEST
+        if self._terminal is not None:
+            # What stands beside the ends takes about 60 columns in the longest line, a close.
+            limit = max(16, min(WIDEST, (self._terminal() - 60) // 2))
+        return self._grow(side, cut_middle(name, limit - len(port)) + port, limit)
+
+    def _grow(self, column: str, text: str, limit: int = WIDEST) -> str:
+        self._widths[column] = min(limit, max(self._widths.get(column, 0), width(text)))
+        return pad(text, self._widths[column])
+
+    def _join(self, cells: list[Cell]) -> str:
+        left = None if self._wide or self._terminal is None else self._terminal()
+        line = []
+        for text, style in cells:
+            if left is not None:
+                text = cut(text, left)
+                left -= width(text)
+            line.append(paint(text, self._color, **style))
+        return "".join(line).rstrip()
+
+
+def field(row: Row, name: str) -> str:
+    return clean(row.get(name, "-"))
+
+
+def address_text(row: Row, side: str) -> str:
+    address = clean(row.get(f"{side}_ip", "?"))
+    return f"[{address}]" if ":" in address else address
+
+
+def endpoint(row: Row, side: str) -> tuple[str, str]:
+    """Name (or address) and ``:port`` of one end."""
+    name = row.get(f"{side}_name")
+    if name:
+        name = clean(name)
+        if namespace := row.get(f"{side}_namespace"):
+            name = f"{clean(namespace)}/{name}"
+    # ICMP has the echo identifier there.
+    port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{side}_port")
+    return name or address_text(row, side), f":{port}" if port else ""
+
+
+def process(row: Row, side: str) -> str:
+    name, pid = row.get(f"{side}_process"), number(row, f"{side}_pid")
+    return f" ({clean(name or '?')}/{pid})" if name or pid else ""
+
+
+def detail(row: Row) -> str:
+    """What is to say about this kind of record."""
+    parts: list[str] = []
+    kind = row.get("kind")
+    if kind in ("open", "retransmit", "reset"):
+        parts = [icmp_name(row), flags(number(row, "tcp_flags") | number(row, "reply_tcp_flags"))]
+    elif kind == "update":
+        parts = [icmp_name(row), counters(row)]
+    elif kind == "close":
+        reason = clean(row.get("close_reason", ""))
+        parts = [icmp_name(row), reason, duration(number(row, "duration")), counters(row)]
+    elif kind == "drop":
+        parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
+    elif kind == "fail":
+        parts = [clean(row.get("close_reason", ""))]
+    if held_back := number(row, "lost"):
+        parts.append(f"(+{held_back:,} alike)")
+    return " ".join(filter(None, parts))
+
+
+def flags(bits: int) -> str:
+    return ",".join(name for i, name in enumerate(schema.TCP_FLAGS) if bits >> i & 1)
+
+
+def counters(row: Row) -> str:
+    packets, reply = number(row, "packets"), number(row, "reply_packets")
+    return f"{packets}/{reply} pkts {size(number(row, 'bytes'), number(row, 'reply_bytes'))}"

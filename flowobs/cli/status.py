@@ -1,0 +1,84 @@
+"""The relay's status for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from flowobs.cli.client import Row
+from flowobs.cli.output import use_color
+from flowobs.cli.text import clean, columns, duration, number, paint, plural, size
+
+
+def show(server: str, found: Row, output: str | None, color: str) -> None:
+    tty = sys.stdout.isatty()
+    if (output or ("text" if tty else "json")) == "json":
+        print(json.dumps(found, separators=(",", ":")))
+    else:
+        print("\n".join(lines(server, found, use_color(color, tty))))
+    if not _part(found, "store").get("healthy"):
+        raise click.exceptions.Exit(1)
+
+
+def lines(server: str, found: Row, color: bool) -> list[str]:
+    store, live = _part(found, "store"), _part(found, "live")
+    rows = [
+        [
+            "relay",
+            f"{server}, version {clean(found.get('version'))}, up {_seconds(found, 'uptime_s')}",
+        ],
+        ["store", f"{clean(store.get('url'))}, {clean(store.get('engine'))}"],
+    ]
+    if store.get("healthy"):
+        held = f"{plural(number(store, 'rows'), 'record')}, {size(number(store, 'bytes'))}"
+        rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
+        if store.get("oldest"):
+            rows.append(["", f"{clean(store['oldest'])} to {clean(store.get('newest'))}"])
+        rows.append(["", f"{_seconds(store, 'lag_s')} behind"])
+    else:
+        rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
+    readers = plural(number(live, "subscribers"), "subscriber")
+    rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
+    lost = {k: n for k, n in _part(found, "lost").items() if n}
+    rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
+    return [*columns(rows), "", *_agents(found, color)]
+
+
+def _agents(found: Row, color: bool) -> list[str]:
+    agents = [agent for agent in found.get("agents") or [] if isinstance(agent, dict)]
+    if not agents:
+        return ["no agent has connected yet: start one with 'flowobs agent'"]
+    head = ["AGENT", "NODE", "STATE", "VERSION", "RECORDS", "LOST", "LAST SEEN"]
+    table = [
+        [
+            clean(agent.get("agent")),
+            clean(agent.get("node")),
+            "connected" if agent.get("connected") else "away",
+            clean(agent.get("version")),
+            f"{number(agent, 'rows'):,}",
+            f"{number(agent, 'lost'):,}",
+            clean(agent.get("last_seen")),
+        ]
+        for agent in agents
+    ]
+    first, *rest = columns([head, *table], right=frozenset({4, 5}))
+    return [
+        paint(first, color, bold=True),
+        *(
+            paint(line, color and not agent.get("connected"), fg="yellow")
+            for line, agent in zip(rest, agents, strict=True)
+        ),
+    ]
+
+
+def _part(found: Row, name: str) -> dict[str, Any]:
+    part = found.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _seconds(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    return duration(value * 1e9) if isinstance(value, int | float) else "?"

@@ -1,0 +1,104 @@
+"""Texts for a terminal: sizes, times, names cut in the middle, and nothing that could harm it."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import click
+
+
+def clean(value: object) -> str:
+    """``value`` as printable text: control characters, direction marks ... become \\x1b."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def width(text: str) -> int:
+    """Columns that ``text`` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def pad(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
+
+
+def cut(text: str, columns: int) -> str:
+    """``text`` in at most ``columns``, its end replaced by an ellipsis."""
+    if width(text) <= columns:
+        return text
+    return _head(text, columns - 1) + "…" if columns > 0 else ""
+
+
+def cut_middle(text: str, columns: int) -> str:
+    """``text`` in at most ``columns``: names differ at their ends, so the middle goes."""
+    if width(text) <= columns:
+        return text
+    tail = _head(text[::-1], (columns - 1) // 2)[::-1]
+    return f"{_head(text, columns - 1 - width(tail))}…{tail}"
+
+
+def _head(text: str, columns: int) -> str:
+    used = 0
+    for i, char in enumerate(text):
+        used += width(char)
+        if used > columns:
+            return text[:i]
+    return text
+
+
+def number(row: dict[str, Any], key: str) -> int:
+    """A whole number of ``row``; 0 where it is left out or is none."""
+    value = row.get(key, 0)
+    return value if isinstance(value, int) and 0 <= value < 1 << 64 else 0
+
+
+def size(*values: int) -> str:
+    """Bytes with one unit for all: ``1.2/9.0 kB``."""
+    top = max(values)
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if top >= unit:
+            return "/".join(f"{v / unit:.1f}" for v in values) + f" {name}"
+    return "/".join(str(v) for v in values) + " B"
+
+
+def duration(ns: float) -> str:
+    seconds = ns / 1e9
+    for limit, name in ((1e-6, "ns"), (1e-3, "us"), (1.0, "ms")):
+        if seconds < limit:
+            return f"{seconds / limit * 1000:.0f} {name}"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes < 60:
+        return f"{minutes:.0f} min {seconds % 60:.0f} s"
+    if hours < 24:
+        return f"{hours:.0f} h {minutes % 60:.0f} min"
+    return f"{days:.0f} d {hours % 24:.0f} h"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def columns(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:
+    """Aligned lines; the columns in ``right`` are numbers."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            " " * (w - width(cell)) + cell if i in right else pad(cell, w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def paint(text: str, color: bool, **style: Any) -> str:
+    return click.style(text, **style) if color and style else text

@@ -1,0 +1,414 @@
+"""The ``flows`` command as a user runs it: what it shows, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from flowobs.cli.output import LINES_PER_S
+from tests.cli.fake_relay import FakeRelay, record
+from tests.cli.terminal import ENV, FLOWS, Terminal, run
+
+LOST = record(kind="lost", lost=1204, node="node-3", drop_reason="ring_full")
+NOTE = "-- 1,204 records lost on node-3 (ring_full) --"
+CLOSE = record(
+    kind="close",
+    close_reason="fin_source",
+    duration=12_000_000,
+    packets=10,
+    reply_packets=8,
+    bytes=1200,
+    reply_bytes=9000,
+)
+DROP = record(kind="drop", verdict="dropped", drop_reason="NO_SOCKET")
+
+
+@pytest.fixture
+def relay() -> Iterator[FakeRelay]:
+    with FakeRelay() as relay:
+        yield relay
+
+
+def on_terminal(relay: FakeRelay, *args: str, columns: int = 120, **env: str) -> str:
+    with Terminal(*args, server=relay.url, columns=columns, **env) as terminal:
+        assert terminal.end() == 0
+    return terminal.text
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
+# In a pipe
+
+
+def test_a_pipe_gets_a_line_of_json_for_each_record(relay: FakeRelay) -> None:
+    relay.history = [record(), CLOSE]
+    result = run("--last", "20", server=relay.url)
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [record(), CLOSE]
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_filters_and_selection_reach_the_relay(relay: FakeRelay) -> None:
+    words = "list -n shop -n kube-* --pod web-0 --port 80 --port 443 --verdict dropped --kind drop"
+    words += " --proto tcp --since 5m --until 1m"
+    run(*words.split(), server=relay.url)
+    assert relay.requests == [
+        (
+            "/api/v1/flows",
+            {
+                "namespace": ["shop", "kube-*"],
+                "pod": ["web-0"],
+                "port": ["80", "443"],
+                "verdict": ["dropped"],
+                "kind": ["drop"],
+                "proto": ["tcp"],
+                "since": ["5m"],
+                "until": ["1m"],
+                "last": ["100"],
+            },
+        )
+    ]
+
+
+def test_fields_are_chosen_in_the_order_asked_for(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    result = run("list", "--fields", "dst_name,drop_reason,src_port", server=relay.url)
+    assert result.stdout == '{"dst_name":"api-1","src_port":40312}\n'
+
+
+def test_lost_records_are_json_on_stdout_and_a_note_on_stderr(relay: FakeRelay) -> None:
+    relay.history = [LOST]
+    result = run("list", server=relay.url)
+    assert json.loads(result.stdout) == LOST
+    assert result.stderr == NOTE + "\n"
+
+
+def test_compact_in_a_pipe_has_full_times_no_colour_and_no_limit(relay: FakeRelay) -> None:
+    relay.history = [record(src_name="n" * 100)] * (LINES_PER_S + 50)
+    result = run("--last", "1000", "-o", "compact", server=relay.url)
+    lines = result.stdout.splitlines()
+    assert len(lines) == LINES_PER_S + 50
+    assert lines[0].startswith("2026-11-22T10:22:01.123456789Z shop/nnn")
+    assert lines[0].endswith(":40312 -> shop/api-1:8080 tcp open SYN")
+
+
+def test_a_question_cut_short_by_the_default_limit_says_so(relay: FakeRelay) -> None:
+    relay.history = [record()] * 100
+    result = run("--since", "5m", server=relay.url)
+    assert "the newest 100 records; --last N shows more" in result.stderr
+    assert run("--since", "5m", "--last", "100", server=relay.url).stderr == ""
+
+
+# On a terminal
+
+
+def test_lines_are_aligned_and_times_are_local(relay: FakeRelay) -> None:
+    relay.history = [record(src_name="web-with-a-long-name"), record(), CLOSE, DROP]
+    lines = plain(on_terminal(relay, "--last", "20", columns=140, TZ="UTC-1"))
+    lines = [line for line in lines if not line.startswith("--")]
+    assert lines == [
+        "11:22:01.123 shop/web-with-a-long-name:40312 -> shop/api-1:8080 tcp open SYN",
+        "11:22:01.123 shop/web-0:40312                -> shop/api-1:8080 tcp open SYN",
+        "11:22:01.123 shop/web-0:40312                -> shop/api-1:8080 tcp close "
+        "fin_source 12 ms 10/8 pkts 1.2/9.0 kB",
+        "11:22:01.123 shop/web-0:40312                -> shop/api-1:8080 tcp drop  "
+        "NO_SOCKET (dropped)",
+    ]
+
+
+def test_another_day_is_said_once(relay: FakeRelay) -> None:
+    relay.history = [record(time="2020-02-03T10:00:00.5Z"), record(time="2020-02-03T11:00:00.5Z")]
+    lines = plain(on_terminal(relay, "list"))
+    assert [line[:12] for line in lines] == ["-- Monday, 0", "10:00:00.500", "11:00:00.500"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 119])
+def test_compact_never_wraps(relay: FakeRelay, columns: int) -> None:
+    relay.history = [record(src_name="a" * 300, dst_name="語" * 90), CLOSE, DROP]
+    lines = plain(on_terminal(relay, "list", columns=columns))
+    wide = [sum(2 if c == "語" else 1 for c in line) for line in lines if line[0] != "-"]
+    assert len(wide) == 3
+    assert max(wide) <= columns
+
+
+def test_names_are_cut_in_the_middle(relay: FakeRelay) -> None:
+    relay.history = [record(src_name="payment-service-7d9f8bcd54-xk2vp")]
+    assert "shop/pay…54-xk2vp:40312 ->" in plain(on_terminal(relay, "list", columns=106))[-1]
+
+
+def test_wide_shows_addresses_processes_and_where(relay: FakeRelay) -> None:
+    relay.history = [record(src_process="curl", src_pid=1234)]
+    line = plain(on_terminal(relay, "list", "-o", "wide", columns=60))[-1]
+    assert line.endswith(
+        "node-1 veth0 source shop/web-0(10.88.0.10):40312 (curl/1234) -> "
+        "shop/api-1(10.88.0.11):8080 tcp open SYN"
+    )
+
+
+def test_drops_are_red_unless_colour_is_refused(relay: FakeRelay) -> None:
+    relay.history = [DROP]
+    assert "\x1b[31mNO_SOCKET (dropped)\x1b[0m" in on_terminal(relay, "list")
+    assert "\x1b" not in on_terminal(relay, "list", NO_COLOR="1")
+    assert "\x1b" not in on_terminal(relay, "list", TERM="dumb")
+    assert "\x1b" not in on_terminal(relay, "list", "--color", "never")
+    assert "\x1b[31m" in on_terminal(relay, "list", "--color", "always", NO_COLOR="1")
+
+
+def test_colour_can_be_forced_in_a_pipe(relay: FakeRelay) -> None:
+    relay.history = [DROP]
+    assert "\x1b" not in run("list", "-o", "compact", server=relay.url).stdout
+    assert "\x1b[31m" in run("list", "-o", "compact", server=relay.url, FORCE_COLOR="1").stdout
+
+
+def test_lost_records_are_said_inline(relay: FakeRelay) -> None:
+    relay.history = [record(), LOST, record()]
+    lines = plain(on_terminal(relay, "list"))
+    assert lines[-2] == NOTE
+
+
+def test_hostile_text_does_not_reach_the_terminal(relay: FakeRelay) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202e\u200b[bold red]x[/]\udcff"
+    relay.history = [
+        {key: evil if isinstance(value, str) else value for key, value in record().items()},
+        record(src_name=["list"], dst_name={"a": "\x1b[1m"}, src_port=evil, packets=-1, lost="x"),
+        record(kind="lost", lost=evil, node=evil, drop_reason=evil),
+        record(src_name="[bold]markup[/]", kind=None, proto=None, time=7),
+    ]
+    for args in ((), ("-o", "wide"), ("-o", "json"), ("--fields", "src_name,time,kind")):
+        text = on_terminal(relay, "list", "--color", "never", *args)
+        assert re.findall(r"[^\n\x20-\x7e…]", text) == []
+    assert "[bold]markup[/]" in text
+
+
+def test_the_rate_guard_hides_and_counts(relay: FakeRelay) -> None:
+    relay.live = [record()] * (LINES_PER_S + 1050)
+    with Terminal(server=relay.url) as terminal:
+        terminal.wait_for("-- 1,050 records not shown: more than 200 a second --")
+        assert terminal.text.count("shop/web-0") == LINES_PER_S
+        assert terminal.interrupt() == 130
+
+
+def test_looking_back_on_a_terminal_is_not_limited(relay: FakeRelay) -> None:
+    relay.history = [record()] * (LINES_PER_S + 50)
+    assert on_terminal(relay, "--last", "1000").count("shop/web-0") == LINES_PER_S + 50
+
+
+def test_json_is_never_limited(relay: FakeRelay) -> None:
+    relay.live = [record()] * (LINES_PER_S + 50) + [record(src_name="end")]
+    with Terminal("-o", "json", server=relay.url) as terminal:
+        assert terminal.wait_for('"src_name":"end"').count("\n{") >= LINES_PER_S + 50
+        assert "not shown" not in terminal.text
+
+
+# Following
+
+
+def test_flows_alone_follows_and_ctrl_c_is_quiet(relay: FakeRelay) -> None:
+    relay.history, relay.live = [DROP], [record()]
+    with Terminal(server=relay.url) as terminal:
+        terminal.wait_for("open")
+        assert terminal.interrupt() == 130
+    assert plain(terminal.text)[0] == f"-- following {relay.url}, Ctrl-C ends --"
+    assert "Abort" not in terminal.text
+    assert "NO_SOCKET" not in terminal.text
+    assert relay.requests == [("/api/v1/flows", {"follow": ["true"]})]
+
+
+def test_follow_with_last_shows_the_past_first(relay: FakeRelay) -> None:
+    relay.history, relay.live = [DROP], [CLOSE]
+    with Terminal("-f", "--last", "20", server=relay.url) as terminal:
+        terminal.wait_for("fin_source")
+    assert terminal.text.index("NO_SOCKET") < terminal.text.index("fin_source")
+
+
+def test_a_relay_that_comes_back_is_followed_again(relay: FakeRelay) -> None:
+    relay.history, relay.live = [DROP], [record()]
+    with Terminal("-f", "--last", "1", server=relay.url) as terminal:
+        terminal.wait_for("open")
+        relay.__exit__(None, None, None)
+        terminal.wait_for("Trying again. --")
+        with FakeRelay(port=relay.port, history=[DROP], live=[CLOSE]) as again:
+            terminal.wait_for("fin_source")
+    notes = [line for line in plain(terminal.text) if line.startswith("--")]
+    assert notes[-2].startswith(f"-- The answer of {relay.url} broke off (")
+    assert re.fullmatch(r"-- reconnected, nothing shown for \d+\.\d s --", notes[-1])
+    assert terminal.text.count("NO_SOCKET") == 1, "the past was asked for once"
+    assert again.requests == [("/api/v1/flows", {"follow": ["true"]})]
+
+
+@pytest.mark.parametrize("fault", ["cut", "status"])
+def test_a_relay_that_fails_while_following_is_tried_again(relay: FakeRelay, fault: str) -> None:
+    relay.live = [record()]
+    with Terminal(server=relay.url) as terminal:
+        terminal.wait_for("open")
+        setattr(relay, fault, True if fault == "cut" else 503)
+        relay.hang_up.set()
+        terminal.wait_for("Trying again. --")
+        relay.hang_up.clear()
+        relay.cut, relay.status, relay.live = False, 200, [CLOSE]
+        terminal.wait_for("fin_source")
+        terminal.wait_for("-- reconnected")
+
+
+# Exit codes and faults
+
+
+def test_nobody_answers() -> None:
+    result = run("list")
+    assert result.returncode == 4
+    assert result.stderr == (
+        "flows: No relay answers at http://127.0.0.1:1 (Connection refused). "
+        "Start one with 'flowobs up' or name another with --server.\n"
+    )
+    assert run().returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--lst", "3"], "No such option"),
+        (["lst"], "No such command 'lst'"),
+        (["-n", "shop", "list"], "Write a command first: flows list"),
+        (["list", "--last", "0"], "0 is not in the range"),
+        (["list", "--port", "http"], "'http' is not a valid integer"),
+        (["list", "--fields", "src_nam"], "there is no field 'src_nam'. Did you mean src_name"),
+        (["--server", "relay:8080"], "is no URL of a relay, write it like http://127.0.0.1:8080"),
+        (["--server", "http://[::1"], "is no URL of a relay"),
+        (["-f", "--until", "5m"], "--follow has no end"),
+        (["--fail-empty"], "--fail-empty needs an end: add --last or --since."),
+    ],
+)
+def test_usage_errors(args: list[str], sentence: str) -> None:
+    result = run(*args)
+    assert sentence in result.stderr
+    assert result.returncode == 2
+
+
+def test_what_the_relay_refuses_is_a_usage_error(relay: FakeRelay) -> None:
+    relay.status, relay.error = 400, "since: 'banana' is no time. Write 5m."
+    result = run("--since", "banana", server=relay.url)
+    assert result.stderr == "flows: since: 'banana' is no time. Write 5m.\n"
+    assert result.returncode == 2
+
+
+def test_nothing_matches(relay: FakeRelay) -> None:
+    assert run("list", server=relay.url).returncode == 0
+    result = run("list", "--fail-empty", server=relay.url)
+    assert result.returncode == 3
+    assert result.stderr == "flows: No record matches. Widen --since or drop a filter.\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ({"status": 503}, "The store is not there. Start it."),
+        ({"status": 500, "error": None}, "answered 500 Internal Server Error. Is it a flowobs"),
+        ({"raw": b"<html>\n"}, "sent a line that is no record. Is it a flowobs relay?"),
+        ({"raw": b"[1]\n"}, "sent a line that is no record"),
+        ({"raw": b"\xff\n"}, "sent a line that is no record"),
+        ({"content_type": "text/html"}, "sent text/html. Is it a flowobs relay?"),
+        ({"cut": True}, "broke off (the connection was closed). Ask again."),
+        ({"raw": b'{"time": 1'}, "broke off (in the middle of a record). Ask again."),
+    ],
+)
+def test_faults_of_the_server(relay: FakeRelay, fault: dict[str, object], sentence: str) -> None:
+    for name, value in fault.items():
+        setattr(relay, name, value)
+    result = run("list", server=relay.url)
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.returncode == 1
+    assert "Traceback" in run("list", "--debug", server=relay.url).stderr
+
+
+def test_a_slow_relay_is_waited_for(relay: FakeRelay) -> None:
+    relay.slow_s, relay.history = 1.5, [record()]
+    assert run("list", server=relay.url).returncode == 0
+
+
+def test_a_closed_pipe_is_silent(relay: FakeRelay) -> None:
+    relay.history = [record()] * 20_000
+    for args in (["--last", "20000"], ["-f", "--last", "20000"]):
+        with subprocess.Popen(
+            [*FLOWS, *args, "--server", relay.url],
+            env=ENV,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout and process.stderr
+            process.stdout.readline()
+            process.stdout.close()
+            error = process.stderr.read().decode().splitlines()
+        assert [line for line in error if "following" not in line] == []
+        assert process.returncode == 0
+
+
+def test_ctrl_c_in_a_pipe(relay: FakeRelay) -> None:
+    with subprocess.Popen(
+        [*FLOWS, "--server", relay.url], env=ENV, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert "following" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+    assert process.returncode == 130
+
+
+def test_loopback_is_reached_past_a_proxy(relay: FakeRelay) -> None:
+    assert run("list", server=relay.url, http_proxy="http://127.0.0.1:1").returncode == 0
+
+
+def test_other_servers_are_reached_by_the_proxy(relay: FakeRelay) -> None:
+    result = run("list", server="http://relay.invalid:8080", http_proxy=relay.url)
+    assert result.returncode == 0
+    assert relay.requests
+
+
+# Help
+
+
+@pytest.mark.parametrize("words", [[], ["list"], ["map"], ["status"], ["tail"]])
+def test_help_has_headings(words: list[str]) -> None:
+    text = run(*words, "-h").stdout
+    assert "Output:" in text
+    assert "Other options:" in text
+    assert ("Selection:" in text) == (words != ["status"])
+
+
+def test_help_imports_click_and_nothing_else() -> None:
+    def imported(*command: str) -> set[str]:
+        python = [sys.executable, "-X", "importtime", *command]
+        result = subprocess.run(python, env=ENV, capture_output=True, text=True, check=True)
+        return set(re.findall(r"\|\s+([\w.]+)$", result.stderr, re.MULTILINE))
+
+    modules = imported("-m", "flowobs.cli.flows", "--help") - imported("-c", "pass")
+    packages = {name.partition(".")[0] for name in modules} - {"org"}  # the copy module, for Jython
+    assert packages - set(sys.stdlib_module_names) == {"click", "flowobs"}
+    assert "urllib.request" not in modules
+
+
+def test_completion_knows_commands_and_the_options_of_a_tail() -> None:
+    def complete(words: str) -> str:
+        env = {"_FLOWS_COMPLETE": "bash_complete", "COMP_WORDS": words}
+        return run(**env, COMP_CWORD=str(words.count(" "))).stdout
+
+    assert "plain,status" in complete("flows s")
+    assert "plain,--last" in complete("flows --la")
+    assert "plain,dropped" in complete("flows list --verdict d")
+
+
+def test_the_locale_does_not_matter(relay: FakeRelay) -> None:
+    relay.history = [record(src_name="é語")]
+    env = os.environ | ENV | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    result = subprocess.run(
+        [*FLOWS, "list", "-o", "compact", "--server", relay.url], env=env, capture_output=True
+    )
+    assert result.returncode == 0

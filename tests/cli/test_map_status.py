@@ -1,0 +1,143 @@
+"""``flows map`` and ``flows status``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_relay import FakeRelay
+from tests.cli.terminal import Terminal, run
+
+EVIL = "\x1b[2J\n"
+
+
+def edge(source: str, destination: str, **values: Any) -> dict[str, Any]:
+    return {
+        "source": source,
+        "destination": destination,
+        "proto": "tcp",
+        "port": 8080,
+        "flows": 12,
+        "bytes": 9000,
+        "reply_bytes": 80000,
+    } | values
+
+
+MAP = {
+    "from": "2026-11-22T10:00:00Z",
+    "to": "2026-11-22T10:05:00Z",
+    "nodes": [],
+    "edges": [
+        edge("shop/web-0", "kube-system/dns", proto="udp", port=53, bytes=10, reply_bytes=20),
+        edge("shop/web-0", "shop/api-1"),
+        edge("shop/api-1", "shop/db-0", bytes=10**7, drops=3, drop_reasons={"NO_SOCKET": 3}),
+        edge("1.2.3.4", "shop/web-0", proto="icmp", port=0, flows=1, retransmits=1, fails=2),
+    ],
+}
+STATUS = {
+    "version": "0.1.0",
+    "uptime_s": 7380,
+    "store": {
+        "url": "chdb:///var/lib/flowobs/store",
+        "engine": "ClickHouse 26.9.2.1 (chdb)",
+        "healthy": True,
+        "rows": 1000,
+        "bytes": 57000,
+        "oldest": "2026-11-22T10:00:00Z",
+        "newest": "2026-11-22T10:05:00Z",
+        "retention": "3d",
+        "lag_s": 0.4,
+        "error": None,
+    },
+    "live": {"subscribers": 1, "buffered": 4096, "oldest": "2026-11-22T10:00:00Z"},
+    "agents": [
+        {
+            "agent": "node-1",
+            "node": "node-1",
+            "connected": True,
+            "version": "0.1.0",
+            "last_seen": "2026-11-22T10:05:00Z",
+            "rows": 1000,
+            "lost": 0,
+        }
+    ],
+    "lost": {"subscriber_slow": 0},
+}
+
+
+@pytest.fixture
+def relay() -> Iterator[FakeRelay]:
+    documents = {"/api/v1/service-map": MAP, "/api/v1/status": STATUS}
+    with FakeRelay(documents=documents) as relay:
+        yield relay
+
+
+def test_the_map_is_a_tree_of_callers(relay: FakeRelay) -> None:
+    with Terminal("map", "-n", "shop", server=relay.url, NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+    assert terminal.text.splitlines() == [
+        "shop/api-1",
+        "`- shop/db-0:8080 tcp      12 flows  10.0/0.1 MB  3 drops (NO_SOCKET)",
+        "shop/web-0",
+        "|- shop/api-1:8080 tcp     12 flows  9.0/80.0 kB",
+        "`- kube-system/dns:53 udp  12 flows  10/20 B",
+        "1.2.3.4",
+        "`- shop/web-0 icmp           1 flow  9.0/80.0 kB  2 fails, 1 retransmit",
+    ]
+    assert relay.requests == [("/api/v1/service-map", {"since": ["5m"], "namespace": ["shop"]})]
+
+
+def test_the_map_in_a_pipe_is_the_answer(relay: FakeRelay) -> None:
+    assert json.loads(run("map", server=relay.url).stdout) == MAP
+
+
+def test_an_empty_map_says_so(relay: FakeRelay) -> None:
+    relay.documents["/api/v1/service-map"] = MAP | {"edges": []}
+    result = run("map", "-o", "tree", server=relay.url)
+    assert result.stdout.startswith("-- nobody talked between 2026-11-22T10:00:00Z and")
+
+
+def test_status(relay: FakeRelay) -> None:
+    result = run("status", "-o", "text", server=relay.url)
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        f"relay  {relay.url}, version 0.1.0, up 2 h 3 min",
+        "store  chdb:///var/lib/flowobs/store, ClickHouse 26.9.2.1 (chdb)",
+        "       1,000 records, 57.0 kB, kept 3d",
+        "       2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z",
+        "       400 ms behind",
+        "live   1 subscriber, 4,096 records in memory",
+        "lost   nothing",
+        "",
+        "AGENT   NODE    STATE      VERSION  RECORDS  LOST  LAST SEEN",
+        "node-1  node-1  connected  0.1.0      1,000     0  2026-11-22T10:05:00Z",
+    ]
+
+
+def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:
+    store = STATUS["store"] | {"healthy": False, "error": "the disk is full"}  # type: ignore[operator]
+    relay.documents["/api/v1/status"] = STATUS | {"store": store, "agents": []}
+    result = run("status", "-o", "text", server=relay.url)
+    assert "NOT HEALTHY: the disk is full" in result.stdout
+    assert "no agent has connected yet" in result.stdout
+    assert result.returncode == 1
+    assert run("status", server=relay.url).returncode == 1
+
+
+def test_hostile_documents_do_not_reach_the_terminal(relay: FakeRelay) -> None:
+    def spoil(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: spoil(part) for key, part in value.items()} | {EVIL: 1}
+        if isinstance(value, list):
+            return [*map(spoil, value), EVIL]
+        return EVIL if isinstance(value, str | int) and value is not True else value
+
+    relay.documents = {path: spoil(found) for path, found in relay.documents.items()}
+    for command in ("map", "status"):
+        with Terminal(command, server=relay.url, NO_COLOR="1") as terminal:
+            assert terminal.end() == 0
+        assert re.findall(r"[^\n\x20-\x7e]", terminal.text) == []

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowobs.cli import text
+from flowobs.cli.output import Guard
+
+
+@given(st.text(), st.integers(1, 40))
+def test_cutting_keeps_to_the_width(value: str, columns: int) -> None:
+    value = text.clean(value)
+    assert text.width(text.cut(value, columns)) <= columns
+    assert text.width(text.cut_middle(value, columns)) <= columns
+
+
+@given(st.text())
+def test_clean_text_is_printable_and_stays_clean(value: str) -> None:
+    cleaned = text.clean(value)
+    assert cleaned.isprintable()
+    assert text.clean(cleaned) == cleaned
+
+
+def test_names_keep_both_ends() -> None:
+    assert text.cut_middle("payment-7d9f8-xk2vp", 11) == "payme…xk2vp"
+    assert text.cut_middle("web", 3) == "web"
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (0, "0 ns"),
+        (1_500, "2 us"),
+        (12_000_000, "12 ms"),
+        (1_250_000_000, "1.2 s"),
+        (184e9, "3 min 4 s"),
+        (7_380e9, "2 h 3 min"),
+        (100_000e9, "1 d 3 h"),
+    ],
+)
+def test_durations(ns: float, shown: str) -> None:
+    assert text.duration(ns) == shown
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((0, 0), "0/0 B"),
+        ((999, 1), "999/1 B"),
+        ((1200, 9000), "1.2/9.0 kB"),
+        ((5 << 30,), "5.4 GB"),
+    ],
+)
+def test_sizes_share_a_unit(values: tuple[int, ...], shown: str) -> None:
+    assert text.size(*values) == shown
+
+
+def test_the_guard_opens_again_each_second() -> None:
+    now = [0.0]
+    guard = Guard(2, extra=1, clock=lambda: now[0])
+    assert [guard.allows() for _ in range(5)] == [True, True, True, False, False]
+    assert guard.hidden() == 0, "the second is not over"
+    now[0] = 1.0
+    assert guard.hidden() == 2
+    assert [guard.allows() for _ in range(3)] == [True, True, False]
+    assert guard.hidden(now=True) == 1
