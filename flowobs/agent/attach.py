@@ -1,0 +1,189 @@
+"""Puts loaded programs on their hooks, and follows the interfaces of a namespace as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from flowobs.agent import bpf, netns
+from flowobs.agent.features import PROGRAMS
+from flowobs.agent.links import Link, LinkEvent, LinkMonitor
+from flowobs.agent.loader import Probes
+from flowobs.agent.metrics import Metrics
+from flowobs.agent.tc import Method, TcHooks
+
+GONE_LINKS = 1024
+"""So many links that went are remembered, because their last records are still to be named."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Attachments:
+    """The programs of ``probes`` on the hooks of one network namespace (None: ours).
+
+    Every link that is up, whose name matches one of ``include`` and none of ``exclude`` (globs), is
+    observed; one that comes later, at once. ``cgroup`` is the cgroup v2 folder below which socket
+    owners are noted, None for nowhere. ``on_crash`` hears what ended the thread if not ``stop``.
+    """
+
+    def __init__(
+        self,
+        probes: Probes,
+        metrics: Metrics,
+        on_crash: Callable[[BaseException], None],
+        *,
+        namespace: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        cgroup: Path | None = None,
+        method: Method = "auto",
+    ) -> None:
+        self.missing: dict[str, str] = dict(probes.missing)
+        """Programs that do not run, with the reason; known once ``start`` returns."""
+        self.attached: frozenset[int] = frozenset()
+        """ifindexes of the links that are observed."""
+        self._probes = probes
+        self._metrics = metrics
+        self._on_crash = on_crash
+        self._namespace = namespace
+        self._include = tuple(include) or ("*",)
+        self._exclude = tuple(exclude)
+        self._cgroup = cgroup
+        self._method = method
+        self._monitor = LinkMonitor()
+        self._gone: dict[int, Link] = {}
+        self._complained: set[int] = set()
+        self._machine_wide: list[int] = []
+        self._stopping = -1
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="attach", daemon=True)
+
+    @property
+    def links(self) -> dict[int, Link]:
+        """ifindex -> link, those that went a while ago included."""
+        return self._gone | self._monitor.links
+
+    @property
+    def local_addresses(self) -> frozenset[bytes]:
+        """Addresses of the namespace now, 16 bytes each."""
+        return frozenset(self._monitor.local_addresses())
+
+    def start(self) -> None:
+        """Attach to everything that is there.
+
+        Raises OSError where the namespace cannot be entered. A link or a program that refuses costs
+        itself only: it is counted, and said once.
+        """
+        self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
+        self._attach_machine_wide()
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self.stop()
+            raise self._error
+
+    def stop(self) -> None:
+        """Detach everything; returns when nothing of ours is left on any hook."""
+        if self._stopping < 0:
+            return
+        os.eventfd_write(self._stopping, 1)
+        self._thread.join()
+        for fd in (*self._machine_wide, self._stopping):
+            os.close(fd)
+        self._machine_wide.clear()
+        self._stopping = -1
+
+    def _attach_machine_wide(self) -> None:
+        for program in PROGRAMS:
+            fd = self._probes.programs.get(program.name)
+            running = fd is not None
+            try:
+                if fd is not None and program.kind == "raw_tp":
+                    self._machine_wide.append(bpf.attach_raw_tracepoint(fd, program.hook))
+                elif fd is not None and program.kind == "cgroup" and self._cgroup is not None:
+                    link = bpf.attach_cgroup(fd, self._cgroup, program.attach_type)
+                    self._machine_wide.append(link)
+            except OSError as error:
+                running = False
+                self._metrics.attach_failures.inc()
+                self.missing[program.name] = str(error.strerror)
+                _log.warning("program %s does not run: %s", program.name, error.strerror)
+            self._metrics.program_loaded.labels(program.name, program.feature).set(running)
+
+    def _run(self) -> None:
+        try:
+            if self._namespace is not None:
+                netns.enter(self._namespace)
+            programs = self._probes.programs
+            hooks = TcHooks(programs["flow_ingress"], programs["flow_egress"], self._method)
+            with contextlib.closing(self._monitor):
+                try:
+                    self._follow(hooks)
+                finally:
+                    for error in hooks.close():
+                        _log.warning("a filter of ours stays: %s", error.strerror)
+                    self.attached = frozenset()
+        except BaseException as error:
+            if self._ready.is_set():
+                self._on_crash(error)
+            else:
+                self._error = error
+        finally:
+            self._ready.set()
+
+    def _follow(self, hooks: TcHooks) -> None:
+        for event in self._monitor.open():
+            with contextlib.suppress(OSError):  # a link that refuses this refuses "attach" too
+                hooks.clean(event.link.ifindex)
+            self._apply(hooks, event)
+        self._ready.set()
+        waiting = select.poll()
+        waiting.register(self._stopping, select.POLLIN)
+        waiting.register(self._monitor.fileno(), select.POLLIN)
+        while all(fd != self._stopping for fd, _ in waiting.poll()):
+            overruns = self._monitor.overruns
+            for event in self._monitor.poll():
+                self._apply(hooks, event)
+            self._metrics.link_overruns.inc(self._monitor.overruns - overruns)
+
+    def _apply(self, hooks: TcHooks, event: LinkEvent) -> None:
+        link = event.link
+        observed = link.ifindex in hooks.held
+        selected = self._selected(link.name)
+        if event.change == "removed":
+            hooks.forget(link.ifindex)
+            self._complained.discard(link.ifindex)
+            self._gone = dict([*self._gone.items(), (link.ifindex, link)][-GONE_LINKS:])
+        elif link.up and selected and not observed:
+            self._attempt(hooks.attach, link, link)
+        elif observed and not selected:  # it was renamed
+            self._attempt(hooks.detach, link.ifindex, link)
+        self.attached = frozenset(hooks.held)
+        self._metrics.links_attached.set(len(hooks.held))
+
+    def _attempt(self, action: Callable[[T], None], argument: T, link: Link) -> None:
+        try:
+            action(argument)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return  # it went meanwhile, and its removal is on the way
+            self._metrics.attach_failures.inc()
+            if link.ifindex not in self._complained:
+                self._complained.add(link.ifindex)
+                _log.warning("interface %s: %s", link.name, error.strerror)
+
+    def _selected(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob) for glob in self._include) and not any(
+            fnmatch.fnmatchcase(name, glob) for glob in self._exclude
+        )

@@ -1,0 +1,234 @@
+"""Kernel structs -> FlowBatch, by whole columns: who opened a flow becomes its source."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.drain import CounterDeltas
+from flowobs.agent.records import CLOSER, FLOW_STATE, RECORD_VERSION
+from flowobs.batch import Endpoints, FlowBatch, Strings
+from flowobs.schema import CloseReason, Kind, Protocol, Verdict
+
+Array = NDArray[Any]
+
+_ICMP = np.array([Protocol.icmp, Protocol.icmpv6], np.uint8)
+_EVENT_KINDS = np.array(
+    [Kind.open, Kind.close, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail], np.uint8
+)
+_CORE_REASONS = 1 << 16
+"""Drop reasons from here on belong to subsystems, which have the upper half of the number."""
+
+_CLOSE_REASONS = np.zeros((256, 2), np.uint8)
+"""[CLOSER_*, initiator] -> CloseReason; numbers the probes do not know stay "none"."""
+for _closer, _a_is_source, _b_is_source in (
+    ("CLOSER_FIN_A", CloseReason.fin_source, CloseReason.fin_destination),
+    ("CLOSER_FIN_B", CloseReason.fin_destination, CloseReason.fin_source),
+    ("CLOSER_RST_A", CloseReason.reset_source, CloseReason.reset_destination),
+    ("CLOSER_RST_B", CloseReason.reset_destination, CloseReason.reset_source),
+):
+    _CLOSE_REASONS[CLOSER[_closer][0]] = _a_is_source, _b_is_source
+
+_FAIL_REASONS = np.full(256, CloseReason.aborted, np.uint8)
+"""errno of a connection attempt -> CloseReason."""
+_FAIL_REASONS[errno.ECONNREFUSED] = CloseReason.refused
+_FAIL_REASONS[errno.ETIMEDOUT] = CloseReason.timeout
+_FAIL_REASONS[[errno.EHOSTUNREACH, errno.ENETUNREACH]] = CloseReason.unreachable
+
+
+class Decoded(NamedTuple):
+    """Records without names, and what it takes to name them: columns as long as the batch."""
+
+    batch: FlowBatch
+    """``interface``, ``reporter``, ``node``, process names and endpoints are still empty."""
+    ifindex: NDArray[np.uint32]
+    """Interface of the observation point, 0 where none is known."""
+    egress: NDArray[np.bool_]
+    """Packets from source to destination left by the interface: on a pod's veth the destination is
+    behind it. False: they came in, the source is behind it. Means nothing where ifindex is 0."""
+    netns: NDArray[np.uint32]
+    """Inode of the network namespace, 0 = the observed one, that of the interface."""
+
+
+class Decoder:
+    """Turns kernel records into batches of one endpoint table.
+
+    ``drop_reasons`` are the running kernel's names of reasons (``Btf.drop_reasons``).
+    """
+
+    def __init__(self, endpoints: Endpoints, drop_reasons: Mapping[int, str]) -> None:
+        self.endpoints = endpoints
+        """May be replaced between two calls."""
+        self._unknown = 0
+        self._drop_reasons = drop_reasons
+        self._reason_strings: Strings | None = None
+        self._reason_ids = np.zeros(0, np.uint32)
+
+    def flows(self, keys: Array, flows: Array, offset_ns: int) -> Decoded:
+        """Drained flows, dtypes FLOW_KEY and FLOW, shape (n,): one update or close each.
+
+        Flows whose open event found the ring full get an extra open record, at the end.
+        ``offset_ns`` takes CLOCK_MONOTONIC to UTC.
+        """
+        opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LOST"][0])
+        rows = len(keys)
+        if len(opened):
+            keys = np.concatenate((keys, keys[opened]))
+            flows = np.concatenate((flows, flows[opened]))
+        initiator = flows["initiator"] & 1
+        decoded = self._oriented(keys, initiator.astype(np.bool_), flows)
+        columns = decoded.batch.columns
+        columns["verdict"][:] = Verdict.forwarded
+        columns["time"][:] = _utc(flows["last_ns"], offset_ns)
+        # The clock of a flow's packets is read before the flow is looked up, so that two CPUs may
+        # leave a last packet that is older than the first one.
+        columns["duration"][:] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
+        for name in ("packets", "bytes", "tcp_flags"):
+            columns[name][:], columns[f"reply_{name}"][:] = _sides(flows[name], initiator)
+        closed = _closed(flows)
+        columns["kind"][:] = np.where(closed, Kind.close, Kind.update)
+        columns["close_reason"][:] = np.where(closed, _CLOSE_REASONS[flows["closer"], initiator], 0)
+        if len(opened):
+            self._make_open(columns, slice(rows, None), _utc(flows["start_ns"][rows:], offset_ns))
+        return decoded
+
+    def events(self, events: Array, offset_ns: int) -> Decoded:
+        """Ring records, dtype EVENT, shape (n,), in order. ``offset_ns`` as above."""
+        kind = events["kind"]
+        known = (events["version"] == RECORD_VERSION) & np.isin(kind, _EVENT_KINDS)
+        if not known.all():
+            self._unknown += int(len(events) - known.sum())
+            events = events[known]
+            kind = events["kind"]
+        initiator = events["initiator"] & 1
+        reply = (events["direction"] & 1) ^ initiator
+        decoded = self._oriented(events["key"], initiator.astype(np.bool_), events)
+        columns = decoded.batch.columns
+        decoded.netns[:] = events["netns"]
+        columns["time"][:] = _utc(events["time_ns"], offset_ns)
+        columns["kind"][:] = kind
+        columns["reply"][:] = reply
+        columns["lost"][:] = events["suppressed"]
+        columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(
+            events["tcp_flags"], initiator
+        )
+        # The hook ran in the process of the end that sent.
+        columns["src_pid"][:] = np.where(reply, 0, events["pid"])
+        columns["dst_pid"][:] = np.where(reply, events["pid"], 0)
+        dropped, failed = kind == Kind.drop, kind == Kind.fail
+        columns["verdict"][:] = np.select(
+            (dropped, failed), (Verdict.dropped, Verdict.error), Verdict.forwarded
+        )
+        columns["close_reason"][:] = np.select(
+            (kind == Kind.close, failed),
+            (
+                _CLOSE_REASONS[events["closer"], initiator],
+                _FAIL_REASONS[np.minimum(events["reason"], len(_FAIL_REASONS) - 1)],
+            ),
+            0,
+        )
+        if dropped.any():
+            columns["drop_reason"][dropped] = self._reasons(events["reason"][dropped])
+        return decoded
+
+    def take_unknown(self) -> int:
+        """Events dropped since the last call, because their version or kind is not known here."""
+        unknown, self._unknown = self._unknown, 0
+        return unknown
+
+    def losses(self, deltas: CounterDeltas, now_ns: int) -> Decoded | None:
+        """Records of kind "lost" for what the programs could not tell; None where they told all.
+
+        ``map_full`` rows carry the packets and bytes that no flow holds, one row for each protocol
+        and hook side. ``now_ns`` is UTC.
+        """
+        overflow = deltas.overflow
+        ring_full = deltas.stats["event_lost"][0]
+        full_rows = len(overflow.proto)
+        rows = full_rows + bool(ring_full)
+        if not rows:
+            return None
+        batch = FlowBatch.zeros(rows, self.endpoints)
+        columns = batch.columns
+        strings = self.endpoints.strings
+        columns["time"][:] = now_ns
+        columns["kind"][:] = Kind.lost
+        columns["drop_reason"][:full_rows] = strings.id("map_full")
+        columns["proto"][:full_rows] = overflow.proto
+        columns["lost"][:full_rows] = columns["packets"][:full_rows] = overflow.packets
+        columns["bytes"][:full_rows] = overflow.bytes
+        columns["drop_reason"][full_rows:] = strings.id("ring_full")
+        columns["lost"][full_rows:] = ring_full
+        nowhere = np.zeros(rows, np.uint32)
+        return Decoded(batch, nowhere, np.zeros(rows, np.bool_), nowhere)
+
+    def _oriented(self, keys: Array, swap: NDArray[np.bool_], ends: Array) -> Decoded:
+        """What events and flows share: the key and the sockets, ``swap`` where b is the source."""
+        batch = FlowBatch.zeros(len(keys), self.endpoints)
+        columns = batch.columns
+        for name in ("addr", "port"):
+            a, b = keys[f"{name}_a"], keys[f"{name}_b"]
+            column = "ip" if name == "addr" else name
+            columns[f"src_{column}"][:], columns[f"dst_{column}"][:] = a, b
+            columns[f"src_{column}"][swap] = b[swap]
+            columns[f"dst_{column}"][swap] = a[swap]
+        initiator = swap.view(np.uint8)
+        for name in ("cookie", "cgroup"):
+            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(ends[name], initiator)
+        columns["proto"][:] = keys["proto"]
+        columns["vlan"][:] = keys["vlan"]
+        icmp = np.where(np.isin(keys["proto"], _ICMP), keys["icmp"], 0)
+        columns["icmp_type"][:] = icmp >> 8
+        columns["icmp_code"][:] = icmp & 0xFF
+        return Decoded(
+            batch,
+            keys["ifindex"].astype(np.uint32),
+            (keys["egress"] & 1).astype(np.bool_) ^ swap,
+            np.zeros(len(keys), np.uint32),
+        )
+
+    @staticmethod
+    def _make_open(columns: dict[str, Array], rows: slice, time: Array) -> None:
+        columns["kind"][rows] = Kind.open
+        columns["time"][rows] = time
+        for name in ("packets", "bytes", "tcp_flags"):
+            columns[name][rows] = columns[f"reply_{name}"][rows] = 0
+        columns["duration"][rows] = columns["close_reason"][rows] = 0
+
+    def _reasons(self, numbers: Array) -> NDArray[np.uint32]:
+        """String ids of drop reasons; one without a name is its number in digits."""
+        strings = self.endpoints.strings
+        if strings is not self._reason_strings:
+            core = {n: name for n, name in self._drop_reasons.items() if n < _CORE_REASONS}
+            self._reason_ids = np.zeros(max(core, default=0) + 1, np.uint32)
+            for number, name in core.items():
+                self._reason_ids[number] = strings.id(name)
+            self._reason_strings = strings
+        ids = np.zeros(len(numbers), np.uint32)
+        inside = numbers < len(self._reason_ids)
+        ids[inside] = self._reason_ids[numbers[inside]]
+        for number in np.unique(numbers[ids == 0]).tolist():
+            ids[numbers == number] = strings.id(str(number))
+        return ids
+
+
+def _sides(pair: Array, initiator: Array) -> tuple[Array, Array]:
+    """Of values for a and b, shape (n, 2): (those of the source, those of the destination)."""
+    rows = np.arange(len(pair))
+    return pair[rows, initiator], pair[rows, initiator ^ 1]
+
+
+def _utc(monotonic_ns: Array, offset_ns: int) -> NDArray[np.int64]:
+    return monotonic_ns.astype(np.int64) + offset_ns
+
+
+def _closed(flows: Array) -> NDArray[np.bool_]:
+    """Flows that ended in this interval; read after the grace period, so both FINs are seen."""
+    over = flows["fin"].all(axis=1) | (flows["closer"] >= CLOSER["CLOSER_RST_A"][0])
+    before = (flows["state"] & FLOW_STATE["FLOW_CLOSED_BEFORE"][0]) != 0
+    ended: NDArray[np.bool_] = over & ~before
+    return ended

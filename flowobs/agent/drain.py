@@ -1,0 +1,150 @@
+"""Empty the flow maps without losing or doubling a packet, and read the programs' own counters."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent import bpf
+from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, STATS
+
+BATCH_ROWS = 16384
+"""Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
+
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_MEMBARRIER_GLOBAL = 1
+_GRACE_SLEEP_SECONDS = 0.02
+_PROTOCOLS = 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def wait_grace_period() -> bool:
+    """Wait, for 8-16 ms, until every program that runs now has ended. False: it was only slept.
+
+    ``membarrier`` waits for RCU, which is what programs run under. Kernels with nohz_full refuse
+    it; a program runs for microseconds, so that a short sleep is enough in practice.
+    """
+    number = _MEMBARRIER.get(platform.machine())
+    if number is not None and _libc.syscall(number, _MEMBARRIER_GLOBAL, 0, 0) == 0:
+        return True
+    time.sleep(_GRACE_SLEEP_SECONDS)
+    return False
+
+
+class FlowDrain:
+    """The two flow maps: programs write to one while the other is emptied.
+
+    ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
+    """
+
+    def __init__(self, maps: tuple[int, int], control: int) -> None:
+        self.capacity = bpf.map_info(maps[0]).max_entries
+        """Flows that one map can hold."""
+        self.fill = 0
+        """Flows the last drained map held."""
+        self.unsure_waits = 0
+        """Grace periods that could only be slept through."""
+        self._maps = maps
+        self._control = control
+        self._active = 0
+        self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
+        self._flows = np.empty(self.capacity, FLOW.dtype)
+        self._switch(0)
+
+    def drain(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Switch maps and empty the quiet one: (keys, flows) of at most BATCH_ROWS rows at a time.
+
+        The arrays are views that the next drain overwrites. Consume all of it: what is left behind
+        stays in the map until the drain after the next one.
+        """
+        quiet = self._maps[self._active]
+        self._switch(1 - self._active)
+        self.unsure_waits += not wait_grace_period()
+        self.fill = 0
+        while count := bpf.drain(quiet, self._keys, self._flows):
+            self.fill += count
+            for start in range(0, count, BATCH_ROWS):
+                rows = slice(start, min(start + BATCH_ROWS, count))
+                yield self._keys[rows], self._flows[rows]
+            if count < self.capacity:
+                return  # the map is quiet: one pass that did not fill the arrays saw everything
+
+    def _switch(self, active: int) -> None:
+        control = np.zeros((), CONTROL.dtype)
+        control["active"] = active
+        bpf.update(self._control, np.uint32(0), control)
+        self._active = active
+
+
+class Overflow(NamedTuple):
+    """What found no room in the flow map, by protocol and hook side. Columns of equal length."""
+
+    proto: NDArray[np.uint8]
+    egress: NDArray[np.uint8]
+    packets: NDArray[np.uint64]
+    bytes: NDArray[np.uint64]
+
+
+class CounterDeltas(NamedTuple):
+    """What the programs counted since the last reading."""
+
+    stats: Mapping[str, tuple[int, int]]
+    """(packets, bytes) by name of ``records.STATS``, without the "STAT_" and in lower case."""
+    overflow: Overflow
+
+
+class Counters:
+    """The ``stats`` and ``overflow`` maps, read as differences."""
+
+    def __init__(self, stats_fd: int, overflow_fd: int) -> None:
+        self._stats_fd = stats_fd
+        self._overflow_fd = overflow_fd
+        self._names = {i: n.removeprefix("STAT_").lower() for n, (i, _) in STATS.items()}
+        self._stats = self._read_stats()
+        self._overflow = self._read_overflow()
+
+    def read(self) -> CounterDeltas:
+        """Differences to the last reading; the first one starts at construction."""
+        stats = self._read_stats()
+        change = stats - self._stats
+        self._stats = stats
+        deltas = {n: (int(change[i, 0]), int(change[i, 1])) for i, n in self._names.items()}
+        overflow = np.zeros_like(self._overflow)
+        # 512 lookups, so only when there is something to see. Totals are compared, not this
+        # reading's change: a program may have counted in one map and not yet in the other.
+        if stats[STATS["STAT_MAP_FULL"][0], 0] != self._overflow[:, 0].sum():
+            now = self._read_overflow()
+            overflow = now - self._overflow
+            self._overflow = now
+        rows = np.flatnonzero(overflow[:, 0])
+        return CounterDeltas(
+            deltas,
+            Overflow(
+                (rows // 2).astype(np.uint8),
+                (rows % 2).astype(np.uint8),
+                overflow[rows, 0],
+                overflow[rows, 1],
+            ),
+        )
+
+    def _read_stats(self) -> NDArray[np.uint64]:
+        return self._sums(self._stats_fd, max(self._names) + 1)
+
+    def _read_overflow(self) -> NDArray[np.uint64]:
+        return self._sums(self._overflow_fd, 2 * _PROTOCOLS)
+
+    @staticmethod
+    def _sums(map_fd: int, entries: int) -> NDArray[np.uint64]:
+        """(packets, bytes) of each entry over all CPUs, shape (entries, 2)."""
+        sums = np.zeros((entries, 2), np.uint64)
+        for index in range(entries):
+            values = bpf.lookup_percpu(map_fd, index, COUNT.dtype)
+            sums[index] = values["packets"].sum(), values["bytes"].sum()
+        return sums

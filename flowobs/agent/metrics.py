@@ -1,0 +1,98 @@
+"""What the agent tells Prometheus about itself: received, sent, dropped by reason."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+import flowobs
+
+_ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """The agent's own series, in a registry of the caller's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.received = Counter(
+            "flowobs_agent_records_received",
+            "Records made from what the kernel told, by kind.",
+            ("kind",),
+            registry=registry,
+        )
+        self.sent = Counter(
+            "flowobs_agent_records_sent",
+            "Records that the relay has acknowledged as stored.",
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "flowobs_agent_records_dropped",
+            "Records lost or held back, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self.skipped_packets = Counter(
+            "flowobs_agent_packets_skipped",
+            "Packets seen but counted in no flow, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self.ring_events = Counter(
+            "flowobs_agent_ring_events", "Events read from the ring.", registry=registry
+        )
+        self.ring_lost = Counter(
+            "flowobs_agent_ring_lost", "Events that found the ring full.", registry=registry
+        )
+        self.fill_ratio = Gauge(
+            "flowobs_agent_flow_map_fill_ratio",
+            "How full the flow map was at the last drain; at 1 flows find no room.",
+            registry=registry,
+        )
+        self.overflow_packets = Counter(
+            "flowobs_agent_flow_map_overflow_packets",
+            "Packets whose flow found no room in the flow map.",
+            registry=registry,
+        )
+        self.overflow_bytes = Counter(
+            "flowobs_agent_flow_map_overflow_bytes",
+            "Bytes whose flow found no room in the flow map.",
+            registry=registry,
+        )
+        self.batch_rows = Histogram(
+            "flowobs_agent_batch_rows", "Records in a batch.", buckets=_ROWS, registry=registry
+        )
+        self.drain_seconds = Histogram(
+            "flowobs_agent_drain_seconds",
+            "Time to drain, decode, name and hand over the flow map.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.unsure_drains = Counter(
+            "flowobs_agent_unsure_drains",
+            "Drains on a kernel that refuses to wait for running programs.",
+            registry=registry,
+        )
+        self.links_attached = Gauge(
+            "flowobs_agent_links_attached", "Interfaces that are observed.", registry=registry
+        )
+        self.attach_failures = Counter(
+            "flowobs_agent_attach_failures",
+            "Failed attempts to attach a program.",
+            registry=registry,
+        )
+        self.link_overruns = Counter(
+            "flowobs_agent_link_overruns",
+            "Times that interface changes came too fast and all were listed anew.",
+            registry=registry,
+        )
+        self.program_loaded = Gauge(
+            "flowobs_agent_program_loaded",
+            "1 where the kernel runs this program, 0 where it refused it.",
+            ("program", "feature"),
+            registry=registry,
+        )
+        build = Gauge(
+            "flowobs_build_info", "1, labelled with the version.", ("version",), registry=registry
+        )
+        build.labels(flowobs.__version__).set(1)

@@ -1,0 +1,179 @@
+"""The thread between kernel and sink: reads the ring, drains the flow maps, hands over batches."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.clock import Clock
+from flowobs.agent.decode import Decoded, Decoder
+from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
+from flowobs.agent.loader import Probes
+from flowobs.agent.metrics import Metrics
+from flowobs.agent.records import EVENT
+from flowobs.agent.ring import RingReader
+from flowobs.batch import Endpoints, FlowBatch, Strings
+from flowobs.schema import Kind
+
+Enrich = Callable[[Decoded], FlowBatch]
+Sink = Callable[[FlowBatch], None]
+
+
+class Pipeline:
+    """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
+
+    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``. ``drop_reasons`` are the
+    running kernel's. Once ``table_full`` says so of the batches' endpoint table, later batches have
+    a new one. ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
+    """
+
+    def __init__(
+        self,
+        probes: Probes,
+        enrich: Enrich,
+        sink: Sink,
+        metrics: Metrics,
+        on_crash: Callable[[BaseException], None],
+        *,
+        drop_reasons: Mapping[int, str],
+        table_full: Callable[[Endpoints], bool],
+        drain_interval: float = 1.0,
+        ring_timeout: float = 0.05,
+    ) -> None:
+        self._probes = probes
+        self._enrich = enrich
+        self._sink = sink
+        self._metrics = metrics
+        self._on_crash = on_crash
+        self._table_full = table_full
+        self._drain_interval = drain_interval
+        self._ring_timeout = ring_timeout
+        self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
+        self._clock = Clock()
+        self._pending: list[NDArray[Any]] = []
+        self._stopping = -1
+        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+
+    def start(self) -> None:
+        """Wire up the ring and begin. Attach programs after it, lest their first events are lost.
+
+        Raises OSError where the kernel refuses the ring or a map.
+        """
+        maps = self._probes.maps
+        self._drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+        self._counters = Counters(maps["stats"], maps["overflow"])
+        self._ring = RingReader(maps["events"], EVENT.dtype)
+        self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hand over all that is left, then end. Detach the programs first, so that it is all."""
+        if self._stopping < 0:
+            return
+        os.eventfd_write(self._stopping, 1)
+        self._thread.join()
+        self._ring.close()
+        os.close(self._stopping)
+        self._stopping = -1
+
+    def _run(self) -> None:
+        try:
+            with select.epoll() as waiting:
+                for fd in (*self._ring.filenos, self._stopping):
+                    waiting.register(fd, select.EPOLLIN)
+                self._loop(waiting)
+            for _ in range(2):  # each drain empties the map that was active: both, then
+                self._drain_flows()
+        except BaseException as error:
+            self._on_crash(error)
+
+    def _loop(self, waiting: select.epoll) -> None:
+        now = time.monotonic()
+        next_flush, next_drain = now + self._ring_timeout, now + self._drain_interval
+        while True:
+            ready = waiting.poll(max(0.0, min(next_flush, next_drain) - now))
+            if any(fd == self._stopping for fd, _ in ready):
+                return
+            # A ring that wakes us is only emptied; the rest is paid once per timeout.
+            self._collect()
+            now = time.monotonic()
+            if now >= next_flush:
+                self._flush()
+                next_flush = now + self._ring_timeout
+            if now >= next_drain:
+                self._drain_flows()
+                next_drain = max(next_drain, now) + self._drain_interval
+                now = time.monotonic()
+
+    def _collect(self) -> None:
+        found = self._ring.read()
+        self._pending += found
+        self._metrics.ring_events.inc(sum(map(len, found)))
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        events = np.concatenate(self._pending)
+        self._pending.clear()
+        for start in range(0, len(events), BATCH_ROWS):
+            decoder = self._current_decoder()
+            self._hand_over(
+                decoder.events(events[start : start + BATCH_ROWS], self._clock.offset_ns())
+            )
+
+    def _drain_flows(self) -> None:
+        started = time.perf_counter()
+        unsure = self._drain.unsure_waits
+        for keys, flows in self._drain.drain():
+            # Here, after the maps were switched: so the opening of each of these flows goes before.
+            self._collect()
+            self._flush()
+            self._hand_over(self._current_decoder().flows(keys, flows, self._clock.offset_ns()))
+        self._collect()
+        self._flush()
+        self._account()
+        self._metrics.fill_ratio.set(self._drain.fill / self._drain.capacity)
+        self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
+        self._metrics.drain_seconds.observe(time.perf_counter() - started)
+
+    def _account(self) -> None:
+        """Tell what programs could not: as metrics, and as records, where people look at flows."""
+        deltas = self._counters.read()
+        metrics, stats = self._metrics, deltas.stats
+        metrics.ring_lost.inc(stats["event_lost"][0])
+        metrics.overflow_packets.inc(stats["map_full"][0])
+        metrics.overflow_bytes.inc(stats["map_full"][1])
+        for reason in ("not_ip", "unparsed"):
+            metrics.skipped_packets.labels(reason).inc(stats[reason][0])
+        for reason, records in (
+            ("ring_full", stats["event_lost"][0]),
+            ("rate_limited", stats["event_suppressed"][0]),
+            ("unknown_event", self._decoder.take_unknown()),
+            ("broken_event", self._ring.take_odd()),
+        ):
+            metrics.dropped.labels(reason).inc(records)
+        losses = self._current_decoder().losses(deltas, time.time_ns())
+        if losses is not None:
+            self._hand_over(losses)
+
+    def _current_decoder(self) -> Decoder:
+        if self._table_full(self._decoder.endpoints):
+            self._decoder.endpoints = Endpoints(Strings())
+        return self._decoder
+
+    def _hand_over(self, decoded: Decoded) -> None:
+        batch = self._enrich(decoded)
+        if not len(batch):
+            return
+        self._metrics.batch_rows.observe(len(batch))
+        for kind, rows in enumerate(np.bincount(batch["kind"]).tolist()):
+            if rows:
+                self._metrics.received.labels(Kind(kind).name).inc(rows)
+        self._sink(batch)

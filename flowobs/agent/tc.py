@@ -1,0 +1,85 @@
+"""The two tc programs on one interface after another: TCX, or clsact filters on older kernels."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Literal
+
+from flowobs.agent import bpf, netlink
+from flowobs.agent.links import Link
+
+Method = Literal["auto", "tcx", "clsact"]
+
+
+class TcHooks:
+    """Programs by fd on links of the calling thread's namespace; for one thread only."""
+
+    def __init__(self, ingress: int, egress: int, method: Method) -> None:
+        self.held: dict[int, list[int]] = {}
+        """ifindex of each observed link -> fds that hold its programs; none with clsact."""
+        self._ingress = ingress
+        self._egress = egress
+        self._method = method
+        self._queues: set[int] = set()  # links whose clsact queue we made
+        self._sock = netlink.open_socket(monitor=False)
+
+    def close(self) -> list[OSError]:
+        """Detach from all links; what could not be removed."""
+        failed = []
+        for ifindex in list(self.held):
+            try:
+                self.detach(ifindex)
+            except OSError as error:
+                failed.append(error)
+        self._sock.close()
+        return failed
+
+    def clean(self, ifindex: int) -> None:
+        """Remove the filters that an agent which died has left. Raises OSError."""
+        for egress in (False, True):
+            bpf.detach_clsact(ifindex, egress)
+
+    def attach(self, link: Link) -> None:
+        """Observe a link: both ways, but loopback on egress only, as its packets pass both hooks.
+
+        Raises OSError; then nothing is left on the link.
+        """
+        held = self.held[link.ifindex] = []
+        try:
+            held += self._attach(self._egress, link.ifindex, egress=True)
+            if not link.loopback:
+                held += self._attach(self._ingress, link.ifindex, egress=False)
+        except OSError:
+            self.detach(link.ifindex)
+            raise
+
+    def detach(self, ifindex: int) -> None:
+        """Leave a link as it was found. Raises OSError where the kernel keeps our filter."""
+        self.forget(ifindex, keep_queue=True)
+        if self._method != "clsact":
+            return
+        self.clean(ifindex)
+        if ifindex in self._queues:
+            self._queues.discard(ifindex)
+            netlink.remove_clsact(self._sock, ifindex)
+
+    def forget(self, ifindex: int, *, keep_queue: bool = False) -> None:
+        """Drop what is held for a link that is gone."""
+        for fd in self.held.pop(ifindex, ()):
+            os.close(fd)
+        if not keep_queue:
+            self._queues.discard(ifindex)
+
+    def _attach(self, program: int, ifindex: int, *, egress: bool) -> list[int]:
+        if self._method != "clsact":
+            try:
+                return [bpf.attach_tcx(program, ifindex, egress)]
+            except OSError as error:
+                if self._method == "tcx" or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+                self._method = "clsact"  # a kernel before 6.6
+        if netlink.add_clsact(self._sock, ifindex):
+            self._queues.add(ifindex)
+        bpf.attach_clsact(program, ifindex, egress)
+        return []
