@@ -1,0 +1,182 @@
+"""The flow store: one table of records, in an embedded engine or on a ClickHouse server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowobs import schema
+from flowobs.batch import FlowBatch
+from relay.store import ddl
+from relay.store.engine import Engine, Limits, open_engine
+from relay.store.errors import StoreError, explain
+from relay.store.native import to_native
+from relay.store.reader import READ_SETTINGS, Reader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What the store holds. Times are nanoseconds since 1970, None where there are no rows."""
+
+    rows: int
+    bytes: int
+    oldest: int | None
+    newest: int | None
+    engine: str
+
+
+class Store:
+    """Writes and reads flow records. Opened by :meth:`open`, used until :meth:`close`.
+
+    ``insert`` belongs to one thread; readers may be used from any.
+    """
+
+    def __init__(self, engine: Engine, retention: str, window: int) -> None:
+        self.url = engine.url
+        self.retention = retention
+        self.retention_s = ddl.retention_seconds(retention)
+        self._engine = engine
+        # Written on all our queries, so that close can stop those and no others.
+        self._tag = f"flowobs-{uuid.uuid4()}"
+        self._writer = engine.client({"async_insert": 0, "log_comment": self._tag})
+        self._readers: list[Reader] = []
+        self._closed = False
+        try:
+            self._prepare(window)
+            version = self._writer.command("SELECT version()")
+        except StoreError:
+            self._writer.close()
+            raise
+        except Exception as error:
+            self._writer.close()
+            raise explain(error, self.url) from None
+        self.engine = f"ClickHouse {version}" + (" (chdb)" if engine.kind == "chdb" else "")
+        self._status = self.reader(size=1)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        retention: str = "3d",
+        limits: Limits | None = None,
+        window: int = ddl.DEDUPLICATION_WINDOW,
+    ) -> Store:
+        """Open (and make, where it is new) the store at ``url``.
+
+        ``chdb:///absolute/folder`` is embedded and belongs to this process alone;
+        ``http(s)://user:password@host:port/database`` is a server. Raises StoreError for a store
+        that cannot be used, ValueError for a retention that is none.
+        """
+        ddl.retention_seconds(retention)
+        engine = open_engine(url, limits or Limits())
+        try:
+            return cls(engine, retention, window)
+        except BaseException:
+            engine.close()
+            raise
+
+    def _prepare(self, window: int) -> None:
+        found = self._writer.query(
+            "SELECT comment, create_table_query FROM system.tables"
+            " WHERE database = currentDatabase() AND name = {table:String}",
+            {"table": ddl.TABLE},
+        ).result_rows
+        if not found:
+            self._writer.command(ddl.create_table(self.retention_s, window))
+            return
+        comment, statement = found[0]
+        version = ddl.version_of(comment)
+        if version is None:
+            raise StoreError(
+                f"the store {self.url} has a table {ddl.TABLE} that flowobs did not make:"
+                " give another database or folder with --store"
+            )
+        if version != schema.SCHEMA_VERSION:
+            raise StoreError(
+                f"the store {self.url} has schema version {version}, this relay writes version"
+                f" {schema.SCHEMA_VERSION}: run the relay that made it, or give an empty store"
+            )
+        if ddl.ttl(self.retention_s) not in statement:
+            self._writer.command(f"ALTER TABLE {ddl.TABLE} MODIFY TTL {ddl.ttl(self.retention_s)}")
+
+    def insert(self, batches: Sequence[FlowBatch], token: str) -> None:
+        """Store records; a ``token`` that was stored before makes it a no-op. Raises StoreError.
+
+        After an error nothing or all may be stored: insert the same again with the same token.
+        """
+        self.insert_native(to_native(batches), token)
+
+    def insert_native(self, blocks: Sequence[bytes], token: str) -> None:
+        """Like :meth:`insert`, of what ``to_native`` made."""
+        if not blocks:
+            return
+        try:
+            self._writer.raw_insert(
+                ddl.TABLE,
+                ddl.NAMES,
+                b"".join(blocks),
+                fmt="Native",
+                settings={"insert_deduplication_token": token, "async_insert": 0},
+            )
+        except Exception as error:
+            raise explain(error, self.url) from None
+
+    def reader(self, *, size: int = 4, max_seconds: int = 30) -> Reader:
+        """A pool of read-only clients; the store closes it."""
+        settings = READ_SETTINGS | {"max_execution_time": max_seconds, "log_comment": self._tag}
+        reader = Reader(
+            # readonly comes last: after it no setting can be changed.
+            lambda: self._engine.client(settings | {"readonly": 1}),
+            self.url,
+            size=size,
+        )
+        self._readers.append(reader)
+        return reader
+
+    def stats(self) -> StoreStats:
+        """What is in the store now. Raises StoreError; blocks for a few milliseconds."""
+        parts = self._status.query(
+            "SELECT sum(rows) AS n, sum(bytes_on_disk) AS b FROM system.parts"
+            " WHERE active AND database = currentDatabase() AND table = {table:String}",
+            {"table": ddl.TABLE},
+        ).columns
+        rows = int(parts["n"][0])
+        oldest = newest = None
+        if rows:
+            ends = self._status.query(
+                f"SELECT min(time) AS oldest, max(time) AS newest FROM {ddl.TABLE}"
+            ).columns
+            oldest, newest = int(ends["oldest"][0]), int(ends["newest"][0])
+        return StoreStats(rows, int(parts["b"][0]), oldest, newest, self.engine)
+
+    def close(self, patience: float = 3.0) -> None:
+        """Stop running queries and let go of the engine, within about ``patience`` seconds."""
+        if self._closed:
+            return
+        self._closed = True
+        # A query that does not stop must not keep the process: the thread is left behind then.
+        closer = threading.Thread(target=self._close, name="store-close", daemon=True)
+        closer.start()
+        closer.join(patience)
+        if closer.is_alive():
+            log.warning("the store %s did not close within %.0f s", self.url, patience)
+        self._engine.close()
+
+    def _close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+        try:
+            killer = self._engine.client({})
+            try:
+                killer.command(f"KILL QUERY WHERE Settings['log_comment'] = '{self._tag}' ASYNC")
+            finally:
+                killer.close()
+        except Exception as error:
+            log.warning("running queries were not stopped: %s", error)
+        self._writer.close()
