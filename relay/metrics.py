@@ -1,0 +1,67 @@
+"""The relay's metrics. Every label set is bounded by the code that sets it, never by traffic."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class RelayMetrics:
+    """All series of one relay, in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry, version: str) -> None:
+        def counter(name: str, doc: str, *labels: str) -> Counter:
+            return Counter(f"flowobs_relay_{name}", doc, labels, registry=registry)
+
+        def gauge(name: str, doc: str) -> Gauge:
+            return Gauge(f"flowobs_relay_{name}", doc, registry=registry)
+
+        self.records_received = counter("records_received_total", "Records that came from agents.")
+        self.records_stored = counter("records_stored_total", "Records written to the store.")
+        self.records_dropped = counter(
+            "records_dropped_total", "Records given up, by reason.", "reason"
+        )
+        self.batches_received = counter("batches_received_total", "Micro-batches from agents.")
+        self.groups_stored = counter("groups_stored_total", "Commit groups written to the store.")
+        self.groups_resent = counter(
+            "groups_resent_total", "Commit groups that came again though the relay had them."
+        )
+        self.refused = counter("streams_refused_total", "Agent streams ended, by reason.", "reason")
+        self.insert_errors = counter("insert_errors_total", "Inserts that failed and were retried.")
+        self.subscriber_dropped = counter(
+            "subscriber_dropped_total", "Records that live subscribers were too slow for."
+        )
+        self.insert_seconds = Histogram(
+            "flowobs_relay_insert_seconds",
+            "Time one insert into the store took.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self.batch_rows = Histogram(
+            "flowobs_relay_batch_rows",
+            "Records in a micro-batch.",
+            buckets=(1, 10, 100, 1_000, 10_000, 50_000),
+            registry=registry,
+        )
+        self.store_lag = gauge(
+            "store_lag_seconds", "Age of the oldest commit group that is not stored yet."
+        )
+        self.queue_rows = gauge("queue_rows", "Records waiting to be written to the store.")
+        self.agents_connected = gauge("agents_connected", "Agents with an open stream.")
+        self.live_subscribers = gauge("live_subscribers", "Open live subscriptions.")
+        for reason in DROP_REASONS:
+            self.records_dropped.labels(reason)
+        for reason in REFUSAL_REASONS:
+            self.refused.labels(reason)
+        Gauge(
+            "flowobs_build_info",
+            "Always 1; the labels say what runs.",
+            ("version", "component"),
+            registry=registry,
+        ).labels(version, "relay").set(1)
+
+
+DROP_REASONS = ("expired",)
+"""``expired``: older than the retention when they came."""
+
+REFUSAL_REASONS = ("hello", "schema_version", "malformed", "duplicate_agent", "too_many_agents")
+"""Why an agent's stream was ended."""
