@@ -1,4 +1,4 @@
-"""FlowBatch: flow records as numpy columns, with strings and endpoints as ids into shared tables."""
+"""FlowBatch: flow records as numpy columns; strings and endpoints are ids into shared tables."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Endpoints:
     so that a batch's ``src_namespace`` is one ``take`` away.
     """
 
-    __slots__ = ("_columns", "_ids", "strings", "rows")
+    __slots__ = ("_columns", "_ids", "rows", "strings")
 
     def __init__(self, strings: Strings) -> None:
         self.strings = strings
@@ -151,7 +151,10 @@ class FlowBatch:
 
     @classmethod
     def concat(cls, batches: Sequence[FlowBatch]) -> FlowBatch:
-        """One batch of all rows, in order. All must share one endpoint table; at least one is needed."""
+        """One batch of all rows, in order, of batches (at least one) that share an endpoint table.
+
+        Raises ValueError where they do not.
+        """
         first = batches[0]
         if len(batches) == 1:
             return first

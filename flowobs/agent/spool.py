@@ -1,0 +1,298 @@
+"""Records the relay has not acknowledged: commit groups in memory, bounded, kept to the byte."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flowobs import schema
+from flowobs.batch import Endpoints, FlowBatch
+from flowobs.wire import ROW_BYTES, Mark, encode
+
+REASONS = ("spool_full", "refused", "shutdown")
+"""Why records are given up: no room, the relay calls them malformed, nobody is left to send."""
+
+
+@dataclass(slots=True)
+class Micro:
+    """A serialized micro-batch and what of the dictionary it needs."""
+
+    data: bytes
+    mark: Mark
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class CommitGroup:
+    """A run of micro-batches that the relay stores and acknowledges as one.
+
+    ``records`` are the rows that tell of traffic, ``lost`` what its rows of kind "lost" add up to.
+    """
+
+    number: int
+    opened: float
+    micros: list[Micro] = field(default_factory=list)
+    rows: int = 0
+    records: int = 0
+    lost: int = 0
+    bytes: int = 0
+    closed: bool = False
+
+    @property
+    def sent(self) -> bool:
+        return self.micros[0].sent
+
+
+class Epoch:
+    """All groups whose ids belong to one endpoint table. ``number`` is its name on the wire."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.endpoints: Endpoints | None = None
+        self.groups: list[CommitGroup] = []
+        self.next_group = 1
+        self.pending: list[tuple[FlowBatch, Mark]] = []
+        self.finished = False
+        self.node_id = 0
+        self.reason_ids: dict[str, int] = {}
+
+    @property
+    def drained(self) -> bool:
+        """No more groups will come, and all there were are stored."""
+        return self.finished and not self.groups and not self.pending
+
+
+class Spool:
+    """Between the thread that makes records and the event loop that sends them.
+
+    :meth:`put` may be called from any one thread; everything else belongs to the sender's. Over
+    ``max_bytes`` the oldest closed group of which nothing was sent is dropped, or, where there is
+    none, the batch just put; a ``lost`` record of the next group says how many records that cost.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        max_bytes: int,
+        group_interval: float,
+        group_rows: int,
+        on_drop: Callable[[str, int], None] = lambda reason, records: None,
+        clock: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.group_interval = group_interval
+        self.group_rows = group_rows
+        self.bytes = 0
+        self.rows = 0
+        self.dropped: Counter[str] = Counter()
+        self._node = node
+        self._on_drop = on_drop
+        self._clock = clock
+        self._now_ns = now_ns
+        self._lock = threading.Lock()
+        self._untold: Counter[str] = Counter()
+        self._epochs = [Epoch(now_ns())]
+
+    # -- the thread that makes records
+
+    def put(self, batch: FlowBatch) -> None:
+        """Take records over. Never waits for the relay. A new endpoint table begins a new epoch."""
+        if not len(batch):
+            return
+        with self._lock:
+            epoch = self._epochs[-1]
+            if batch.endpoints is not epoch.endpoints:
+                epoch = self._begin(batch.endpoints)
+            epoch.pending.append((batch, Mark.of(batch.endpoints)))
+            self.rows += len(batch)
+            self.bytes += len(batch) * ROW_BYTES
+            while self.bytes > self.max_bytes:
+                if not self._drop_unsent():
+                    epoch.pending.pop()
+                    self._forget(len(batch), len(batch) * ROW_BYTES)
+                    self._count_loss("spool_full", *_losses(batch))
+                    break
+
+    def _begin(self, endpoints: Endpoints) -> Epoch:
+        epoch = self._epochs[-1]
+        if epoch.endpoints is not None:
+            epoch.finished = True
+            epoch = Epoch(max(self._now_ns(), epoch.number + 1))
+            self._epochs.append(epoch)
+        epoch.endpoints = endpoints
+        # Interned here because only this thread may add to the table.
+        epoch.node_id = endpoints.strings.id(self._node)
+        epoch.reason_ids = {reason: endpoints.strings.id(reason) for reason in REASONS}
+        return epoch
+
+    def _drop_unsent(self) -> bool:
+        for epoch in self._epochs:
+            for at, group in enumerate(epoch.groups):
+                if group.closed and not group.sent:
+                    del epoch.groups[at]
+                    self._forget(group.rows, group.bytes)
+                    self._count_loss("spool_full", group.records, group.lost)
+                    return True
+        return False
+
+    def _forget(self, rows: int, bytes: int) -> None:
+        self.rows -= rows
+        self.bytes -= bytes
+
+    def _count_loss(self, reason: str, records: int, lost_before: int) -> None:
+        self.dropped[reason] += records
+        self._untold[reason] += records + lost_before
+        self._on_drop(reason, records)
+
+    # -- the sender's thread
+
+    @property
+    def head(self) -> Epoch:
+        """The epoch to send now. A finished epoch stays until all of it is stored."""
+        with self._lock:
+            while self._epochs[0].drained:
+                del self._epochs[0]
+            return self._epochs[0]
+
+    @property
+    def empty(self) -> bool:
+        """Everything put so far is stored (or counted as lost)."""
+        return all(not e.groups and not e.pending for e in self._epochs)
+
+    def close_in(self) -> float | None:
+        """Seconds until an open group is due to be closed; None where there is none."""
+        with self._lock:
+            due = [
+                e.groups[-1].opened + self.group_interval
+                for e in self._epochs
+                if e.groups and not e.groups[-1].closed
+            ]
+        return max(0.0, min(due) - self._clock()) if due else None
+
+    def cut(self, *, close: bool = False) -> None:
+        """Turn what was put into micro-batches; close groups that are old, full or finished."""
+        with self._lock:
+            taken = [(e, e.pending, e.finished) for e in self._epochs]
+            for epoch, _, _ in taken:
+                epoch.pending = []
+        for epoch, pending, finished in taken:
+            self._cut_epoch(epoch, pending, close or finished)
+
+    def _cut_epoch(self, epoch: Epoch, pending: list[tuple[FlowBatch, Mark]], close: bool) -> None:
+        group = epoch.groups[-1] if epoch.groups else None
+        if group is not None and group.closed:
+            group = None
+        close = close or (group is not None and group.opened + self.group_interval <= self._clock())
+        if pending:
+            mark = pending[-1][1]
+            batch = FlowBatch.concat([b for b, _ in pending])
+            with self._lock:
+                self._forget(len(batch), len(batch) * ROW_BYTES)
+            at = 0
+            while at < len(batch):
+                room = self.group_rows - (group.rows if group is not None else 0)
+                part = batch.select(slice(at, at + room))
+                at += room
+                last = at >= len(batch)
+                group = self._append(epoch, group, part, mark, close=close and last)
+        elif close and group is not None:
+            assert epoch.endpoints is not None
+            nothing = FlowBatch.zeros(0, epoch.endpoints)
+            self._append(epoch, group, nothing, group.micros[-1].mark, close=True)
+
+    def _append(
+        self, epoch: Epoch, group: CommitGroup | None, batch: FlowBatch, mark: Mark, *, close: bool
+    ) -> CommitGroup | None:
+        """Add a micro-batch to ``group`` (None: to a new one); the group if it is still open."""
+        new = group is None
+        if group is None:
+            group = CommitGroup(epoch.next_group, self._clock())
+            epoch.next_group += 1
+            batch = self._with_loss(epoch, batch)
+        close = close or group.rows + len(batch) >= self.group_rows
+        micro = Micro(encode(batch, group.number, close=close), mark)
+        records, lost = _losses(batch)
+        with self._lock:
+            group.micros.append(micro)
+            group.rows += len(batch)
+            group.records += records
+            group.lost += lost
+            group.bytes += len(micro.data)
+            group.closed = close
+            self.rows += len(batch)
+            self.bytes += len(micro.data)
+            if new:
+                epoch.groups.append(group)
+        return None if close else group
+
+    def _with_loss(self, epoch: Epoch, batch: FlowBatch) -> FlowBatch:
+        with self._lock:
+            untold, self._untold = self._untold, Counter()
+        if not untold:
+            return batch
+        told = FlowBatch.zeros(len(untold), batch.endpoints)
+        told.columns["time"][:] = self._now_ns()
+        told.columns["kind"][:] = schema.Kind.lost
+        told.columns["lost"][:] = list(untold.values())
+        told.columns["node"][:] = epoch.node_id
+        told.columns["drop_reason"][:] = [epoch.reason_ids[r] for r in untold]
+        return FlowBatch.concat([told, batch])
+
+    def take(self, epoch: Epoch, group: int, index: int) -> tuple[CommitGroup, Micro, bool] | None:
+        """The next micro-batch to send after number ``index`` - 1 of ``group``, now marked as sent.
+
+        None where all there is was taken. The flag says that it was sent before.
+        """
+        with self._lock:
+            at = bisect_right(epoch.groups, group - 1, key=lambda g: g.number)
+            if at < len(epoch.groups) and epoch.groups[at].number == group:
+                current = epoch.groups[at]
+                if index == len(current.micros):
+                    if not current.closed:
+                        return None
+                    at, index = at + 1, 0
+            else:
+                index = 0
+            if at == len(epoch.groups):
+                return None
+            micro = epoch.groups[at].micros[index]
+            resent, micro.sent = micro.sent, True
+            return epoch.groups[at], micro, resent
+
+    def ack(self, epoch: Epoch, number: int) -> int:
+        """Free the groups of ``epoch`` up to ``number``; the rows they held."""
+        with self._lock:
+            at = bisect_right(epoch.groups, number, key=lambda g: g.number)
+            done = epoch.groups[:at]
+            del epoch.groups[:at]
+            rows = sum(g.rows for g in done)
+            self._forget(rows, sum(g.bytes for g in done))
+        return rows
+
+    def drop_first(self, epoch: Epoch, reason: str) -> int:
+        """Give the first group of ``epoch`` up, counted under ``reason``; the rows it held."""
+        with self._lock:
+            if not epoch.groups:
+                return 0
+            group = epoch.groups.pop(0)
+            group.closed = True
+            self._forget(group.rows, group.bytes)
+            self._count_loss(reason, group.records, group.lost)
+            return group.records
+
+    def drop_all(self, reason: str) -> int:
+        """Give everything up, counted under ``reason``; the records it was."""
+        self.cut(close=True)
+        return sum(self.drop_first(e, reason) for e in self._epochs for _ in list(e.groups))
+
+
+def _losses(batch: FlowBatch) -> tuple[int, int]:
+    """What the loss of ``batch`` would cost: its records, and the losses it tells of."""
+    told = batch.columns["kind"] == schema.Kind.lost
+    return int((~told).sum()), int(batch.columns["lost"][told].sum())
