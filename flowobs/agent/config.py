@@ -20,6 +20,8 @@ class AgentConfig:
     interfaces: tuple[str, ...] = ()
     """Globs of interfaces to observe; empty: all."""
     exclude_interfaces: tuple[str, ...] = ()
+    attach: Literal["auto", "tcx", "clsact"] = "auto"
+    """How programs get on an interface: TCX where the kernel has it, else a clsact filter."""
     cgroup: str = ""
     """cgroup v2 folder below which socket owners are noted; empty: the root of the mount."""
     inventory: Path | None = None

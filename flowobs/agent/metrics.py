@@ -92,6 +92,21 @@ class Metrics:
             ("program", "feature"),
             registry=registry,
         )
+        self.connected = Gauge(
+            "flowobs_agent_relay_connected",
+            "1 while a relay takes our records.",
+            registry=registry,
+        )
+        self.spool_bytes = Gauge(
+            "flowobs_agent_spool_bytes",
+            "Memory held by records that the relay has not stored yet.",
+            registry=registry,
+        )
+        self.out_of_scope = Gauge(
+            "flowobs_agent_records_out_of_scope",
+            "Records left out because they are not of the observed network namespace.",
+            registry=registry,
+        )
         build = Gauge(
             "flowobs_build_info", "1, labelled with the version.", ("version",), registry=registry
         )

@@ -1,0 +1,43 @@
+"""Which of the kernel's drop reasons are worth a record: by name, because the numbers move between kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from flowobs.agent import bpf
+
+NOISE = frozenset(
+    {
+        # no reason was given: most are not drops of packets that anybody waits for
+        "NOT_SPECIFIED",
+        "NOT_DROPPED_YET",
+        "CONSUMED",
+        # frames on the wire that were never meant for us
+        "OTHERHOST",
+        "UNHANDLED_PROTO",
+        "IPV6_NDISC_NS_OTHERHOST",
+        "PACKET_SOCK_ERROR",
+        # what TCP and sockets throw away in the course of a healthy connection
+        "QUEUE_PURGE",
+        "SOCKET_CLOSE",
+        "TCP_OLD_DATA",
+        "TCP_OLD_ACK",
+        "TCP_OLD_SEQUENCE",
+        "TCP_OFOMERGE",
+        "TCP_RESET",
+        "TCP_CLOSE",
+        "UNIX_DISCONNECT",
+        "UNIX_SKIP_OOB",
+    }
+)
+"""Reasons that say nothing about a failure. They are left out in the kernel."""
+
+
+def fill_filter(map_fd: int, reasons: Mapping[int, str]) -> None:
+    """Have the program tell of every reason of the running kernel that is not NOISE."""
+    size = bpf.map_info(map_fd).max_entries
+    for number, name in reasons.items():
+        if number < size:
+            bpf.update(map_fd, np.uint32(number), np.uint32(name not in NOISE))
