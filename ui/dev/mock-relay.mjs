@@ -1,0 +1,150 @@
+// A relay for development and for tests of the page: docs/api.md over made-up traffic, with fault switches.
+//
+//   node dev/mock-relay.mjs [--port 8080] [--mode shop|no-agent|no-flows|hostile|lossy|store-down|crowd] [--prefix /x] [--root dist]
+//
+// POST /_mock?mode=... changes the mode while it runs.
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { CALLS, crowd, edge, hostile, NODES, record } from "./shop.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { values: options } = parseArgs({
+  options: {
+    port: { type: "string", default: "8080" },
+    mode: { type: "string", default: "shop" },
+    prefix: { type: "string", default: "" },
+    root: { type: "string", default: join(here, "..", "dist") },
+    speed: { type: "string", default: "1" },
+  },
+});
+let mode = options.mode;
+const started = Date.now();
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".txt": "text/plain" };
+
+const iso = (ms) => new Date(ms).toISOString();
+const quiet = () => mode === "no-agent" || mode === "no-flows";
+
+function world() {
+  if (mode === "hostile") return hostile({ nodes: NODES, calls: CALLS });
+  if (mode === "crowd") return crowd(150);
+  return { nodes: NODES, calls: CALLS };
+}
+
+function filtered(query) {
+  const { nodes, calls } = world();
+  const namespace = query.get("namespace");
+  const byId = new Map(nodes.map((n) => [n.id, n]));
+  const inside = (id) => !namespace || byId.get(id).namespace === namespace;
+  const pod = query.get("pod");
+  const port = query.get("port");
+  const kept = calls.filter(
+    (c) =>
+      (inside(c.source) || inside(c.destination)) &&
+      (!pod || c.source === pod || c.destination === pod) &&
+      (!port || c.port === Number(port)),
+  );
+  return { byId, calls: quiet() ? [] : kept };
+}
+
+function serviceMap(query) {
+  const { byId, calls } = filtered(query);
+  const since = /^(\d+)([smhd])$/.exec(query.get("since") ?? "5m");
+  const seconds = since ? Number(since[1]) * { s: 1, m: 60, h: 3600, d: 86400 }[since[2]] : 300;
+  const to = Date.now();
+  const ids = new Set(calls.flatMap((c) => [c.source, c.destination]));
+  return {
+    from: iso(to - seconds * 1000), to: iso(to),
+    nodes: [...ids].map((id) => byId.get(id)),
+    edges: calls.map((c) => edge(c, Math.max(started - 240_000, to - seconds * 1000), to)),
+  };
+}
+
+function status() {
+  const healthy = mode !== "store-down";
+  const agents = ["node-1", "node-2"].map((agent, i) => ({
+    agent, node: agent, connected: true, version: "0.1.0", last_seen: iso(Date.now()), rows: 48_211 * (i + 1),
+    lost: mode === "lossy" && i === 1 ? 1204 : 0,
+  }));
+  return {
+    version: "0.1.0", uptime_s: (Date.now() - started) / 1000,
+    store: {
+      url: "chdb:///var/lib/flowobs/store", engine: "ClickHouse 26.9.2.1 (chdb)", healthy, rows: 144_633, bytes: 8_240_000,
+      oldest: iso(started - 240_000), newest: iso(Date.now()), retention: "3d", lag_s: 0.4,
+      error: healthy ? null : "The store's disk is full.",
+    },
+    live: { subscribers: streams.size, buffered: 4096, oldest: iso(started - 60_000) },
+    agents: mode === "no-agent" ? [] : agents,
+    lost: { subscriber_slow: mode === "lossy" ? 38 : 0 },
+  };
+}
+
+function some(query, count, spread) {
+  const { byId, calls } = filtered(query);
+  if (calls.length === 0) return [];
+  const now = Date.now();
+  return Array.from({ length: count }, (_, i) => {
+    const at = now - spread + (spread * i) / count;
+    return record(calls[Math.floor(Math.random() * calls.length)], byId, at);
+  });
+}
+
+const lostRecord = () => ({
+  time: iso(Date.now()), kind: "lost", verdict: "unknown", reporter: "unknown", proto: "0", src_ip: "::", dst_ip: "::",
+  src_port: 0, dst_port: 0, packets: 0, bytes: 0, reply_packets: 0, reply_bytes: 0, node: "node-2", lost: 1204,
+  drop_reason: "ring_full",
+});
+
+const streams = new Map();
+setInterval(() => {
+  for (const [response, query] of streams) {
+    const records = some(query, Math.round((1 + Math.random() * 3) * Number(options.speed)), 200);
+    if (mode === "lossy" && Math.random() < 0.03) records.push(lostRecord());
+    if (records.length > 0) response.write(`event: flows\ndata: ${JSON.stringify(records)}\n\n`);
+  }
+}, 200);
+
+function json(response, code, body) {
+  response.writeHead(code, { "content-type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
+function flows(response, query) {
+  const last = Number(query.get("last") ?? 100);
+  if (query.get("follow") !== "true") return json(response, 200, { flows: some(query, Math.min(last, 100), 60_000) });
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
+  response.write(`event: flows\ndata: ${JSON.stringify(some(query, last, 30_000))}\n\n`);
+  streams.set(response, query);
+  response.on("close", () => streams.delete(response));
+}
+
+async function file(response, path) {
+  const name = normalize(path === "/" || path === "" ? "/index.html" : path);
+  try {
+    const body = await readFile(join(options.root, name));
+    response.writeHead(200, { "content-type": `${TYPES[extname(name)] ?? "application/octet-stream"}; charset=utf-8` });
+    response.end(body);
+  } catch {
+    json(response, 404, { error: `There is nothing at ${path}.` });
+  }
+}
+
+const server = createServer((request, response) => {
+  const url = new URL(request.url, "http://relay");
+  if (url.pathname === "/_mock") {
+    mode = url.searchParams.get("mode") ?? mode;
+    return json(response, 200, { mode });
+  }
+  if (!url.pathname.startsWith(options.prefix)) return json(response, 404, { error: "Outside the prefix." });
+  const path = url.pathname.slice(options.prefix.length);
+  if (path === "/api/v1/status") return json(response, 200, status());
+  if (mode === "store-down" && path.startsWith("/api/")) return json(response, 503, { error: "The store's disk is full. Free some space." });
+  if (path === "/api/v1/service-map") return json(response, 200, serviceMap(url.searchParams));
+  if (path === "/api/v1/flows") return flows(response, url.searchParams);
+  return file(response, path);
+});
+server.listen(Number(options.port), "127.0.0.1", () => {
+  console.log(`mock relay on http://127.0.0.1:${server.address().port}${options.prefix}/`);
+});

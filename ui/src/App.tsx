@@ -1,0 +1,23 @@
+import { Header } from "./header/Header";
+import { MapPane } from "./map/MapPane";
+import { Panel } from "./panel/Panel";
+import { Splitter } from "./Splitter";
+import { Banner } from "./Banner";
+import { TablePane } from "./table/TablePane";
+
+export function App() {
+  return (
+    <>
+      <Header />
+      <main>
+        <Banner />
+        <div class="upper">
+          <MapPane />
+          <Panel />
+        </div>
+        <Splitter />
+        <TablePane />
+      </main>
+    </>
+  );
+}

@@ -1,0 +1,46 @@
+import type { FlowRecord, ServiceMap, Status } from "./types";
+
+/** The relay refused or broke: `message` is its own sentence. Anything else thrown by a request means unreachable. */
+export class RelayError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export type Query = Record<string, string | number | boolean | undefined>;
+
+/** The page may live under a path prefix, so addresses are relative to it. */
+export function address(path: string, query: Query = {}, base: string = document.baseURI): string {
+  const url = new URL(`api/v1/${path}`, base);
+  url.search = "";
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== undefined && value !== "") url.searchParams.append(key, String(value));
+  }
+  return url.href;
+}
+
+async function get<T>(path: string, query: Query = {}): Promise<T> {
+  const response = await fetch(address(path, query), {
+    headers: { accept: "application/json" },
+    signal: AbortSignal.timeout(15_000),
+  });
+  if (response.ok) return (await response.json()) as T;
+  let message = `The relay answered ${response.status} to ${path}.`;
+  try {
+    const body: unknown = await response.json();
+    if (body && typeof body === "object" && "error" in body) message = String(body.error);
+  } catch {
+    // A proxy's error page, not the relay's: the status code says it.
+  }
+  throw new RelayError(response.status, message);
+}
+
+export const getServiceMap = (query: Query): Promise<ServiceMap> => get("service-map", query);
+
+export const getStatus = (): Promise<Status> => get("status");
+
+export const getFlows = async (query: Query): Promise<FlowRecord[]> =>
+  (await get<{ flows: FlowRecord[] }>("flows", { ...query, format: "json" })).flows;

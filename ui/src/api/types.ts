@@ -1,0 +1,154 @@
+// The relay's HTTP API as docs/api.md and flowobs/schema.py have it; tests/ui/test_contract.py compares the names.
+
+export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost"] as const;
+export type Kind = (typeof KINDS)[number];
+
+export const ENDPOINT_KINDS = [
+  "unknown",
+  "pod",
+  "service",
+  "node",
+  "host",
+  "vm",
+  "external",
+  "world",
+  "container",
+] as const;
+export type EndpointKind = (typeof ENDPOINT_KINDS)[number];
+
+/** Numbers without a name come as digits, so every enum may also be any string. */
+type Open<T extends string> = T | (string & {});
+
+export interface FlowRecord {
+  time: string;
+  kind: Open<Kind>;
+  verdict: string;
+  reporter: string;
+  reply?: number;
+  proto: string;
+  src_ip: string;
+  dst_ip: string;
+  src_port: number;
+  dst_port: number;
+  icmp_type?: number;
+  icmp_code?: number;
+  vlan?: number;
+  interface?: string;
+  node?: string;
+  packets: number;
+  bytes: number;
+  reply_packets: number;
+  reply_bytes: number;
+  tcp_flags?: number;
+  reply_tcp_flags?: number;
+  duration?: number;
+  drop_reason?: string;
+  close_reason?: string;
+  lost?: number;
+  src_cookie?: number;
+  dst_cookie?: number;
+  src_cgroup?: number;
+  dst_cgroup?: number;
+  src_pid?: number;
+  dst_pid?: number;
+  src_process?: string;
+  dst_process?: string;
+  src_kind?: Open<EndpointKind>;
+  src_cluster?: string;
+  src_namespace?: string;
+  src_name?: string;
+  src_workload?: string;
+  src_workload_kind?: string;
+  src_service?: string;
+  src_node?: string;
+  src_container?: string;
+  src_identity_source?: string;
+  dst_kind?: Open<EndpointKind>;
+  dst_cluster?: string;
+  dst_namespace?: string;
+  dst_name?: string;
+  dst_workload?: string;
+  dst_workload_kind?: string;
+  dst_service?: string;
+  dst_node?: string;
+  dst_container?: string;
+  dst_identity_source?: string;
+}
+
+export interface MapNode {
+  id: string;
+  kind?: Open<EndpointKind>;
+  namespace?: string;
+  name?: string;
+  workload?: string;
+  workload_kind?: string;
+  service?: string;
+  node?: string;
+  addresses?: string[];
+}
+
+export interface MapEdge {
+  source: string;
+  destination: string;
+  proto: string;
+  port: number;
+  flows: number;
+  closes: number;
+  packets: number;
+  bytes: number;
+  reply_packets: number;
+  reply_bytes: number;
+  drops: number;
+  resets: number;
+  retransmits: number;
+  fails: number;
+  drop_reasons: Record<string, number>;
+  reporter: string;
+  first_seen: string;
+  last_seen: string;
+}
+
+export interface ServiceMap {
+  from: string;
+  to: string;
+  nodes: MapNode[];
+  edges: MapEdge[];
+}
+
+export interface StoreStatus {
+  url: string;
+  engine: string;
+  healthy: boolean;
+  rows: number;
+  bytes: number;
+  oldest: string | null;
+  newest: string | null;
+  retention: string;
+  lag_s: number;
+  error: string | null;
+}
+
+export interface LiveStatus {
+  subscribers: number;
+  buffered: number;
+  oldest: string | null;
+}
+
+export interface AgentStatus {
+  agent: string;
+  node: string;
+  connected: boolean;
+  version: string;
+  last_seen: string;
+  rows: number;
+  lost: number;
+}
+
+export interface Status {
+  version: string;
+  uptime_s: number;
+  store: StoreStatus;
+  live: LiveStatus;
+  agents: AgentStatus[];
+  lost: Record<string, number>;
+}

@@ -1,0 +1,98 @@
+// Curves of links and outlines of groups, in the map's own coordinates. Pure.
+
+import { polygonHull } from "d3-polygon";
+import type { Point } from "./layout";
+
+export const RADIUS = 14;
+
+export interface Curve {
+  from: Point;
+  control: Point;
+  to: Point;
+  /** Direction of travel at the end, for the arrow head. */
+  angle: number;
+}
+
+/** From border to border. Links that also exist the other way bend further, so that the two do not touch. */
+export function curve(a: Point, b: Point, bend: number, gap = 4): Curve {
+  const dx = b.x - a.x;
+  const dy = b.y - a.y;
+  const length = Math.hypot(dx, dy) || 1;
+  const control = { x: (a.x + b.x) / 2 + dy * bend, y: (a.y + b.y) / 2 - dx * bend };
+  const from = toward(a, control, RADIUS + 1);
+  const to = toward(b, control, RADIUS + gap);
+  if (length < 2 * RADIUS + gap) return { from: a, control, to: b, angle: Math.atan2(dy, dx) };
+  return { from, control, to, angle: Math.atan2(b.y - control.y, b.x - control.x) };
+}
+
+/** A node that talks to itself: a loop above it. */
+export function loop(a: Point): Curve {
+  return {
+    from: { x: a.x - 8, y: a.y - RADIUS },
+    control: { x: a.x, y: a.y - RADIUS - 56 },
+    to: { x: a.x + 9, y: a.y - RADIUS - 3 },
+    angle: Math.PI * 0.42,
+  };
+}
+
+function toward(a: Point, b: Point, distance: number): Point {
+  const length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
+  return { x: a.x + ((b.x - a.x) * distance) / length, y: a.y + ((b.y - a.y) * distance) / length };
+}
+
+export function along(c: Curve, t: number): Point {
+  const u = 1 - t;
+  return {
+    x: u * u * c.from.x + 2 * u * t * c.control.x + t * t * c.to.x,
+    y: u * u * c.from.y + 2 * u * t * c.control.y + t * t * c.to.y,
+  };
+}
+
+/** Bytes per second to a line's width: what is ten times more is visibly thicker, what is little is still seen. */
+export const width = (bytesPerSecond: number): number =>
+  Math.min(7, 1.3 + 0.85 * Math.log10(1 + bytesPerSecond / 100));
+
+export interface Hull {
+  group: string;
+  outline: Point[];
+  top: Point;
+}
+
+/** The outline around a group's nodes and their labels; it is drawn with a thick round pen, which makes it soft. */
+export function hull(group: string, members: readonly { at: Point; halfWidth: number }[]): Hull {
+  const corners = members.flatMap(({ at, halfWidth }): [number, number][] => [
+    [at.x - halfWidth, at.y + RADIUS + 8],
+    [at.x + halfWidth, at.y + RADIUS + 8],
+    [at.x - RADIUS - 2, at.y - RADIUS],
+    [at.x + RADIUS + 2, at.y - RADIUS],
+  ]);
+  const outline = (polygonHull(corners) ?? corners).map(([x, y]) => ({ x, y }));
+  const top = Math.min(...outline.map((p) => p.y));
+  const highest = outline.filter((p) => p.y === top);
+  return { group, outline, top: { x: highest.reduce((s, p) => s + p.x, 0) / highest.length, y: top } };
+}
+
+export interface View {
+  k: number;
+  x: number;
+  y: number;
+}
+
+/** The view that shows everything: not magnified much, and with room for what floats over the map. */
+export function fit(points: Iterable<Point>, width: number, height: number, padding = 72): View {
+  let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (const { x, y } of points) {
+    left = Math.min(left, x);
+    right = Math.max(right, x);
+    top = Math.min(top, y);
+    bottom = Math.max(bottom, y);
+  }
+  if (left > right) return { k: 1, x: width / 2, y: height / 2 };
+  const k = Math.min(
+    1.25,
+    Math.max(0.1, (width - 2 * padding) / Math.max(1, right - left)),
+    Math.max(0.1, (height - 1.7 * padding) / Math.max(1, bottom - top)),
+  );
+  // Labels hang below their nodes: the picture's middle is a little under the nodes' middle.
+  return { k, x: width / 2 - (k * (left + right)) / 2, y: height / 2 - (k * (top + bottom)) / 2 - 4 };
+}

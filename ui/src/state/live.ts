@@ -1,0 +1,98 @@
+// Live records: from the stream through a bounded queue into the rows, at most four times a second.
+
+import { batch, effect, untracked } from "@preact/signals";
+import { getFlows } from "../api/client";
+import { openStream } from "../api/stream";
+import type { FlowRecord } from "../api/types";
+import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
+import { health, namespace, nodesById, received, rows, selection, skipped, window_ } from "./store";
+
+const FLUSH_MS = 250;
+const BACKLOG = 100;
+
+let queue: FlowRecord[] = [];
+let overflow = 0;
+let timer: ReturnType<typeof setTimeout> | undefined;
+/** Set while records may come again: after a (re)connect, until the stream has caught up. */
+let replay = true;
+let downSince: number | undefined;
+
+function flush(): void {
+  timer = undefined;
+  const records = queue;
+  queue = [];
+  batch(() => {
+    rows.value = addRecords(rows.value, records, replay);
+    received.value += records.length + overflow;
+    skipped.value += overflow;
+  });
+  overflow = 0;
+  replay = false;
+}
+
+function take(records: FlowRecord[]): void {
+  queue.push(...records);
+  if (queue.length > KEPT) {
+    overflow += queue.length - KEPT;
+    queue = queue.slice(-KEPT);
+  }
+  timer ??= setTimeout(flush, FLUSH_MS);
+}
+
+function setStream(up: boolean, attempt: number): void {
+  const before = health.value;
+  health.value = {
+    ...before,
+    streamUp: up,
+    attempt,
+    everUp: before.everUp || up,
+    streamSince: before.streamUp === up ? before.streamSince : Date.now(),
+  };
+}
+
+function follow(chosen: string): () => void {
+  return openStream(() => ({ namespace: chosen, last: BACKLOG }), {
+    open() {
+      if (downSince !== undefined) take([gapRecord(downSince, Date.now())]);
+      downSince = undefined;
+      replay = true;
+      setStream(true, 0);
+    },
+    records: take,
+    down(attempt) {
+      if (health.value.streamUp) downSince = Date.now();
+      setStream(false, attempt);
+    },
+  });
+}
+
+/** The rows kept may hold few records of a rare edge: ask the store for more once it is selected. */
+async function backfill(): Promise<void> {
+  const chosen = selection.value;
+  if (chosen === undefined) return;
+  const named = (id: string) => (nodesById.value.get(id)?.name ? id : undefined);
+  const pod = chosen.type === "node" ? named(chosen.id) : (named(chosen.source) ?? named(chosen.destination));
+  if (pod === undefined) return;
+  const port = chosen.type === "edge" ? chosen.port || undefined : undefined;
+  try {
+    const records = await getFlows({ pod, port, since: window_.value, last: 200 });
+    if (selection.value === chosen) rows.value = mergeHistory(rows.value, records);
+  } catch {
+    // The polls say what is wrong with the relay; the rows at hand still stand.
+  }
+}
+
+export function startLive(): void {
+  effect(() => {
+    const chosen = namespace.value;
+    untracked(() => {
+      queue = [];
+      rows.value = [];
+      replay = true;
+    });
+    return follow(chosen);
+  });
+  effect(() => {
+    if (selection.value !== undefined) untracked(() => void backfill());
+  });
+}

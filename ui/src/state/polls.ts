@@ -1,0 +1,98 @@
+// The map and the status: asked again and again while somebody looks.
+
+import { batch, effect, untracked } from "@preact/signals";
+import { getServiceMap, getStatus, RelayError } from "../api/client";
+import type { ServiceMap } from "../api/types";
+import { news } from "./diff";
+import { allEdges, announcement, health, namespace, namespaces, now, relayError, serviceMap, status, window_ } from "./store";
+
+const MAP_MS = 2000;
+/** While a namespace is chosen: how often to ask what else there is. */
+const OTHERS_MS = 30_000;
+
+let othersAt = 0;
+
+export function namesOf(map: ServiceMap): string[] {
+  return [...new Set(map.nodes.map((n) => n.namespace ?? "").filter(Boolean))].sort();
+}
+
+function setPoll(ok: boolean): void {
+  const before = health.value;
+  health.value = {
+    ...before,
+    pollOk: ok,
+    everUp: before.everUp || ok,
+    pollSince: before.pollOk === ok ? before.pollSince : Date.now(),
+  };
+}
+
+const question = (): string => `${window_.value} ${namespace.value}`;
+/** The question that the map on show answers: only answers to the same one are compared. */
+let answered = "";
+
+async function ask(): Promise<void> {
+  const asked = question();
+  const chosen = { since: window_.value, namespace: namespace.value };
+  const others = chosen.namespace !== "" && Date.now() - othersAt > OTHERS_MS;
+  try {
+    const [map, state, everything] = await Promise.all([
+      getServiceMap(chosen),
+      getStatus(),
+      others ? getServiceMap({ since: chosen.since }) : undefined,
+    ]);
+    batch(() => {
+      setPoll(true);
+      relayError.value = undefined;
+      status.value = state;
+      const all = chosen.namespace === "" ? map : everything;
+      if (all !== undefined) {
+        othersAt = Date.now();
+        allEdges.value = all.edges.length;
+        const names = namesOf(all);
+        if (names.join() !== namespaces.value.join()) namespaces.value = names;
+      }
+      // An answer to a question that nobody asks any more is not shown.
+      if (question() !== asked) return;
+      if (answered === asked) announcement.value = news(serviceMap.value, map) || announcement.value;
+      answered = asked;
+      serviceMap.value = map;
+    });
+  } catch (error) {
+    // A sentence from the relay means that it is there.
+    if (error instanceof RelayError) {
+      batch(() => {
+        setPoll(error.status < 502 || error.status === 503);
+        relayError.value = error.message;
+      });
+    } else {
+      setPoll(false);
+    }
+  }
+}
+
+export function startPolls(): void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let running = false;
+  let again = false;
+
+  const poll = async () => {
+    clearTimeout(timer);
+    if (running) again = true;
+    if (running || document.hidden) return;
+    running = true;
+    await ask();
+    running = false;
+    timer = setTimeout(() => void poll(), again ? 0 : MAP_MS);
+    again = false;
+  };
+  document.addEventListener("visibilitychange", () => void poll());
+  effect(() => {
+    // A new question is asked at once.
+    question();
+    othersAt = 0;
+    void untracked(poll);
+  });
+  setInterval(() => {
+    if (!document.hidden) now.value = Date.now();
+  }, 1000);
+}

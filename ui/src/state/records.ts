@@ -1,0 +1,74 @@
+// The newest records the page keeps, newest first. Pure; the state around it is in live.ts.
+
+import type { FlowRecord } from "../api/types";
+import { recordText } from "./match";
+
+export const KEPT = 2000;
+
+export interface Row {
+  /** Rises with arrival; a row's name for lists and for selection. */
+  id: number;
+  record: FlowRecord;
+  /** Lower case text that a search looks into. */
+  text: string;
+  severity: Severity;
+}
+
+export type Severity = "bad" | "warn" | "lost" | "ok";
+
+export function severity(r: FlowRecord): Severity {
+  if (r.kind === "lost") return "lost";
+  if (r.kind === "drop" || r.kind === "reset" || r.kind === "fail") return "bad";
+  if (r.verdict === "dropped" || r.verdict === "error") return "bad";
+  return r.kind === "retransmit" ? "warn" : "ok";
+}
+
+/** One record as one string: the relay has no record ids, and a replay after a reconnect brings some again. */
+export const identity = (r: FlowRecord): string =>
+  [r.time, r.kind, r.src_ip, r.src_port, r.dst_ip, r.dst_port, r.proto, r.node, r.interface, r.reporter, r.reply].join(
+    " ",
+  );
+
+let nextId = 1;
+
+export function toRow(record: FlowRecord): Row {
+  return { id: nextId++, record, text: recordText(record), severity: severity(record) };
+}
+
+/** `records` come oldest first, as the relay sends them. Known ones are left out; at most KEPT rows remain. */
+export function addRecords(rows: readonly Row[], records: readonly FlowRecord[], checkKnown: boolean): Row[] {
+  let fresh = records.slice(-KEPT);
+  if (checkKnown) {
+    const known = new Set(rows.map((row) => identity(row.record)));
+    fresh = fresh.filter((record) => !known.has(identity(record)));
+  }
+  return [...fresh.map(toRow).reverse(), ...rows].slice(0, KEPT);
+}
+
+/** Older records that a selection asked for: sorted in by time behind what is there. */
+export function mergeHistory(rows: readonly Row[], records: readonly FlowRecord[]): Row[] {
+  const known = new Set(rows.map((row) => identity(row.record)));
+  const older = records.filter((record) => !known.has(identity(record))).map(toRow);
+  if (older.length === 0) return rows as Row[];
+  return [...rows, ...older].sort((a, b) => (a.record.time < b.record.time ? 1 : -1)).slice(0, KEPT);
+}
+
+/** Says in the table itself that the live view had a hole. */
+export function gapRecord(from: number, to: number): FlowRecord {
+  return {
+    time: new Date(to).toISOString(),
+    kind: "lost",
+    verdict: "unknown",
+    reporter: "unknown",
+    proto: "",
+    src_ip: "",
+    dst_ip: "",
+    src_port: 0,
+    dst_port: 0,
+    packets: 0,
+    bytes: 0,
+    reply_packets: 0,
+    reply_bytes: 0,
+    drop_reason: `connection to the relay was down for ${Math.max(1, Math.round((to - from) / 1000))} s`,
+  };
+}

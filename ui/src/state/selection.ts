@@ -1,0 +1,39 @@
+import type { FlowRecord } from "../api/types";
+import { recordEnds } from "./ends";
+
+/** What is picked on the map. An edge without port and proto means all ports between the two ends. */
+export type Selection =
+  | { type: "node"; id: string }
+  | { type: "edge"; source: string; destination: string; port?: number; proto?: string };
+
+export const edgeText = (source: string, destination: string): string => `${source}->${destination}`;
+
+export function formatSelection(s: Selection): string {
+  if (s.type === "node") return s.id;
+  const pair = edgeText(s.source, s.destination);
+  return s.proto === undefined ? pair : `${pair}:${s.port ?? 0}/${s.proto}`;
+}
+
+export function parseEdge(text: string): Selection | undefined {
+  const arrow = text.indexOf("->");
+  if (arrow <= 0 || arrow + 2 >= text.length) return undefined;
+  const source = text.slice(0, arrow);
+  const rest = text.slice(arrow + 2);
+  const port = /^(.+):(\d+)\/([a-z0-9]+)$/.exec(rest);
+  if (port === null) return { type: "edge", source, destination: rest };
+  return { type: "edge", source, destination: port[1]!, port: Number(port[2]), proto: port[3]! };
+}
+
+export function sameSelection(a: Selection | undefined, b: Selection | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.type === b.type && formatSelection(a) === formatSelection(b);
+}
+
+/** Whether a record belongs to what is selected. */
+export function selects(selection: Selection, record: FlowRecord): boolean {
+  const { source, destination } = recordEnds(record);
+  if (selection.type === "node") return source === selection.id || destination === selection.id;
+  if (source !== selection.source || destination !== selection.destination) return false;
+  if (selection.proto === undefined) return true;
+  return record.proto === selection.proto && record.dst_port === selection.port;
+}

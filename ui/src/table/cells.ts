@@ -1,0 +1,64 @@
+// What the cells of a flow record say. Pure.
+
+import type { FlowRecord } from "../api/types";
+import type { Severity } from "../state/records";
+import { bytes, count, nanoseconds, plural, short, socket } from "../text/format";
+
+export interface End {
+  kind: string | undefined;
+  group: string;
+  name: string;
+  port: string;
+  /** Address and port, for the tooltip. */
+  full: string;
+}
+
+export function ends(r: FlowRecord): { source: End; destination: End } {
+  return {
+    source: end(r.src_kind, r.src_namespace, r.src_name, r.src_ip, r.src_port),
+    destination: end(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip, r.dst_port),
+  };
+}
+
+function end(kind: string | undefined, namespace = "", name = "", ip: string, port: number): End {
+  const shown = name || (ip.includes(":") ? `[${ip}]` : ip);
+  const full = `${namespace && name ? `${namespace}/` : ""}${name ? `${name} ` : ""}${socket(ip, port)}`;
+  return { kind, group: name ? namespace : "", name: shown, port: port ? `:${port}` : "", full };
+}
+
+/** Why, in the few words that are known. */
+export function reason(r: FlowRecord): string {
+  const held = r.lost && r.kind !== "lost" ? `+${short(r.lost)} alike` : "";
+  const close = r.close_reason && r.close_reason !== "none" ? r.close_reason.replace("_", " by ") : "";
+  const took = r.kind === "close" && r.duration ? nanoseconds(r.duration) : "";
+  return [r.drop_reason, close, took, held].filter(Boolean).join(" · ");
+}
+
+/** Both directions; a record that only tells of an event counts nothing. */
+export function pair(there: number, back: number, text: (n: number) => string): string {
+  if (there === 0 && back === 0) return "";
+  return back === 0 ? text(there) : `${text(there)} / ${text(back)}`;
+}
+
+export const packetsText = (r: FlowRecord): string => pair(r.packets, r.reply_packets, short);
+
+export const bytesText = (r: FlowRecord): string => pair(r.bytes, r.reply_bytes, bytes);
+
+export function lostText(r: FlowRecord): string {
+  const where = r.node ? ` on ${r.node}` : "";
+  const why = r.drop_reason ? ` (${r.drop_reason})` : "";
+  return r.lost ? `${plural(r.lost, "record")} lost${where}${why}` : `Records may be missing${where}${why}`;
+}
+
+export const ICONS: Record<Severity, string> = { bad: "✕", warn: "↻", lost: "⚠", ok: "" };
+
+/** One sentence for a screen reader and for the tooltip. */
+export function sentence(r: FlowRecord): string {
+  const { source, destination } = ends(r);
+  const why = reason(r);
+  return (
+    `${r.time}: ${r.kind}, ${r.verdict}${why ? ` (${why})` : ""}, ${r.proto} ${source.full} to ${destination.full}, ` +
+    `${count(r.packets)} and ${count(r.reply_packets)} packets, seen at the ${r.reporter}` +
+    `${r.node ? ` on ${r.node}` : ""}${r.interface ? ` ${r.interface}` : ""}`
+  );
+}

@@ -1,0 +1,36 @@
+import type { MapNode } from "../api/types";
+import type { Selection } from "../state/selection";
+
+/** A word for a POSIX shell. */
+export function quote(word: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** What names an end on the command line: a node that only has an address cannot be asked for by name. */
+function named(id: string, nodes: ReadonlyMap<string, MapNode>): string | undefined {
+  const node = nodes.get(id);
+  return node?.name ? id : undefined;
+}
+
+/** The `flows` command that shows the records behind a selection (or behind the page, when there is none). */
+export function command(
+  selection: Selection | undefined,
+  window: string,
+  namespace: string,
+  nodes: ReadonlyMap<string, MapNode>,
+): string {
+  const words = ["flows", "--since", window];
+  const add = (option: string, value: string | number | undefined) => {
+    if (value !== undefined && value !== "") words.push(option, String(value));
+  };
+  if (selection?.type === "node") {
+    add("--pod", named(selection.id, nodes));
+  } else if (selection?.type === "edge") {
+    // Different options must all match, the same one twice means "either": so one end is named, the rarer one.
+    add("--pod", named(selection.source, nodes) ?? named(selection.destination, nodes));
+    add("--port", selection.port || undefined);
+    add("--proto", selection.proto);
+  }
+  if (!words.includes("--pod")) add("--namespace", namespace);
+  return words.map(quote).join(" ");
+}
