@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fnmatch
 import logging
@@ -50,6 +51,8 @@ class Attachments:
     ) -> None:
         self.missing: dict[str, str] = dict(probes.missing)
         """Programs that do not run, with the reason; known once ``start`` returns."""
+        self.links: dict[int, Link] = {}
+        """ifindex -> link; replaced on change. Those that went stay a while, without addresses."""
         self.attached: frozenset[int] = frozenset()
         """ifindexes of the links that are observed."""
         self._probes = probes
@@ -68,11 +71,6 @@ class Attachments:
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="attach", daemon=True)
-
-    @property
-    def links(self) -> dict[int, Link]:
-        """ifindex -> link, those that went a while ago included."""
-        return self._gone | self._monitor.links
 
     @property
     def local_addresses(self) -> frozenset[bytes]:
@@ -143,19 +141,33 @@ class Attachments:
             self._ready.set()
 
     def _follow(self, hooks: TcHooks) -> None:
-        for event in self._monitor.open():
+        events = self._monitor.open()
+        for event in events:
             with contextlib.suppress(OSError):  # a link that refuses this refuses "attach" too
                 hooks.clean(event.link.ifindex)
-            self._apply(hooks, event)
+        self._take(hooks, events)
         self._ready.set()
         waiting = select.poll()
         waiting.register(self._stopping, select.POLLIN)
         waiting.register(self._monitor.fileno(), select.POLLIN)
         while all(fd != self._stopping for fd, _ in waiting.poll()):
             overruns = self._monitor.overruns
-            for event in self._monitor.poll():
-                self._apply(hooks, event)
+            self._take(hooks, self._monitor.poll())
             self._metrics.link_overruns.inc(self._monitor.overruns - overruns)
+
+    def _take(self, hooks: TcHooks, events: Sequence[LinkEvent]) -> None:
+        if not events:
+            return
+        # First the names, then the programs: a record never comes from a link that nobody knows.
+        for change, link in events:
+            if change == "removed":
+                gone = dataclasses.replace(link, addresses=frozenset())
+                self._gone = dict([*self._gone.items(), (link.ifindex, gone)][-GONE_LINKS:])
+        self.links = self._gone | self._monitor.links
+        for event in events:
+            self._apply(hooks, event)
+        self.attached = frozenset(hooks.held)
+        self._metrics.links_attached.set(len(hooks.held))
 
     def _apply(self, hooks: TcHooks, event: LinkEvent) -> None:
         link = event.link
@@ -164,13 +176,10 @@ class Attachments:
         if event.change == "removed":
             hooks.forget(link.ifindex)
             self._complained.discard(link.ifindex)
-            self._gone = dict([*self._gone.items(), (link.ifindex, link)][-GONE_LINKS:])
         elif link.up and selected and not observed:
             self._attempt(hooks.attach, link, link)
         elif observed and not selected:  # it was renamed
             self._attempt(hooks.detach, link.ifindex, link)
-        self.attached = frozenset(hooks.held)
-        self._metrics.links_attached.set(len(hooks.held))
 
     def _attempt(self, action: Callable[[T], None], argument: T, link: Link) -> None:
         try:

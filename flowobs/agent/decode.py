@@ -10,16 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.drain import CounterDeltas
-from flowobs.agent.records import CLOSER, FLOW_STATE, RECORD_VERSION
+from flowobs.agent.records import CLOSER, FLOW_KEY, FLOW_STATE, RECORD_VERSION
 from flowobs.batch import Endpoints, FlowBatch, Strings
 from flowobs.schema import CloseReason, Kind, Protocol, Verdict
 
 Array = NDArray[Any]
 
-_ICMP = np.array([Protocol.icmp, Protocol.icmpv6], np.uint8)
-_EVENT_KINDS = np.array(
-    [Kind.open, Kind.close, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail], np.uint8
+_IS_ICMP = np.zeros(256, np.bool_)
+_IS_ICMP[[Protocol.icmp, Protocol.icmpv6]] = True
+_IS_EVENT = np.zeros(256, np.bool_)
+_IS_EVENT[[Kind.open, Kind.close, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail]] = True
+_TWO_WORDS: Any = ("<u8", 2)
+_ADDRESS_WORDS = np.dtype(
+    [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
 )
+"""FLOW_KEY with each address as two words: choosing between words is eight times faster."""
 _CORE_REASONS = 1 << 16
 """Drop reasons from here on belong to subsystems, which have the upper half of the number."""
 
@@ -80,7 +85,8 @@ class Decoder:
             keys = np.concatenate((keys, keys[opened]))
             flows = np.concatenate((flows, flows[opened]))
         initiator = flows["initiator"] & 1
-        decoded = self._oriented(keys, initiator.astype(np.bool_), flows)
+        swap = initiator.astype(np.bool_)
+        decoded = self._oriented(keys, swap, flows)
         columns = decoded.batch.columns
         columns["verdict"][:] = Verdict.forwarded
         columns["time"][:] = _utc(flows["last_ns"], offset_ns)
@@ -88,7 +94,7 @@ class Decoder:
         # leave a last packet that is older than the first one.
         columns["duration"][:] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
         for name in ("packets", "bytes", "tcp_flags"):
-            columns[name][:], columns[f"reply_{name}"][:] = _sides(flows[name], initiator)
+            columns[name][:], columns[f"reply_{name}"][:] = _sides(flows[name], swap)
         closed = _closed(flows)
         columns["kind"][:] = np.where(closed, Kind.close, Kind.update)
         columns["close_reason"][:] = np.where(closed, _CLOSE_REASONS[flows["closer"], initiator], 0)
@@ -99,23 +105,22 @@ class Decoder:
     def events(self, events: Array, offset_ns: int) -> Decoded:
         """Ring records, dtype EVENT, shape (n,), in order. ``offset_ns`` as above."""
         kind = events["kind"]
-        known = (events["version"] == RECORD_VERSION) & np.isin(kind, _EVENT_KINDS)
+        known = (events["version"] == RECORD_VERSION) & _IS_EVENT[kind]
         if not known.all():
             self._unknown += int(len(events) - known.sum())
             events = events[known]
             kind = events["kind"]
         initiator = events["initiator"] & 1
         reply = (events["direction"] & 1) ^ initiator
-        decoded = self._oriented(events["key"], initiator.astype(np.bool_), events)
+        swap = initiator.astype(np.bool_)
+        decoded = self._oriented(events["key"], swap, events)
         columns = decoded.batch.columns
         decoded.netns[:] = events["netns"]
         columns["time"][:] = _utc(events["time_ns"], offset_ns)
         columns["kind"][:] = kind
         columns["reply"][:] = reply
         columns["lost"][:] = events["suppressed"]
-        columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(
-            events["tcp_flags"], initiator
-        )
+        columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(events["tcp_flags"], swap)
         # The hook ran in the process of the end that sent.
         columns["src_pid"][:] = np.where(reply, 0, events["pid"])
         columns["dst_pid"][:] = np.where(reply, events["pid"], 0)
@@ -170,18 +175,19 @@ class Decoder:
         """What events and flows share: the key and the sockets, ``swap`` where b is the source."""
         batch = FlowBatch.zeros(len(keys), self.endpoints)
         columns = batch.columns
-        for name in ("addr", "port"):
-            a, b = keys[f"{name}_a"], keys[f"{name}_b"]
-            column = "ip" if name == "addr" else name
-            columns[f"src_{column}"][:], columns[f"dst_{column}"][:] = a, b
-            columns[f"src_{column}"][swap] = b[swap]
-            columns[f"dst_{column}"][swap] = a[swap]
-        initiator = swap.view(np.uint8)
+        addresses = keys.view(_ADDRESS_WORDS)
+        a, b = addresses["a"], addresses["b"]
+        for end, first, second in (("src", a, b), ("dst", b, a)):
+            words = columns[f"{end}_ip"].view("<u8")
+            for word in (0, 1):
+                words[:, word] = np.where(swap, second[:, word], first[:, word])
+        columns["src_port"][:] = np.where(swap, keys["port_b"], keys["port_a"])
+        columns["dst_port"][:] = np.where(swap, keys["port_a"], keys["port_b"])
         for name in ("cookie", "cgroup"):
-            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(ends[name], initiator)
+            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(ends[name], swap)
         columns["proto"][:] = keys["proto"]
         columns["vlan"][:] = keys["vlan"]
-        icmp = np.where(np.isin(keys["proto"], _ICMP), keys["icmp"], 0)
+        icmp = np.where(_IS_ICMP[keys["proto"]], keys["icmp"], 0)
         columns["icmp_type"][:] = icmp >> 8
         columns["icmp_code"][:] = icmp & 0xFF
         return Decoded(
@@ -216,10 +222,10 @@ class Decoder:
         return ids
 
 
-def _sides(pair: Array, initiator: Array) -> tuple[Array, Array]:
+def _sides(pair: Array, swap: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Of values for a and b, shape (n, 2): (those of the source, those of the destination)."""
-    rows = np.arange(len(pair))
-    return pair[rows, initiator], pair[rows, initiator ^ 1]
+    a, b = pair[:, 0], pair[:, 1]
+    return np.where(swap, b, a), np.where(swap, a, b)
 
 
 def _utc(monotonic_ns: Array, offset_ns: int) -> NDArray[np.int64]:
