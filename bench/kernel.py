@@ -1,6 +1,7 @@
-"""Kernel time per packet of the tc program, next to an empty one, by BPF_PROG_TEST_RUN: no traffic, no interface.
+"""Kernel time per packet of the tc program next to an empty one: BPF_PROG_TEST_RUN, no traffic.
 
-``stats`` figures hold about 29 ns of the kernel's own measuring; the empty program shows how much on this machine.
+``stats`` figures hold about 29 ns of the kernel's own measuring; the empty program shows how much
+on this machine.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ def packet(flow: int, family: int = 4) -> bytes:
     """A 64-byte TCP ACK (74 with IPv6), a different flow for each number."""
     ports = struct.pack("!HHIIBBHHH", 1024 + flow % 60000, 443, 1, 1, 0x50, 0x10, 512, 0, 0)
     if family == 6:
-        ip = struct.pack("!IHBB", 0x60000000, 20, 6, 64) + struct.pack("!QQ", 0xFD << 56, flow) + bytes(15) + b"\2"
+        ip = (
+            struct.pack("!IHBB", 0x60000000, 20, 6, 64)
+            + struct.pack("!QQ", 0xFD << 56, flow)
+            + bytes(15)
+            + b"\2"
+        )
         return bytes(12) + b"\x86\xdd" + ip + ports
     source = struct.pack("!I", (10 << 24) + flow // 60000 + 1)
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 50, 0, 0, 64, 6, 0) + source + bytes((10, 1, 0, 1))
@@ -40,7 +46,9 @@ def _cost(prog: int, run: Callable[[], object]) -> float:
 
 
 def _hot(prog: int, data: bytes) -> float:
-    return min(_cost(prog, lambda: bpf.test_run(prog, data, repeat=HOT_RUNS)) for _ in range(ROUNDS))
+    return min(
+        _cost(prog, lambda: bpf.test_run(prog, data, repeat=HOT_RUNS)) for _ in range(ROUNDS)
+    )
 
 
 def _spread(prog: int, packets: list[bytes]) -> float:
@@ -56,9 +64,8 @@ def _empty() -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "empty.bpf.o"
         include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-        subprocess.run(
-            ["clang", "-O2", "-g", "-target", "bpf", include, "-c", str(HERE / "empty.bpf.c"), "-o", str(out)], check=True
-        )
+        compile = ["clang", "-O2", "-g", "-target", "bpf", include, "-c"]
+        subprocess.run([*compile, str(HERE / "empty.bpf.c"), "-o", str(out)], check=True)
         made = bpf.BpfObject(out)
         try:
             made.load()
@@ -68,19 +75,21 @@ def _empty() -> Iterator[int]:
 
 
 def run() -> list[dict[str, object]]:
-    """Needs root and clang. Times are nanoseconds per packet, the smallest of three rounds for hot flows."""
+    """Needs root and clang.
+
+    Times are nanoseconds per packet, the smallest of three rounds for hot flows.
+    """
     rows: list[dict[str, object]] = []
     stats = bpf.enable_stats()
     try:
         with _empty() as empty:
             base = _hot(empty, packet(0))
-        rows.append({"bench": "kernel", "metric": "empty_ns", "value": base, "unit": "ns", "against": "", "ratio": 1.0})
 
         def add(metric: str, value: float) -> None:
-            rows.append(
-                {"bench": "kernel", "metric": metric, "value": value, "unit": "ns", "against": "empty_ns", "ratio": value / base}
-            )
+            row = {"bench": "kernel", "metric": metric, "value": value, "unit": "ns"}
+            rows.append(row | {"against": "empty_ns", "ratio": value / base})
 
+        add("empty_ns", base)
         for family, suffix in ((4, ""), (6, "_v6")):
             probes = load("core", flow_entries=131072)
             try:

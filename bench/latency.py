@@ -1,4 +1,6 @@
-"""From SYN to the terminal: a real connection, the real agent and relay, and a `flows` command that prints it."""
+"""From SYN to the terminal: a real connection, the real agent and relay, and a `flows` command
+that prints it.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,16 @@ def _read(lines: Iterable[str], seen: dict[int, int]) -> None:
 
 
 def run() -> list[dict[str, object]]:
-    """Needs root: makes its own namespaces. Wall-clock milliseconds under light load (20 connections a second)."""
+    """Needs root: makes its own namespaces.
+
+    Wall-clock milliseconds under light load (20 connections a second).
+    """
     with Lab() as lab, stack(lab) as flowobs:
         lab.server(V4["b"], 8080)
+        command = [sys.executable, "-m", "flowobs.cli.flows", "--server", flowobs.url]
         flows = subprocess.Popen(
-            [sys.executable, "-m", "flowobs.cli.flows", "--server", flowobs.url, "--kind", "open", "-o", "json"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [*command, "--kind", "open", "-o", "json"], stdout=subprocess.PIPE, text=True
+        )
         assert flows.stdout is not None
         seen: dict[int, int] = {}
         reader = threading.Thread(target=_read, args=(flows.stdout, seen))
@@ -60,8 +65,12 @@ def run() -> list[dict[str, object]]:
     times = sorted((seen[port] - at) / 1e6 for port, at in sent.items())
     return [
         {
-            "bench": "latency", "metric": f"syn_to_terminal_{name}_ms", "value": times[int(len(times) * q)], "unit": "ms",
-            "against": f"limit {LIMIT_MS:g} ms at p99", "ratio": times[int(len(times) * q)] / LIMIT_MS,
+            "bench": "latency",
+            "metric": f"syn_to_terminal_{name}_ms",
+            "value": times[int(len(times) * quantile)],
+            "unit": "ms",
+            "against": f"limit of {LIMIT_MS:g} ms at p99",
+            "ratio": times[int(len(times) * quantile)] / LIMIT_MS,
         }
-        for name, q in (("p50", 0.5), ("p99", 0.99))
-    ]  # fmt: skip
+        for name, quantile in (("p50", 0.5), ("p99", 0.99))
+    ]

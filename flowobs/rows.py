@@ -1,4 +1,7 @@
-"""Rows for people: one JSON-ready dict per record. The same shape from the live hub, the store and the CLI."""
+"""Rows for people: one JSON-ready dict per record.
+
+The same shape from the live hub, the store and the CLI.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +45,10 @@ _PLAN = [(c.name, _converter(c), c.optional) for c in schema.COLUMNS]
 def row_dicts(table: Mapping[str, list[Any]], rows: int) -> Iterator[dict[str, Any]]:
     """Rows of a table of Python lists (one list a column, raw numbers, 16-byte addresses, strings).
 
-    Enums become names, addresses and times text. Empty or zero optional fields are left out, so that a row shows
-    what is known and nothing else.
+    Enums become names, addresses and times text. Empty or zero optional fields are left out, so
+    that a row shows what is known and nothing else.
     """
-    plan = [(name, convert, optional, table[name]) for name, convert, optional in _PLAN if name in table]
+    plan = [(*known, table[known[0]]) for known in _PLAN if known[0] in table]
     for i in range(rows):
         row: dict[str, Any] = {}
         for name, convert, optional, values in plan:

@@ -1,4 +1,4 @@
-"""THE table of columns: the wire codec, the store's DDL, the API's fields and the docs all derive from it.
+"""THE table of columns: wire codec, store DDL, API fields and docs all derive from it.
 
 Imports nothing heavy: the CLI reads it too.
 """
@@ -73,7 +73,7 @@ class EndpointKind(enum.IntEnum):
 
 
 class Protocol(enum.IntEnum):
-    """IP protocol numbers that have a name here; any other number is legal and shown as a number."""
+    """IP protocol numbers that have a name here; any other is legal and shown in digits."""
 
     icmp = 1
     igmp = 2
@@ -91,8 +91,8 @@ ColumnType = Literal["time", "u8", "u16", "u32", "u64", "ip", "string"]
 class Column:
     """One column of a flow record.
 
-    ``wire`` is its id on the wire (never reused); 0 means it does not travel on its own but is taken from the
-    record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` is part of the documentation only.
+    ``wire`` is its id on the wire (never reused); 0 means it does not travel on its own but is
+    taken from the record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` is for the docs.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Column:
     """Left out of JSON where it is empty or zero."""
 
 
+# fmt: off
 ENDPOINT_COLUMNS: tuple[Column, ...] = (
     Column("kind", "u8", "what it is", "Kind", enum=EndpointKind),
     Column("cluster", "string", "cluster it runs in", "Cluster"),
@@ -169,6 +170,7 @@ COLUMNS: tuple[Column, ...] = RECORD_COLUMNS + tuple(
 )
 """Every column of the flat record, as the store, the API and the docs show it."""
 
+# fmt: on
 BY_NAME: dict[str, Column] = {c.name: c for c in COLUMNS}
 
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")

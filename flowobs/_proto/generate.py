@@ -1,4 +1,6 @@
-"""Makes this package from proto/: run it from the checkout after a change there (needs grpcio-tools)."""
+"""Makes this package from proto/: run it from the checkout after a change there (needs
+grpcio-tools).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ SOURCES = HERE.parent.parent / "proto"
 
 
 def generate(out: Path = HERE) -> None:
-    """Write the modules for every .proto file under ``out``. Raises SystemExit where protoc refuses one."""
+    """Write the modules for every .proto file under ``out``.
+
+    Raises SystemExit where protoc refuses one.
+    """
     from grpc_tools import protoc
 
     files = sorted(str(p.relative_to(SOURCES)) for p in SOURCES.rglob("*.proto"))

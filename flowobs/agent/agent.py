@@ -1,4 +1,4 @@
-"""The agent as a whole: loads, attaches, reads, names and forwards; started and stopped in the right order."""
+"""The agent as a whole: its parts, started and stopped in the right order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ class ConfigError(ValueError):
 
 
 def netns_path(name: str) -> str | None:
-    """The path of a network namespace given by name or path; None for our own. Raises ConfigError."""
+    """The path of a network namespace given by name or path; None for our own.
+
+    Raises ConfigError.
+    """
     if not name:
         return None
     path = Path(name) if "/" in name else Path("/run/netns") / name
@@ -60,7 +63,8 @@ def netns_path(name: str) -> str | None:
 class Agent:
     """One agent. ``start`` loads and attaches, ``run`` works until ``stop_soon`` or a fatal error.
 
-    Raises ConfigError, InventoryError (a wrong inventory file), LoadError (the probes), OSError (a port, a namespace).
+    Raises ConfigError, InventoryError (a wrong inventory file), LoadError (the probes), OSError (a
+    port, a namespace).
     """
 
     def __init__(self, config: AgentConfig) -> None:
@@ -162,7 +166,7 @@ class Agent:
                 method=c.attach,
             )
             self._resolver, owners = self._names()
-            scope = {os.stat(self._namespace).st_ino} if self._namespace else None
+            scope = {Path(self._namespace).stat().st_ino} if self._namespace else None
             self._enricher = Enricher(
                 self.node, self._resolver, owners, self._attachments, scope=scope
             )
@@ -195,7 +199,10 @@ class Agent:
             )
 
     async def run(self) -> None:
-        """Forward until told to stop, then hand over what is left. Raises what ended a part of the agent."""
+        """Forward until told to stop, then hand over what is left.
+
+        Raises what ended a part of the agent.
+        """
         self._loop = asyncio.get_running_loop()
         deliver = asyncio.create_task(self._forwarder.run())
         deliver.add_done_callback(self._delivery_ended)
@@ -235,7 +242,10 @@ class Agent:
             self.crashed(error)
 
     def crashed(self, error: BaseException) -> None:
-        """A part has ended by itself: nothing may stop silently, so the agent ends. From any thread."""
+        """A part has ended by itself: nothing may stop silently, so the agent ends.
+
+        From any thread.
+        """
         if self._fatal is None:
             self._fatal = error
             _log.critical("the agent cannot go on", exc_info=error)
@@ -256,7 +266,10 @@ class Agent:
 
 
 def run(config: AgentConfig) -> None:
-    """Run an agent until SIGINT or SIGTERM. Raises what ``Agent`` raises, and what ended a part of it."""
+    """Run an agent until SIGINT or SIGTERM.
+
+    Raises what ``Agent`` raises, and what ended a part of it.
+    """
     log.setup(as_json=config.log_json)
     assert threading.current_thread() is threading.main_thread()
 

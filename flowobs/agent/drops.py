@@ -1,4 +1,6 @@
-"""Which of the kernel's drop reasons are worth a record: by name, because the numbers move between kernels."""
+"""Which of the kernel's drop reasons are worth a record: by name, because the numbers move between
+kernels.
+"""
 
 from __future__ import annotations
 

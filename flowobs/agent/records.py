@@ -1,6 +1,8 @@
-"""Layout of everything the kernel hands us. The C header and the numpy dtypes both come from these tables.
+"""Layout of everything the kernel hands us. The C header and the numpy dtypes both come from these
+tables.
 
-``python -m flowobs.agent.records`` prints ``probes/records.h``; a test keeps the file equal to it, and another one
+``python -m flowobs.agent.records`` prints ``probes/records.h``; a test keeps the file equal to it,
+and another one
 compares the dtypes with the BTF of the compiled object.
 """
 
@@ -36,7 +38,9 @@ class Struct:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The numpy dtype; members must be laid out so that C adds no padding (a test compares with BTF)."""
+        """The numpy dtype; members must be laid out so that C adds no padding (a test compares
+        with BTF).
+        """
         fields: list[Any] = []
         for type, name, count, _ in self.members:
             one = type.dtype if isinstance(type, Struct) else _C_TO_NUMPY[type]
@@ -44,6 +48,7 @@ class Struct:
         return np.dtype(fields)
 
 
+# fmt: off
 FLOW_KEY = Struct(
     "flow_key",
     "One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry.",
@@ -167,8 +172,10 @@ FLOW_STATE = {
     "FLOW_CLOSED_BEFORE": (4, "it had ended before this interval: what is counted here are stragglers"),
     "FLOW_GUESSED": (8, "the initiator is a guess from the port numbers"),
 }
-"""A flow has ended in an interval when both ``fin`` are set or ``closer`` is a RST, and not FLOW_CLOSED_BEFORE.
-It is read after the drain's grace period, so that two CPUs that see the two FINs at once cannot miss it."""
+"""A flow has ended in an interval when both ``fin`` are set or ``closer`` is a RST, and not
+FLOW_CLOSED_BEFORE.
+It is read after the drain's grace period, so that two CPUs that see the two FINs at once cannot
+miss it."""
 
 CLOSER = {
     "CLOSER_NONE": (0, "still open"),
@@ -193,6 +200,7 @@ STATS_SIZE = 16
 _KINDS = ("open", "update", "close", "drop", "retransmit", "reset", "fail", "lost")
 
 
+# fmt: on
 def header() -> str:
     """The text of probes/records.h."""
     from flowobs.schema import Kind

@@ -1,4 +1,6 @@
-"""The agent's small HTTP server: /metrics for Prometheus, /healthz for whoever asks whether it works."""
+"""The agent's small HTTP server: /metrics for Prometheus, /healthz for whoever asks whether it
+works.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Scrape:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"cannot serve metrics on {address}: {error.strerror}; choose another address with --metrics",
+                f"cannot serve metrics on {address}: {error.strerror};"
+                " choose another address with --metrics",
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="scrape", daemon=True

@@ -1,6 +1,7 @@
 """Two pods on a bridge in a node namespace, and the real agent and relay watching them.
 
-Everything lives in namespaces that the lab makes and deletes; nothing touches the machine's own interfaces.
+Everything lives in namespaces that the lab makes and deletes: the machine's own interfaces are
+left alone.
 """
 
 from __future__ import annotations
@@ -28,20 +29,32 @@ V6 = {"a": "fd00:99::1", "b": "fd00:99::2"}
 INVENTORY = """\
 cluster: lab
 pods:
-  - {namespace: lab, name: a-0, addresses: [10.99.0.1, "fd00:99::1"], workload: {kind: Deployment, name: a}}
-  - {namespace: lab, name: b-0, addresses: [10.99.0.2, "fd00:99::2"], workload: {kind: Deployment, name: b}}
+  - namespace: lab
+    name: a-0
+    addresses: [10.99.0.1, "fd00:99::1"]
+    workload: {kind: Deployment, name: a}
+  - namespace: lab
+    name: b-0
+    addresses: [10.99.0.2, "fd00:99::2"]
+    workload: {kind: Deployment, name: b}
 """
 
 
 def run(*command: str, check: bool = True, timeout: float = 60) -> str:
-    """Run a command to its end and give its output. Raises AssertionError with the output where it fails."""
+    """Run a command to its end and give its output.
+
+    Raises AssertionError with the output where it fails.
+    """
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 class Lab:
-    """The namespaces. ``node`` holds the bridge and the host-side veths ``va`` and ``vb``; ``a`` and ``b`` are pods."""
+    """The namespaces.
+
+    ``node`` holds the bridge and the host-side veths ``va`` and ``vb``; ``a`` and ``b`` are pods.
+    """
 
     def __init__(self) -> None:
         self.prefix = f"fo{os.getpid()}{time.monotonic_ns() % 1000}"
@@ -55,32 +68,37 @@ class Lab:
 
     def start(self, name: str, *command: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.ns(name), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["ip", "netns", "exec", self.ns(name), *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.processes.append(process)
         return process
 
+    def ip(self, name: str, command: str) -> None:
+        """An ``ip`` command in one of the namespaces."""
+        run("ip", "-n", self.ns(name), *command.split())
+
     def __enter__(self) -> Lab:
         for name in ("node", "a", "b"):
             run("ip", "netns", "add", self.ns(name))
-        node = ["ip", "-n", self.ns("node")]
-        run(*node, "link", "set", "lo", "up")
-        run(*node, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
-        run(*node, "link", "set", "br0", "addrgenmode", "none")
-        run(*node, "link", "set", "br0", "up")
+            self.ip(name, "link set lo up")
+        self.ip("node", "link add br0 type bridge mcast_snooping 0 stp_state 0")
+        self.ip("node", "link set br0 addrgenmode none")
+        self.ip("node", "link set br0 up")
         for pod, other in (("a", "b"), ("b", "a")):
-            inside = ["ip", "-n", self.ns(pod)]
-            run(*node, "link", "add", f"v{pod}", "type", "veth", "peer", "name", "eth0", "netns", self.ns(pod))
-            run(*node, "link", "set", f"v{pod}", "addrgenmode", "none")
-            run(*node, "link", "set", f"v{pod}", "master", "br0", "up")
-            run(*inside, "link", "set", "lo", "up")
-            run(*inside, "link", "set", "eth0", "addrgenmode", "none")
-            run(*inside, "link", "set", "eth0", "address", MAC[pod])
-            run(*inside, "link", "set", "eth0", "up")
-            run(*inside, "addr", "add", f"{V4[pod]}/24", "dev", "eth0")
-            run(*inside, "addr", "add", f"{V6[pod]}/64", "dev", "eth0", "nodad")
-            for address in (V4[other], V6[other]):  # no ARP, no neighbour discovery: only what a test sends
-                run(*inside, "neigh", "replace", address, "lladdr", MAC[other], "dev", "eth0", "nud", "permanent")
+            self.ip("node", f"link add v{pod} type veth peer name eth0 netns {self.ns(pod)}")
+            self.ip("node", f"link set v{pod} addrgenmode none")
+            self.ip("node", f"link set v{pod} master br0 up")
+            self.ip(pod, "link set eth0 addrgenmode none")
+            self.ip(pod, f"link set eth0 address {MAC[pod]}")
+            self.ip(pod, "link set eth0 up")
+            self.ip(pod, f"addr add {V4[pod]}/24 dev eth0")
+            self.ip(pod, f"addr add {V6[pod]}/64 dev eth0 nodad")
+            # no ARP, no neighbour discovery: only what a test sends
+            for address in (V4[other], V6[other]):
+                self.ip(pod, f"neigh replace {address} lladdr {MAC[other]} dev eth0 nud permanent")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,21 +117,41 @@ class Lab:
 
     def server(self, address: str, port: int) -> None:
         """Start the traffic server in pod b and wait until it listens."""
-        process = self.start("b", sys.executable, str(HERE / "traffic.py"), "server", address, str(port))
+        process = self.start(
+            "b", sys.executable, str(HERE / "traffic.py"), "server", address, str(port)
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
 
-    def client(self, address: str, port: int, count: int, up: int = 100, down: int = 200, parallel: int = 20) -> None:
+    def client(
+        self,
+        address: str,
+        port: int,
+        count: int,
+        up: int = 100,
+        down: int = 200,
+        parallel: int = 20,
+    ) -> None:
         """Make ``count`` connections from pod a; every one must succeed."""
         words = map(str, (address, port, count, up, down, parallel))
-        out = self.exec("a", sys.executable, str(HERE / "traffic.py"), "client", *words, timeout=120)
+        out = self.exec(
+            "a", sys.executable, str(HERE / "traffic.py"), "client", *words, timeout=120
+        )
         assert out == f"done {count} failed 0\n", out
 
     def counters(self, interface: str) -> dict[str, int]:
-        """The interface's own counters, in the node namespace: rx_packets, rx_bytes, tx_packets, tx_bytes."""
-        (link,) = json.loads(run("ip", "-n", self.ns("node"), "-s", "-j", "link", "show", interface))
+        """The interface's own counters, in the node namespace: rx_packets, rx_bytes, tx_packets,
+        tx_bytes.
+        """
+        (link,) = json.loads(
+            run("ip", "-n", self.ns("node"), "-s", "-j", "link", "show", interface)
+        )
         stats = link["stats64"]
-        return {f"{side}_{unit}": stats[side][unit] for side in ("rx", "tx") for unit in ("packets", "bytes")}
+        return {
+            f"{side}_{unit}": stats[side][unit]
+            for side in ("rx", "tx")
+            for unit in ("packets", "bytes")
+        }
 
 
 def free_port() -> int:
@@ -126,7 +164,9 @@ def free_port() -> int:
 class Stack:
     """A relay and an agent as processes. ``rows(**parameters)`` asks the relay's history."""
 
-    def __init__(self, lab: Lab, *, loader: str = "auto", agent_options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, lab: Lab, *, loader: str = "auto", agent_options: tuple[str, ...] = ()
+    ) -> None:
         self.lab, self.loader, self.agent_options = lab, loader, agent_options
         self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
         self.path = Path(self.folder.name)
@@ -140,7 +180,9 @@ class Stack:
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.path / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log, cwd=self.path)
+            return subprocess.Popen(
+                [sys.executable, "-m", *command], stdout=log, stderr=log, cwd=self.path
+            )
 
     def log(self, name: str) -> str:
         path = self.path / f"{name}.log"
@@ -148,20 +190,41 @@ class Stack:
 
     def start_relay(self) -> None:
         self.relay = self._spawn(
-            "relay", "relay", "--listen", f"unix://{self.path}/relay.sock", "--http", f"127.0.0.1:{self.http}",
-            "--store", f"chdb://{self.path}/store",
+            "relay",
+            "relay",
+            "--listen",
+            f"unix://{self.path}/relay.sock",
+            "--http",
+            f"127.0.0.1:{self.http}",
+            "--store",
+            f"chdb://{self.path}/store",
         )
         self.wait(lambda: self._up(self.url), "relay")
 
     def start_agent(self) -> None:
         (self.path / "inventory.yaml").write_text(INVENTORY)
         self.agent = self._spawn(
-            "agent", "flowobs", "agent", "--relay", f"unix://{self.path}/relay.sock", "--netns", self.lab.ns("node"),
-            "--loader", self.loader, "--node", "lab-node", "--metrics", f"127.0.0.1:{self.metrics}",
-            "--inventory", str(self.path / "inventory.yaml"), *self.agent_options,
+            "agent",
+            "flowobs",
+            "agent",
+            "--relay",
+            f"unix://{self.path}/relay.sock",
+            "--netns",
+            self.lab.ns("node"),
+            "--loader",
+            self.loader,
+            "--node",
+            "lab-node",
+            "--metrics",
+            f"127.0.0.1:{self.metrics}",
+            "--inventory",
+            str(self.path / "inventory.yaml"),
+            *self.agent_options,
         )
         self.wait(lambda: self._up(f"http://127.0.0.1:{self.metrics}"), "agent")
-        self.wait(lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent")
+        self.wait(
+            lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent"
+        )
 
     @staticmethod
     def _up(url: str) -> bool:
@@ -172,7 +235,10 @@ class Stack:
             return False
 
     def wait(self, true: Any, name: str, timeout: float = 40) -> None:
-        """Wait until ``true()``. Fails with the log of process ``name`` where that does not come."""
+        """Wait until ``true()``.
+
+        Fails with the log of process ``name`` where that does not come.
+        """
         end = time.monotonic() + timeout
         while not true():
             process = self.relay if name == "relay" else self.agent
@@ -190,7 +256,9 @@ class Stack:
         return flows
 
     def settle(self) -> None:
-        """Wait until everything the kernel counted so far is in the store: two drains and a commit."""
+        """Wait until everything the kernel counted so far is in the store: two drains and a
+        commit.
+        """
         last = -1
         for _ in range(30):
             time.sleep(1.5)
@@ -204,7 +272,9 @@ class Stack:
         """Sum over a metric's series on a /metrics page."""
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{")))
+        return sum(
+            float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))
+        )
 
     def stop(self) -> None:
         for process in (self.agent, self.relay):

@@ -1,4 +1,6 @@
-"""What the store holds equals what the kernel counted: connections, packets, bytes; with both loaders."""
+"""What the store holds equals what the kernel counted: connections, packets, bytes; with both
+loaders.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,17 @@ def test_two_thousand_connections_are_counted_exactly(loader: str) -> None:
                 sums[r.get("interface", "")][unit] += r[unit]
         for interface, forward, back in (("va", "rx", "tx"), ("vb", "tx", "rx")):
             for unit in ("packets", "bytes"):
-                moved = {s: after[interface][f"{s}_{unit}"] - before[interface][f"{s}_{unit}"] for s in ("rx", "tx")}
+                moved = {
+                    s: after[interface][f"{s}_{unit}"] - before[interface][f"{s}_{unit}"]
+                    for s in ("rx", "tx")
+                }
                 assert sums[interface][unit] == moved[forward], (interface, unit)
                 assert sums[interface][f"reply_{unit}"] == moved[back], (interface, unit)
 
         edges = flowobs.get("/api/v1/service-map?since=10m")["edges"]
-        assert [(e["source"], e["destination"], e["port"]) for e in edges] == [("lab/a-0", "lab/b-0", 8080)]
+        assert [(e["source"], e["destination"], e["port"]) for e in edges] == [
+            ("lab/a-0", "lab/b-0", 8080)
+        ]
         assert edges[0]["flows"] == 2 * CONNECTIONS
         assert edges[0]["packets"] == sums["va"]["packets"]
         assert edges[0]["reply_bytes"] == sums["va"]["reply_bytes"]

@@ -32,7 +32,8 @@ def test_idle_cost() -> None:
         before = [cpu_seconds(p) for p in pids]
         time.sleep(SECONDS)
         used = [after - b for after, b in zip(map(cpu_seconds, pids), before, strict=True)]
-        print(f"idle: agent {used[0] / SECONDS:.2%}, relay {used[1] / SECONDS:.2%} of a core; "
-              f"agent {resident_mb(pids[0]):.0f} MB, relay {resident_mb(pids[1]):.0f} MB")  # fmt: skip
+        memory = [resident_mb(p) for p in pids]
+        for name, cpu, mb in zip(("agent", "relay"), used, memory, strict=True):
+            print(f"idle {name}: {cpu / SECONDS:.2%} of a core, {mb:.0f} MB")
         assert sum(used) / SECONDS < 0.03
-        assert resident_mb(pids[0]) < 100
+        assert memory[0] < 100

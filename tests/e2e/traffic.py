@@ -1,8 +1,8 @@
 """Known traffic, run inside a namespace by ``ip netns exec``: stdlib only, bounded.
 
-    traffic.py server ADDRESS PORT
-    traffic.py client ADDRESS PORT COUNT UP DOWN [PARALLEL]
-    traffic.py frames INTERFACE SEED COUNT DST_MAC
+traffic.py server ADDRESS PORT
+traffic.py client ADDRESS PORT COUNT UP DOWN [PARALLEL]
+traffic.py frames INTERFACE SEED COUNT DST_MAC
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 
 
 async def serve(address: str, port: int) -> None:
-    """Each client sends two u32 (bytes up, bytes down) and that many bytes; gets its answer; the client closes."""
+    """Each client sends two u32 (bytes up, bytes down) and that many bytes; gets its answer; the
+    client closes.
+    """
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -65,22 +67,38 @@ def frames(seed: int, count: int, src_mac: bytes, dst_mac: bytes) -> list[bytes]
         if rng.random() < 0.5:
             options = rng.choice((0, 0, 4, 40))
             head = struct.pack(
-                "!BBHHHBBH4s4s", 0x40 | (5 + options // 4), 0, 20 + options + len(l4), i & 0xFFFF,
-                rng.choice((0, 0, 0, 0x2000, 0x00B9)), 64, proto, 0, bytes((10, 99, 0, 1)), bytes((10, 99, 0, 2)),
+                "!BBHHHBBH4s4s",
+                0x40 | (5 + options // 4),
+                0,
+                20 + options + len(l4),
+                i & 0xFFFF,
+                rng.choice((0, 0, 0, 0x2000, 0x00B9)),
+                64,
+                proto,
+                0,
+                bytes((10, 99, 0, 1)),
+                bytes((10, 99, 0, 2)),
             ) + bytes(options)
             kind = 0x0800
         else:
             extension = b"".join(
-                bytes((rng.choice((0, 43, 60, proto)), 0)) + bytes(6) for _ in range(rng.choice((0, 0, 1, 3, 9)))
+                bytes((rng.choice((0, 43, 60, proto)), 0)) + bytes(6)
+                for _ in range(rng.choice((0, 0, 1, 3, 9)))
             )
-            head = struct.pack("!IHBB", 0x60000000, len(extension) + len(l4), 60 if extension else proto, 64)
-            head += socket.inet_pton(socket.AF_INET6, "fd00:99::1") + socket.inet_pton(socket.AF_INET6, "fd00:99::2")
+            head = struct.pack(
+                "!IHBB", 0x60000000, len(extension) + len(l4), 60 if extension else proto, 64
+            )
+            head += socket.inet_pton(socket.AF_INET6, "fd00:99::1") + socket.inet_pton(
+                socket.AF_INET6, "fd00:99::2"
+            )
             head += extension
             kind = 0x86DD
         frame = head + l4
         if rng.random() < 0.1:
             frame = frame[: rng.randrange(len(frame) + 1)]
-        link = struct.pack("!HHH", 0x8100, 7, kind) if rng.random() < 0.2 else struct.pack("!H", kind)
+        link = (
+            struct.pack("!HHH", 0x8100, 7, kind) if rng.random() < 0.2 else struct.pack("!H", kind)
+        )
         if rng.random() < 0.05:
             link = struct.pack("!H", rng.randrange(0x0600, 0x10000))
         made.append((dst_mac + src_mac + link + frame).ljust(60, b"\0")[:1514])
@@ -100,7 +118,9 @@ def main(arguments: list[str]) -> None:
         case ["server", address, port]:
             asyncio.run(serve(address, int(port)))
         case ["client", address, port, count, up, down, *parallel]:
-            asyncio.run(connect(address, int(port), int(count), int(up), int(down), int(*parallel or "20")))
+            asyncio.run(
+                connect(address, int(port), int(count), int(up), int(down), int(*parallel or "20"))
+            )
         case ["frames", interface, seed, count, mac]:
             send(interface, int(seed), int(count), mac)
         case _:
