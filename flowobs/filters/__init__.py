@@ -1,0 +1,24 @@
+"""Filters over flow records: one tree, evaluated as a numpy mask (live) or as SQL (history).
+
+A filter is a tree of :class:`And`, :class:`Or`, :class:`Not` and :class:`Match`. :class:`Mask`
+runs it over a ``FlowBatch``, :func:`where` makes a WHERE clause of it; both select the same rows.
+"""
+
+from flowobs.filters.mask import Mask
+from flowobs.filters.parameters import from_parameters
+from flowobs.filters.sql import where
+from flowobs.filters.tree import EVERYTHING, And, Filter, FilterError, Match, Not, Op, Or
+
+__all__ = [
+    "EVERYTHING",
+    "And",
+    "Filter",
+    "FilterError",
+    "Mask",
+    "Match",
+    "Not",
+    "Op",
+    "Or",
+    "from_parameters",
+    "where",
+]

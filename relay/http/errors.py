@@ -1,0 +1,62 @@
+"""Errors as the API tells them: ``{"error": "one sentence and the next step"}``."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """An answer that is not 200. ``sentence`` says what is wrong and what to do."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` an ``{"error": ...}``."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, headers={"cache-control": "no-store"})
+
+
+def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return _answer(error.status, error.sentence)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(404, f"there is nothing at {request.url.path}; see docs/api.md")
+    if error.status_code == 405:
+        return _answer(405, f"{request.url.path} only answers GET; see docs/api.md")
+    return _answer(error.status_code, f"{error.detail}; see docs/api.md")
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = first["loc"][-1] if first["loc"] else "request"
+    message = str(first["msg"])
+    return _answer(
+        400, f"`{name}` is not right: {message[:1].lower()}{message[1:]}; see docs/api.md"
+    )
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    # uvicorn logs the traceback; the client gets a sentence
+    return _answer(500, "the relay failed to answer; its log says why")

@@ -1,0 +1,186 @@
+"""The query string of /api/v1/flows and /api/v1/service-map, checked and turned into values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, cast, get_args
+
+from fastapi import Request
+from starlette.datastructures import QueryParams
+
+from flowobs.filters import And, Filter, FilterError, Match, Op, from_parameters
+from flowobs.filters.parameters import PARAMETERS
+from relay.http.errors import ApiError
+
+Format = Literal["json", "ndjson", "sse"]
+
+LAST: Final = 100
+"""How many records are sent when neither ``last`` nor ``since`` says."""
+MOST: Final = 10_000
+"""Most records of history in one answer."""
+
+_MEDIA: dict[str, Format] = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "text/event-stream": "sse",
+}
+_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+ -]\d\d:\d\d)", re.ASCII
+)  # an unescaped + in a query string arrives as a space
+_MAX_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsQuery:
+    """What /api/v1/flows was asked for."""
+
+    filter: Filter
+    since_ns: int | None
+    until_ns: int | None
+    last: int
+    follow: bool
+    format: Format
+
+    @property
+    def bounded(self) -> Filter:
+        """The filter within its time bounds."""
+        return And((self.filter, *time_bounds(self.since_ns, self.until_ns)))
+
+
+def flows_query(request: Request) -> FlowsQuery:
+    """Raises ApiError (400) with one sentence."""
+    given = request.query_params
+    _check(given, {*PARAMETERS, "since", "until", "last", "follow", "format"}, PARAMETERS)
+    now_ns = time.time_ns()
+    since_ns, until_ns = _range(given, now_ns)
+    follow = _flag(given, "follow")
+    if follow and until_ns is not None:
+        raise ApiError(400, "`until` ends an answer and `follow` goes on; give one of them")
+    last = _count(given)
+    if last is None:
+        last = MOST if since_ns is not None else 0 if follow else LAST
+    return FlowsQuery(_filter(given), since_ns, until_ns, last, follow, _format(request, follow))
+
+
+@dataclass(frozen=True, slots=True)
+class MapQuery:
+    """What /api/v1/service-map was asked for: ``from_ns`` <= time < ``to_ns``."""
+
+    filter: Filter
+    from_ns: int
+    to_ns: int
+
+
+def map_query(request: Request) -> MapQuery:
+    """Raises ApiError (400) with one sentence."""
+    given = request.query_params
+    _check(given, {"namespace", "since", "until"}, {"namespace"})
+    now_ns = time.time_ns()
+    since_ns, until_ns = _range(given, now_ns)
+    to_ns = now_ns if until_ns is None else until_ns
+    from_ns = to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns
+    return MapQuery(_filter(given), from_ns, to_ns)
+
+
+def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
+    """Matches for ``since_ns`` <= time < ``until_ns``."""
+    bounds: list[Filter] = []
+    if since_ns is not None:
+        bounds.append(Match("time", Op.ge, since_ns))
+    if until_ns is not None:
+        bounds.append(Match("time", Op.lt, until_ns))
+    return bounds
+
+
+def parse_time(name: str, text: str, now_ns: int) -> int:
+    """UTC ns of an RFC 3339 time or of how long ago. Raises ApiError."""
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
+    absolute = _RFC3339.fullmatch(text)
+    if absolute:
+        day, clock, fraction, zone = absolute.groups()
+        try:
+            at = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace(' ', '+')}")
+        except ValueError:
+            pass
+        else:
+            seconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
+            ns = seconds * 10**9 + int((fraction or "0").ljust(9, "0"))
+            if 0 <= ns <= _MAX_NS:
+                return ns
+    raise ApiError(400, f"`{name}` cannot be `{text}`; write `5m` or `2026-01-31T12:00:00Z`")
+
+
+def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
+    since, until = given.get("since"), given.get("until")
+    since_ns = None if since is None else parse_time("since", since, now_ns)
+    until_ns = None if until is None else parse_time("until", until, now_ns)
+    if since_ns is not None and (now_ns if until_ns is None else until_ns) <= since_ns:
+        raise ApiError(400, "`since` is not before `until`; swap them or leave one out")
+    return since_ns, until_ns
+
+
+def _filter(given: QueryParams) -> Filter:
+    values = {name: sorted(set(given.getlist(name))) for name in PARAMETERS if name in given}
+    try:
+        return from_parameters(values)
+    except FilterError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _check(given: QueryParams, known: Collection[str], repeatable: Collection[str]) -> None:
+    # a misspelt filter that is ignored would show flows nobody asked for
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"did you mean `{close[0]}`?" if close else f"there are {', '.join(sorted(known))}"
+            )
+            raise ApiError(400, f"there is no parameter `{name}`; {hint}")
+        if name not in repeatable and len(given.getlist(name)) > 1:
+            raise ApiError(400, f"`{name}` is given twice; give it once")
+
+
+def _flag(given: QueryParams, name: str) -> bool:
+    text = given.get(name, "false").lower()
+    if text in ("true", "1"):
+        return True
+    if text in ("false", "0"):
+        return False
+    raise ApiError(400, f"`{name}` cannot be `{text}`; use true or false")
+
+
+def _count(given: QueryParams) -> int | None:
+    text = given.get("last")
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= MOST:
+        return int(text)
+    raise ApiError(400, f"`last` cannot be `{text}`; use a number up to {MOST}")
+
+
+def _format(request: Request, follow: bool) -> Format:
+    text = request.query_params.get("format")
+    if text is None:
+        return _accepted(request.headers.get("accept", ""), follow)
+    if text not in get_args(Format):
+        raise ApiError(400, f"`format` cannot be `{text}`; use json, ndjson or sse")
+    if text == "json" and follow:
+        raise ApiError(400, "json has an end and `follow` goes on; use format=ndjson or format=sse")
+    return cast(Format, text)
+
+
+def _accepted(accept: str, follow: bool) -> Format:
+    for part in accept.split(","):
+        found = _MEDIA.get(part.partition(";")[0].strip().lower())
+        if found and not (found == "json" and follow):
+            return found
+    return "ndjson" if follow else "json"

@@ -1,0 +1,100 @@
+"""Store queries for HTTP requests: in worker threads, bounded, and stopped when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+
+from relay.http.errors import ApiError
+from relay.store import Reader, Store, StoreError, Table
+
+T = TypeVar("T")
+
+QUERY_S: Final = 20
+"""Longest a query may run."""
+
+
+class Cancelled(Exception):
+    """The query was stopped: its client left, or the relay stops."""
+
+
+class Session:
+    """The queries of one request. They carry a mark, by which they are found to be stopped."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.mark = f"flowobs-{uuid.uuid4().hex}"
+        self.cancelled = False
+        self._reader = reader
+
+    def query(self, select: str, parameters: Mapping[str, Any]) -> Table:
+        """Run ``select``, which must begin with SELECT. Blocks. Raises StoreError, Cancelled."""
+        if self.cancelled:
+            raise Cancelled
+        # chdb keeps neither comments nor query ids we could choose; an alias stays in the text
+        return self._reader.query(f"WITH '{self.mark}' AS query_mark {select}", parameters)
+
+
+class Queries:
+    """Runs ``work(session)`` for requests: ``workers`` at a time, ``waiting`` more in line."""
+
+    def __init__(self, store: Store, *, workers: int = 4, waiting: int = 32) -> None:
+        self._reader = store.reader(size=workers, max_seconds=QUERY_S)
+        self._killer = store.reader(size=1, max_seconds=5)
+        self._most = workers + waiting
+        self._jobs = 0
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="query")
+        # its own thread: stopping a query must not wait in line behind queries
+        self._kill_pool = ThreadPoolExecutor(1, thread_name_prefix="query-kill")
+
+    async def run(self, request: Request, work: Callable[[Session], T]) -> T:
+        """``work``'s result. Raises ApiError (503) when the store or the line cannot serve it, and
+        Cancelled when the client left: then the query is stopped and nobody reads the answer."""
+        if self._jobs >= self._most:
+            raise ApiError(503, "too many queries are waiting; try again in a few seconds")
+        session = Session(self._reader)
+        self._jobs += 1
+        done = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
+        done.add_done_callback(self._finished)
+        gone = asyncio.ensure_future(_disconnected(request))
+        both: set[asyncio.Future[Any]] = {done, gone}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not done.done():
+                session.cancelled = True
+                self._kill_pool.submit(self._kill, session.mark)
+        if not done.done():
+            raise Cancelled
+        try:
+            return done.result()
+        except StoreError as error:
+            raise ApiError(503, str(error)) from None
+
+    def stop(self) -> None:
+        """Take no more work. Running queries end with the store."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._kill_pool.shutdown(wait=False, cancel_futures=True)
+
+    def _finished(self, done: asyncio.Future[Any]) -> None:
+        self._jobs -= 1
+        if not done.cancelled():
+            done.exception()  # nobody may be left to look at it
+
+    def _kill(self, mark: str) -> None:
+        try:
+            self._killer.query(
+                f"KILL QUERY WHERE query LIKE '%{mark}%' AND query NOT LIKE 'KILL%' ASYNC"
+            )
+        except StoreError:
+            return  # the store is gone or busy; the query ends by its own time limit
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
