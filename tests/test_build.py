@@ -62,8 +62,6 @@ def test_every_source_file_is_short() -> None:
         capture_output=True,
         check=True,
     ).stdout.split()
-    if not files:
-        pytest.skip("not in a git checkout")
     lengths = {
         name: len((ROOT / name).read_text().splitlines())
         for name in files

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,14 @@ def lock() -> socket.socket:
     return held
 
 
+def folder() -> Path:
+    """A new folder for this run's files, noted."""
+    made = Path(tempfile.mkdtemp(prefix=plan.PREFIX))
+    note(made, [])
+    made.chmod(0o711)  # nginx's workers are not root
+    return made
+
+
 def note(folder: Path, pids: Iterable[int]) -> None:
     """Writes down the folder and processes of this run, after each start of a process."""
     processes = [(pid, started) for pid in pids if (started := start_time(pid)) is not None]
@@ -43,16 +52,16 @@ def note(folder: Path, pids: Iterable[int]) -> None:
 
 def clean() -> bool:
     """Removes what a run has left, this one or a killed one; whether there was anything."""
-    folder, processes = _read()
+    left, processes = _read()
     ours = {pid for pid, started in processes if start_time(pid) == started}
     namespaces = network.leftover_namespaces()
     # a server's own children (nginx) are in nobody's list, but in our namespaces
     kill(ours | set(network.processes_inside(namespaces)))
     network.remove(namespaces)
-    if folder is not None and folder.name.startswith(plan.PREFIX):
-        shutil.rmtree(folder, ignore_errors=True)
+    if left is not None and left.name.startswith(plan.PREFIX):
+        shutil.rmtree(left, ignore_errors=True)
     RECORD.unlink(missing_ok=True)
-    return bool(ours or namespaces or folder)
+    return bool(ours or namespaces or left)
 
 
 def kill(pids: set[int]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowobs.cli.processes import python
 from flowobs.demo import plan
 
 NGINX_CONF = """\
@@ -81,7 +81,7 @@ def servers(folder: Path) -> list[Job]:
     dnsmasq = ("dnsmasq", "--keep-in-foreground", f"--conf-file={folder / 'dnsmasq.conf'}")
     # -e: else nginx opens the log in /var/log that it was compiled with, before it reads a line
     nginx = ("nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
-    api = (sys.executable, "-m", "flowobs.demo.api")
+    api = tuple(python("flowobs.demo.api"))
     return [
         Job("dns-0", plan.DNS, dnsmasq, plan.DNS_PORT),
         Job("redis-0", plan.REDIS, (*redis, *no_disk), plan.REDIS_PORT),
@@ -92,7 +92,7 @@ def servers(folder: Path) -> list[Job]:
 
 
 def clients(seed: int) -> list[Job]:
-    client = (sys.executable, "-m", "flowobs.demo.clients", "--seed", str(seed))
+    client = (*python("flowobs.demo.clients"), "--seed", str(seed))
     return [
         Job("laptop", plan.OUTSIDE, (*client, "laptop")),
         Job("batch-0", plan.BATCH, (*client, "batch")),
