@@ -334,7 +334,7 @@ class Ingest:
 
 async def _next(context: _Context) -> pb.AgentMessage | None:
     """The stream's next message; None at its end. Raises _Refused for what is no message."""
-    data = await context.read()
+    data: object = await context.read()
     if not isinstance(data, bytes):  # grpc.aio.EOF
         return None
     try:
