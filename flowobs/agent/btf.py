@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,9 +93,7 @@ class Btf:
         offset = self._search(self._find(struct_name, _STRUCT), member)
         if offset is None:
             raise BpfError(0, f"struct {struct_name} has no member {member} here")
-        if offset % 8:
-            raise BpfError(0, f"member {member} of struct {struct_name} is a bit field here")
-        return offset // 8
+        return offset
 
     def enum(self, name: str) -> dict[int, str]:
         """Names of an enum's values, the first where two share one; BpfError if there is none."""
@@ -138,27 +137,31 @@ class Btf:
             info & 0xFFFF,
         )
 
-    def _rows(self, parent: _Type) -> list[tuple[str, int, int]]:
-        """(name, type id, offset in bits) of each member."""
-        rows = struct.iter_unpack("<III", ctypes.string_at(parent.body, 12 * parent.length))
-        # With bit fields in the struct, the upper byte of the offset is the field's width.
-        mask = 0xFFFFFF if parent.bitfields else 0xFFFFFFFF
-        return [(self._name(name), number, offset & mask) for name, number, offset in rows]
+    def _rows(self, parent: _Type) -> Iterator[tuple[str, int, int, int]]:
+        """(name, type id, offset in bits, bits of a bit field or 0) of each member."""
+        rows = ctypes.string_at(parent.body, 12 * parent.length)
+        for name, number, offset in struct.iter_unpack("<III", rows):
+            if parent.bitfields:
+                yield self._name(name), number, offset & 0xFFFFFF, offset >> 24
+            else:
+                yield self._name(name), number, offset, 0
 
     def _members(self, parent: _Type) -> list[Member]:
         return [
             Member(name, bits // 8, int(lib().btf__resolve_size(self._handle, number)), number)
-            for name, number, bits in self._rows(parent)
+            for name, number, bits, _ in self._rows(parent)
         ]
 
     def _search(self, parent: _Type, member: str) -> int | None:
-        for name, number, bits in self._rows(parent):
+        for name, number, bits, width in self._rows(parent):
             if name == member:
-                return bits
+                if width:
+                    raise BpfError(0, f"member {member} is a bit field here")
+                return bits // 8
             if not name and (inner := self._compound(number)):
                 found = self._search(inner, member)
                 if found is not None:
-                    return bits + found
+                    return bits // 8 + found
         return None
 
     def _compound(self, number: int) -> _Type | None:

@@ -3,7 +3,7 @@
 Everything raises ``BpfError`` (an OSError) with what was tried and why the kernel refused.
 """
 
-from flowobs.agent.bpf._lib import BpfError, warnings
+from flowobs.agent.bpf._lib import BpfError, require, warnings
 from flowobs.agent.bpf.links import (
     CGROUP_INET4_CONNECT,
     CGROUP_INET6_CONNECT,
@@ -67,6 +67,7 @@ __all__ = [
     "program_info",
     "read_batch",
     "read_iterator",
+    "require",
     "test_run",
     "update",
     "warnings",

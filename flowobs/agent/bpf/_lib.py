@@ -76,6 +76,11 @@ def lib() -> Any:
     return library
 
 
+def require() -> None:
+    """Raise BpfError, in words, where libbpf is not installed."""
+    lib()
+
+
 def check(result: int, action: str) -> int:
     """``result`` unless it is a negative errno, which becomes BpfError("action: reason")."""
     if result < 0:

@@ -12,7 +12,8 @@ from typing import Any
 
 from flowobs.agent.bpf._lib import check, failure, lib
 
-_LOG_BYTES = 16 << 20
+_LOG_BYTES = (1 << 24) - 1  # all that kernels before 5.2 take
+_LOG_TAIL = 1 << 14  # the verdict is at the end
 
 
 class BpfObject:
@@ -79,10 +80,11 @@ class BpfObject:
 
     @property
     def log(self) -> str:
-        """What the verifier said about the program of ``keep_log``."""
+        """What the verifier said about the program of ``keep_log``: the end of it."""
         if self._log is None:
             return ""
-        return self._log[: self._log.find(b"\0")].decode(errors="replace")
+        end = self._log.find(b"\0")
+        return self._log[max(0, end - _LOG_TAIL) : end].decode(errors="replace")
 
     def load(self) -> None:
         """Create the maps and load the selected programs, all or none. Raises BpfError."""

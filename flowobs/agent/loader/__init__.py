@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowobs import assets
-from flowobs.agent import btf
+from flowobs.agent import bpf, btf
 from flowobs.agent.features import PROGRAMS, Program
 from flowobs.agent.loader import bcc, core
 from flowobs.agent.loader.privileges import missing_capabilities
@@ -35,6 +35,10 @@ def load(
         raise LoadError(
             f"loading probes needs root, or the capabilities {', '.join(absent)}: run it with sudo"
         )
+    try:
+        bpf.require()
+    except bpf.BpfError as error:
+        raise LoadError(str(error.strerror)) from error
     programs = [p for p in PROGRAMS if only is None or p.name in only]
     if choice == "bcc":
         return _complete(_bcc(programs, flow_entries), programs)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,8 @@ def _compile(sources: Path, programs: Sequence[Program], flags: Sequence[str]) -
     answer, fds = run_child(python_with_bcc(), job)
     if answer.get("error") == "no bcc":
         raise LoadError(_NO_BCC)
+    if answer.get("error") == "failed":
+        raise LoadError(f"BCC does not work here: {answer['log']}")
     if "error" in answer:
         raise CompileError(_first_error(answer["log"]))
     probes = Probes("bcc")
@@ -165,23 +168,30 @@ def run_child(python: str, job: Mapping[str, Any]) -> tuple[dict[str, Any], list
         theirs.close()
         ours.settimeout(_TIMEOUT_S)
         try:
-            message, fds, _, _ = socket.recv_fds(
-                ours, _MESSAGE_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC
-            )
-        except TimeoutError:
-            raise LoadError(
-                f"BCC did not finish within {_TIMEOUT_S} s: is this machine overloaded?"
-            ) from None
-        finally:
+            message, fds = _receive(ours)
+        except BaseException as error:
             child.kill()
+            if isinstance(error, TimeoutError):
+                raise LoadError(
+                    f"BCC did not finish within {_TIMEOUT_S} s: is this machine overloaded?"
+                ) from None
+            raise
+        finally:
             child.wait()
         if not message:
             stderr.seek(0)
             said = stderr.read().decode(errors="replace").strip().splitlines()
-            raise LoadError(
-                f"BCC ended without an answer: {said[-1] if said else 'no reason given'}"
-            )
+            why = said[-1] if said else f"exit status {child.returncode}"
+            raise LoadError(f"BCC ended without an answer: {why}")
         return json.loads(message), fds
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    # socket.recv_fds of Python 3.11 drops its flags, so that the fds would be inherited.
+    message, rights, _, _ = channel.recvmsg(
+        _MESSAGE_BYTES, socket.CMSG_LEN(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+    )
+    return message, [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]
 
 
 def _first_error(log: str) -> str:

@@ -5,7 +5,7 @@ only, nothing newer than Python 3.8. The job is JSON on stdin; the answer is one
 socket whose fd is argv[1], with the fds beside it, programs first, or an error:
 
     {"programs": [names], "maps": [names], "failed": {name: [errno, log]}}
-    {"error": "no bcc" | "compile", "log": "..."}
+    {"error": "no bcc" | "compile" | "failed", "log": "..."}
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def load(job: dict[str, Any], stderr: Stderr) -> tuple[dict[str, Any], list[int]
 
 def main() -> None:
     stderr = Stderr()
-    answer, fds = load(json.load(sys.stdin), stderr)
+    try:
+        answer, fds = load(json.load(sys.stdin), stderr)
+    except Exception as error:
+        answer, fds = {"error": "failed", "log": f"{type(error).__name__}: {error}"}, []
     channel = socket.socket(fileno=int(sys.argv[1]))
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     channel.sendmsg([json.dumps(answer).encode()], rights)

@@ -10,25 +10,16 @@ from collections.abc import Sequence
 # (pattern, words): the first that matches anywhere in log or warnings wins, most specific first.
 _KNOWN = (
     (
-        r"failed to resolve CO-RE relocation <\S+> \[\d+\] (struct|enum) (\w+)\.(\S+)",
-        r"this kernel's \1 \2 has no \3",
+        r"failed to resolve CO-RE relocation <\S+> \[\d+\] struct (\w+)\.(\S+)",
+        r"this kernel's struct \1 has no member \2",
     ),
     (
         r"failed to resolve CO-RE relocation <\S+> \[\d+\] (.+?)(?: \(.*)?$",
         r"this kernel has no \1",
     ),
-    (
-        r"failed to find kernel BTF type ID of 'bpf_iter_(?:_)?(\w+)'",
-        r"this kernel has no iterator \1",
-    ),
     (r"failed to find kernel BTF type ID of '(\w+)'", r"this kernel has no \1 to attach to"),
-    (r"kernel doesn't support global data|kernel BTF is missing", r"this kernel has no BTF"),
     (r"invalid func unknown#(\d+)", r"this kernel has no BPF helper number \1"),
     (r"unknown func (?:bpf_)?(\w+)#\d+", r"this kernel has no helper bpf_\1 for such programs"),
-    (
-        r"program of this type cannot use helper (?:bpf_)?(\w+)#\d+",
-        r"this kernel has no helper bpf_\1 for such programs",
-    ),
     (r"cannot use helper (?:bpf_)?(\w+)", r"this kernel has no helper bpf_\1 for such programs"),
     (
         r"BPF program is too (?:large|complex)",

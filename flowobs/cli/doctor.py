@@ -1,0 +1,92 @@
+"""``flowobs doctor``: what works on this machine, and what is lost where something does not."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from flowobs.agent.doctor import ProgramReport, Report, examine
+from flowobs.agent.loader import Choice
+from flowobs.cli.command import Command
+from flowobs.cli.text import columns
+
+_HEAD = ["FEATURE", "PROGRAM", "HOOK", "STATE"]
+
+
+@click.command("doctor", cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--loader",
+    type=click.Choice(["auto", "core", "bcc"]),
+    default="auto",
+    show_default=True,
+    help="Load the prebuilt probes (core), compile them here (bcc), or what works (auto).",
+)
+def doctor(as_json: bool, loader: Choice) -> None:
+    """Try out what flowobs can do on this machine.
+
+    Loads every probe and attaches it for a moment where it sees no traffic. Exit code 1 when
+    traffic cannot be counted here.
+    """
+    report = examine(loader)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    elif sys.stdout.isatty():
+        _print_table(report)
+    else:
+        rows = [_HEAD, *(_row(p) for p in report.programs)]
+        print("\n".join([machine(report), "", *columns(rows), *remarks(report)]))
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def machine(report: Report) -> str:
+    """The machine in a line."""
+    return (
+        f"kernel {report.kernel} {report.machine}, BTF {'yes' if report.btf else 'no'},"
+        f" loader {report.loader or 'none'}, interfaces by {report.tc or 'none'}"
+    )
+
+
+def remarks(report: Report) -> list[str]:
+    """What does not work and what that costs, then the verdict; a blank line before each part."""
+    lines = [
+        f"{p.name}: {p.reason}\n  lost without it: {p.lost}" for p in report.programs if p.reason
+    ]
+    if lines:
+        lines.insert(0, "")
+    if not report.ok:
+        why = report.error or "a program that counts traffic is refused"
+        return [*lines, "", f"flowobs cannot run here: {why}"]
+    partly = any(not p.works for p in report.programs)
+    return [*lines, "", f"flowobs can run here{', without what is lost above' if partly else ''}."]
+
+
+def _row(program: ProgramReport) -> list[str]:
+    return [program.feature, program.name, f"{program.kind} {program.hook}", _state(program)]
+
+
+def _state(program: ProgramReport) -> str:
+    if not program.loaded:
+        return "not loaded"
+    if program.attached is None:
+        return "loaded, not tried"
+    return "works" if program.attached else "not attached"
+
+
+def _print_table(report: Report) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*_HEAD, box=box.SIMPLE_HEAD)
+    for program in report.programs:
+        color = "green" if program.attached else "yellow" if program.works else "red"
+        feature, name, hook, state = _row(program)
+        table.add_row(feature, name, hook, Text(state, style=color))
+    console = Console(highlight=False)
+    console.print(machine(report), table, markup=False)
+    console.print(*remarks(report)[1:], sep="\n", markup=False)
