@@ -70,7 +70,7 @@ export function crowd(size) {
   for (let i = 0; i < size; i++) {
     const namespace = `team-${i % Math.max(1, Math.round(size / 9))}`;
     nodes.push(pod(namespace, `svc-${i}`, `svc-${i}`, `node-${i % 5}`, `10.1.${i >> 8}.${i & 255}`));
-    if (i > 0) calls.push({ ...CALLS[2], source: nodes[(i * 7919) % i].id, destination: nodes[i].id, perSecond: 0.3 });
+    if (i > 0) calls.push({ ...CALLS[2], source: nodes[Math.floor((((i * 2654435761) >>> 8) % 1000) / 1000 * i)].id, destination: nodes[i].id, perSecond: 0.3 });
     if (i > 4) calls.push({ ...CALLS[2], source: nodes[i - 5].id, destination: nodes[i].id, perSecond: 0.2 });
   }
   return { nodes, calls };

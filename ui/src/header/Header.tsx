@@ -22,7 +22,7 @@ export function Header() {
         <input
           id="search"
           type="search"
-          placeholder="Search names, addresses, :port, drop…"
+          placeholder="Search names, addresses, :port"
           spellcheck={false}
           autocomplete="off"
           value={search}

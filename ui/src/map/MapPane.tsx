@@ -5,7 +5,7 @@ import { select } from "../state/actions";
 import { empty, stale } from "../state/views";
 import { edgeText } from "../state/selection";
 import { announcement, found, mapSeconds, selection, serviceMap, wanted } from "../state/store";
-import { plural } from "../text/format";
+import { count, plural } from "../text/format";
 import { buildGraph } from "./graph";
 import { Shape } from "./Shape";
 import { LEGEND } from "./shapes";
@@ -65,7 +65,7 @@ export function MapPane() {
         </button>
       </div>
       <Legend />
-      {text && <p class="size">{text}</p>}
+      {text && <p class="size">{shown.value ? `${count(shown.value.nodes.size)} of ${text}` : text}</p>}
       {empty.value && <EmptyView state={empty.value} />}
       <p class="hidden" role="status" aria-live="polite">
         {announcement}

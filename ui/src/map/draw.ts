@@ -44,8 +44,10 @@ export function draw(ctx: CanvasRenderingContext2D, size: { width: number; heigh
 
 function drawHulls(ctx: CanvasRenderingContext2D, p: Picture): void {
   ctx.lineJoin = "round";
+  const lit = new Set(p.graph.nodes.filter((n) => p.shown?.nodes.has(n.id) !== false).map((n) => n.group));
   for (const { group, outline } of p.scene.hulls) {
     const colors = groupColors(group, p.theme.dark);
+    const fill = lit.has(group) ? colors.fill : p.theme.background;
     const path = new Path2D();
     outline.forEach(({ x, y }, i) => (i === 0 ? path.moveTo(x, y) : path.lineTo(x, y)));
     path.closePath();
@@ -55,8 +57,8 @@ function drawHulls(ctx: CanvasRenderingContext2D, p: Picture): void {
       ctx.stroke(path);
     };
     pen(colors.border, 32 + 2 / p.view.k);
-    pen(colors.fill, 32);
-    ctx.fillStyle = colors.fill;
+    pen(fill, 32);
+    ctx.fillStyle = fill;
     ctx.fill(path);
   }
 }
@@ -156,6 +158,9 @@ function drawLabels(ctx: CanvasRenderingContext2D, p: Picture): void {
 
   ctx.font = `600 12px ${theme.font}`;
   for (const { key, text, x, y } of p.scene.labels.groups) {
+    ctx.strokeStyle = theme.background;
+    ctx.lineWidth = 3;
+    ctx.strokeText(text, x, y);
     ctx.fillStyle = groupColors(key, theme.dark).text;
     ctx.fillText(text, x, y);
   }

@@ -78,8 +78,11 @@ export interface View {
   y: number;
 }
 
-/** The view that shows everything: not magnified much, and with room for what floats over the map. */
-export function fit(points: Iterable<Point>, width: number, height: number, padding = 72): View {
+/** What floats over the map's borders: counts, legend and buttons. */
+const MARGIN = { side: 84, top: 58, bottom: 74 };
+
+/** The view that shows everything, not magnified much. */
+export function fit(points: Iterable<Point>, width: number, height: number): View {
   let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
   for (const { x, y } of points) {
     left = Math.min(left, x);
@@ -88,11 +91,11 @@ export function fit(points: Iterable<Point>, width: number, height: number, padd
     bottom = Math.max(bottom, y);
   }
   if (left > right) return { k: 1, x: width / 2, y: height / 2 };
-  const k = Math.min(
-    1.25,
-    Math.max(0.1, (width - 2 * padding) / Math.max(1, right - left)),
-    Math.max(0.1, (height - 1.7 * padding) / Math.max(1, bottom - top)),
-  );
-  // Labels hang below their nodes: the picture's middle is a little under the nodes' middle.
-  return { k, x: width / 2 - (k * (left + right)) / 2, y: height / 2 - (k * (top + bottom)) / 2 - 4 };
+  const room = { x: width - 2 * MARGIN.side, y: height - MARGIN.top - MARGIN.bottom };
+  const k = Math.min(1.25, Math.max(0.1, Math.min(room.x / (right - left || 1), room.y / (bottom - top || 1))));
+  return {
+    k,
+    x: width / 2 - (k * (left + right)) / 2,
+    y: MARGIN.top + room.y / 2 - (k * (top + bottom)) / 2,
+  };
 }

@@ -11,6 +11,7 @@ import {
   type SimulationNodeDatum,
 } from "d3-force";
 import { unit } from "./hash";
+import { clearLinks } from "./clear";
 import { separateBoxes, type Box } from "./separate";
 
 export interface LayoutNode {
@@ -72,8 +73,9 @@ export function layout(input: LayoutInput): Map<string, Point> {
     .force("charge", forceManyBody<Body>().strength(-420).distanceMax(600))
     // What already stands somewhere stays about there: people remember places.
     .force("x", forceX<Body>((b) => b.anchor?.x ?? b.node.rank * COLUMN).strength((b) => (b.anchor ? 0.9 : 0.35)))
-    .force("y", forceY<Body>((b) => b.anchor?.y ?? 0).strength((b) => (b.anchor ? 0.9 : 0.06)))
+    .force("y", forceY<Body>((b) => b.anchor?.y ?? 0).strength((b) => (b.anchor ? 0.9 : 0.1)))
     .force("cluster", cluster(bodies))
+    .force("clear", clearLinks(links))
     .force("room", () => separateNodes(bodies))
     .force("groups", () => separateGroups(bodies));
   simulation.tick(ticks);
@@ -153,5 +155,6 @@ function separateGroups(bodies: readonly Body[], share = 0.3): void {
       bottom: Math.max(...members.map((b) => b.y - 20 + b.node.height)) + padding.bottom,
     };
   });
-  separateBoxes(boxes, share, (i, dx, dy) => groups[i]!.forEach((b) => push(b, dx, dy)));
+  // Screens are wide: groups rather stand beside each other than one below the other.
+  separateBoxes(boxes, share, (i, dx, dy) => groups[i]!.forEach((b) => push(b, dx, dy)), 1.8);
 }

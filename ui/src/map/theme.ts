@@ -31,17 +31,39 @@ export function readTheme(element: Element): Theme {
   };
 }
 
-/** A namespace keeps its hue wherever it appears; reds are left to trouble. */
-export const hue = (group: string): number => Math.round(40 + unit(group) * 290);
+/** Well apart from each other; reds are left to trouble. */
+const HUES = [215, 160, 275, 95, 188, 315, 45, 245];
+const given = new Map<string, number>();
 
-export function groupColors(group: string, dark: boolean): { fill: string; border: string; text: string; stroke: string } {
-  const h = hue(group);
+/** By the name's hash; two names that meet on one hue are parted once both are known (assignHues). */
+export const hue = (group: string): number => given.get(group) ?? HUES[Math.floor(unit(group) * HUES.length)]!;
+
+/** Gives each namespace a hue of its own as long as there are any. `groups` come sorted; given hues stay. */
+export function assignHues(groups: readonly string[]): void {
+  for (const group of groups) {
+    if (given.has(group)) continue;
+    const preferred = HUES.indexOf(hue(group));
+    const order = HUES.map((_, i) => HUES[(preferred + i) % HUES.length]!);
+    const taken = new Set(given.values());
+    given.set(group, order.find((h) => !taken.has(h)) ?? order[0]!);
+  }
+}
+
+export interface GroupColors {
+  fill: string;
+  border: string;
+  text: string;
+  stroke: string;
+}
+
+export function groupColors(group: string, dark: boolean): GroupColors {
   if (group === "") {
     return dark
       ? { fill: "none", border: "none", text: "#a9b4c2", stroke: "#8b98a8" }
       : { fill: "none", border: "none", text: "#4b5766", stroke: "#6b7785" };
   }
+  const h = hue(group);
   return dark
-    ? { fill: `hsl(${h} 26% 13%)`, border: `hsl(${h} 24% 22%)`, text: `hsl(${h} 48% 74%)`, stroke: `hsl(${h} 52% 64%)` }
-    : { fill: `hsl(${h} 60% 96%)`, border: `hsl(${h} 42% 86%)`, text: `hsl(${h} 55% 30%)`, stroke: `hsl(${h} 50% 42%)` };
+    ? { fill: `hsl(${h} 24% 12%)`, border: `hsl(${h} 22% 22%)`, text: `hsl(${h} 50% 75%)`, stroke: `hsl(${h} 55% 66%)` }
+    : { fill: `hsl(${h} 62% 95%)`, border: `hsl(${h} 45% 84%)`, text: `hsl(${h} 58% 30%)`, stroke: `hsl(${h} 52% 42%)` };
 }

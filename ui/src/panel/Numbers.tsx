@@ -1,7 +1,7 @@
 import type { MapEdge } from "../api/types";
 import { dropReasons, sum } from "../map/graph";
 import { mapSeconds } from "../state/store";
-import { bytes, clock, count, rate, span } from "../text/format";
+import { bytes, clock, count, rate, short, span } from "../text/format";
 
 /** Everything the relay counted on these edges. */
 export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
@@ -29,9 +29,9 @@ export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
       </table>
       <dl class="counts">
         <Fact name="Flows" value={t.flows} />
-        <Fact name="Retransmits" value={t.retransmits} tone="warn" />
+        <Fact name="Retrans." value={t.retransmits} tone="warn" />
         <Fact name="Resets" value={t.resets} tone="bad" />
-        <Fact name="Failed" value={t.fails} tone="bad" />
+        <Fact name="Fails" value={t.fails} tone="bad" />
         <Fact name="Drops" value={t.drops} tone="bad" />
       </dl>
       {reasons.length > 0 && (
@@ -64,7 +64,7 @@ function Fact({ name, value, tone = "" }: { name: string; value: number; tone?: 
   return (
     <div class={value > 0 ? tone : ""}>
       <dt>{name}</dt>
-      <dd>{count(value)}</dd>
+      <dd title={count(value)}>{short(value)}</dd>
     </div>
   );
 }

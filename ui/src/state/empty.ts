@@ -37,7 +37,7 @@ export function emptyState(f: Facts): EmptyState | undefined {
       command: "flowobs-relay",
     };
   }
-  if (f.error !== undefined) return { id: "error", title: "The relay has no map", text: f.error };
+  if (f.error !== undefined) return { id: "error", title: "The relay cannot answer", text: f.error };
   if (!f.loaded) return { id: "loading", title: "Asking the relay…", text: "" };
   if (f.edges > 0 || f.inNamespace > 0) return filtered(f);
   const agents = f.status?.agents.filter((a) => a.connected).length ?? 0;

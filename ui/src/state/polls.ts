@@ -3,8 +3,20 @@
 import { batch, effect, untracked } from "@preact/signals";
 import { getServiceMap, getStatus, RelayError } from "../api/client";
 import type { ServiceMap } from "../api/types";
+import { assignHues } from "../map/theme";
 import { news } from "./diff";
-import { allEdges, announcement, health, namespace, namespaces, now, relayError, serviceMap, status, window_ } from "./store";
+import {
+  allEdges,
+  announcement,
+  health,
+  namespace,
+  namespaces,
+  now,
+  relayError,
+  serviceMap,
+  status,
+  window_,
+} from "./store";
 
 const MAP_MS = 2000;
 /** While a namespace is chosen: how often to ask what else there is. */
@@ -34,40 +46,42 @@ async function ask(): Promise<void> {
   const asked = question();
   const chosen = { since: window_.value, namespace: namespace.value };
   const others = chosen.namespace !== "" && Date.now() - othersAt > OTHERS_MS;
-  try {
-    const [map, state, everything] = await Promise.all([
-      getServiceMap(chosen),
-      getStatus(),
-      others ? getServiceMap({ since: chosen.since }) : undefined,
-    ]);
-    batch(() => {
-      setPoll(true);
-      relayError.value = undefined;
-      status.value = state;
-      const all = chosen.namespace === "" ? map : everything;
-      if (all !== undefined) {
-        othersAt = Date.now();
-        allEdges.value = all.edges.length;
-        const names = namesOf(all);
-        if (names.join() !== namespaces.value.join()) namespaces.value = names;
-      }
-      // An answer to a question that nobody asks any more is not shown.
-      if (question() !== asked) return;
-      if (answered === asked) announcement.value = news(serviceMap.value, map) || announcement.value;
-      answered = asked;
-      serviceMap.value = map;
-    });
-  } catch (error) {
-    // A sentence from the relay means that it is there.
-    if (error instanceof RelayError) {
-      batch(() => {
-        setPoll(error.status < 502 || error.status === 503);
-        relayError.value = error.message;
-      });
-    } else {
-      setPoll(false);
-    }
-  }
+  const [map, state, everything] = await Promise.allSettled([
+    getServiceMap(chosen),
+    getStatus(),
+    others ? getServiceMap({ since: chosen.since }) : undefined,
+  ]);
+  batch(() => {
+    setPoll(answers(map) || answers(state));
+    relayError.value = map.status === "rejected" && answers(state) ? sentence(map.reason) : undefined;
+    if (state.status === "fulfilled") status.value = state.value;
+    if (everything.status === "fulfilled" && everything.value) learn(everything.value);
+    if (map.status === "rejected") return;
+    if (chosen.namespace === "") learn(map.value);
+    // An answer to a question that nobody asks any more is not shown.
+    if (question() !== asked) return;
+    if (answered === asked) announcement.value = news(serviceMap.value, map.value) || announcement.value;
+    answered = asked;
+    serviceMap.value = map.value;
+  });
+}
+
+/** A sentence from the relay means that it is there; a proxy's 502 or 504 does not. */
+const answers = (result: PromiseSettledResult<unknown>): boolean =>
+  result.status === "fulfilled" ||
+  (result.reason instanceof RelayError && result.reason.status !== 502 && result.reason.status !== 504);
+
+const sentence = (error: unknown): string =>
+  error instanceof RelayError ? error.message : "The relay took too long to answer. Choose a shorter window.";
+
+/** What there is in all namespaces. */
+function learn(all: ServiceMap): void {
+  othersAt = Date.now();
+  allEdges.value = all.edges.length;
+  const names = namesOf(all);
+  if (names.join() === namespaces.value.join()) return;
+  namespaces.value = names;
+  assignHues(names);
 }
 
 export function startPolls(): void {

@@ -18,7 +18,7 @@ export function FlowTable() {
   const { first, last } = slice(top.value, height.value, ROW_HEIGHT, rows.length);
 
   useEffect(() => {
-    const observer = new ResizeObserver(() => (height.value = body.current?.clientHeight ?? 400));
+    const observer = new ResizeObserver(() => (height.value = (body.current?.clientHeight ?? 400) - ROW_HEIGHT));
     observer.observe(body.current!);
     return () => observer.disconnect();
   }, []);
@@ -26,7 +26,7 @@ export function FlowTable() {
   const at = rows.findIndex((row) => row.id === current.value);
   useEffect(() => {
     const box = body.current;
-    if (box && at >= 0 && frozen.value) box.scrollTop = scrollTo(at, box.scrollTop, box.clientHeight, ROW_HEIGHT);
+    if (box && at >= 0 && frozen.value) box.scrollTop = scrollTo(at, box.scrollTop, box.clientHeight - ROW_HEIGHT, ROW_HEIGHT);
   }, [current.value]);
   // Live again: back to the newest.
   const live = frozen.value === undefined;
@@ -53,7 +53,17 @@ export function FlowTable() {
 
   const empty = rows.length === 0 ? emptyRows.value : "";
   return (
-    <div class="flows" role="grid" aria-label="Flow records, newest first" aria-rowcount={rows.length + 1}>
+    <div
+      class="flows"
+      ref={body}
+      role="grid"
+      aria-label="Flow records, newest first"
+      aria-rowcount={rows.length + 1}
+      tabIndex={0}
+      aria-activedescendant={at >= 0 ? `row-${current.value}` : undefined}
+      onScroll={onScroll}
+      onKeyDown={onKeyDown}
+    >
       <div class="row head" role="row" aria-rowindex={1}>
         {COLUMNS.map((name) => (
           <span key={name} role="columnheader" class={NUMBERS.has(name) ? "number" : ""}>
@@ -61,21 +71,11 @@ export function FlowTable() {
           </span>
         ))}
       </div>
-      <div
-        class="body"
-        ref={body}
-        role="rowgroup"
-        tabIndex={0}
-        aria-activedescendant={at >= 0 ? `row-${current.value}` : undefined}
-        onScroll={onScroll}
-        onKeyDown={onKeyDown}
-      >
-        {empty && <p class="note">{empty}</p>}
-        <div class="all" role="presentation" style={{ height: `${rows.length * ROW_HEIGHT}px` }}>
-          {rows.slice(first, last).map((row, i) => (
-            <FlowRow key={row.id} row={row} index={first + i} current={row.id === current.value} />
-          ))}
-        </div>
+      {empty && <p class="note">{empty}</p>}
+      <div class="all" role="rowgroup" style={{ height: `${rows.length * ROW_HEIGHT}px` }}>
+        {rows.slice(first, last).map((row, i) => (
+          <FlowRow key={row.id} row={row} index={first + i} current={row.id === current.value} />
+        ))}
       </div>
     </div>
   );

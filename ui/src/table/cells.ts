@@ -29,10 +29,13 @@ function end(kind: string | undefined, namespace = "", name = "", ip: string, po
 /** Why, in the few words that are known. */
 export function reason(r: FlowRecord): string {
   const held = r.lost && r.kind !== "lost" ? `+${short(r.lost)} alike` : "";
-  const close = r.close_reason && r.close_reason !== "none" ? r.close_reason.replace("_", " by ") : "";
+  const close = r.close_reason && r.close_reason !== "none" ? closed(r.close_reason) : "";
   const took = r.kind === "close" && r.duration ? nanoseconds(r.duration) : "";
   return [r.drop_reason, close, took, held].filter(Boolean).join(" · ");
 }
+
+/** "fin_source" -> "closed by source"; what is no such pair stays as it is. */
+const closed = (reason: string): string => reason.replace(/^fin_/, "closed by ").replace(/^reset_/, "reset by ");
 
 /** Both directions; a record that only tells of an event counts nothing. */
 export function pair(there: number, back: number, text: (n: number) => string): string {

@@ -1,0 +1,104 @@
+import { describe, expect, test } from "vitest";
+import { connection, type Health } from "../src/state/connection";
+import { news } from "../src/state/diff";
+import { emptyState, type Facts } from "../src/state/empty";
+import { recordEnds } from "../src/state/ends";
+import { losses, totalLost } from "../src/state/losses";
+import { edgeSearchText, matches, recordText, words } from "../src/state/match";
+import { selects } from "../src/state/selection";
+import type { Status } from "../src/api/types";
+import { backoff } from "../src/api/stream";
+import { edge, record, serviceMap } from "./records";
+
+describe("connection", () => {
+  const health: Health = { streamUp: true, streamSince: 10, pollOk: true, pollSince: 20, attempt: 0, everUp: true };
+  test.each<[Partial<Health>, string, number]>([
+    [{}, "live", 20],
+    [{ streamUp: false, streamSince: 30 }, "reconnecting", 30],
+    [{ pollOk: false, pollSince: 40 }, "reconnecting", 40],
+    [{ streamUp: false, streamSince: 30, pollOk: false, pollSince: 40 }, "unreachable", 30],
+    [{ streamUp: false, everUp: false }, "connecting", 10],
+  ])("%o is %s", (change, state, since) => expect(connection({ ...health, ...change })).toEqual({ state, since }));
+
+  test("waits grow to ten seconds", () => {
+    expect([1, 2, 3, 4, 5, 50].map((n) => backoff(n, () => 1))).toEqual([1, 2, 4, 8, 10, 10]);
+    expect(backoff(1, () => 0)).toBeCloseTo(0.7);
+  });
+});
+
+describe("search", () => {
+  const edges = edgeSearchText(edge("shop/web-0", "shop/db-0", { port: 5432, drops: 1, drop_reasons: { NO_SOCKET: 1 } }), new Map());
+  test.each([
+    ["", true],
+    ["WEB", true],
+    ["web :5432", true],
+    ["no_socket", true],
+    ["web cart", false],
+  ])("%s on an edge: %s", (search, expected) => expect(matches(words(search), edges)).toBe(expected));
+
+  test("records are found by what the table shows", () => {
+    const text = recordText(record({ drop_reason: "NETFILTER_DROP", node: "node-1" }));
+    for (const word of ["shop/web-0", ":8080", "10.88.0.20", "netfilter", "node-1"]) expect(matches([word], text)).toBe(true);
+  });
+});
+
+describe("selection", () => {
+  test("ends have the ids of the map", () => {
+    expect(recordEnds(record())).toEqual({ source: "shop/web-0", destination: "shop/api-1" });
+    expect(recordEnds(record({ src_kind: "vm", src_name: "erp", src_namespace: "x" })).source).toBe("erp");
+    const { src_name: _, ...nameless } = record();
+    expect(recordEnds(nameless).source).toBe("10.88.0.10");
+  });
+  test("an edge takes its records, with or without its port", () => {
+    const pair = { type: "edge", source: "shop/web-0", destination: "shop/api-1" } as const;
+    expect(selects(pair, record())).toBe(true);
+    expect(selects({ ...pair, port: 8080, proto: "tcp" }, record())).toBe(true);
+    expect(selects({ ...pair, port: 8081, proto: "tcp" }, record())).toBe(false);
+    expect(selects({ type: "node", id: "shop/api-1" }, record())).toBe(true);
+    expect(selects({ type: "node", id: "shop/api-2" }, record())).toBe(false);
+  });
+});
+
+test("news tell of edges that came and went", () => {
+  const before = serviceMap([edge("a", "b")]);
+  expect(news(undefined, before)).toBe("");
+  expect(news(before, before)).toBe("");
+  const after = serviceMap([edge("a", "c"), edge("b", "c"), edge("c", "d"), edge("d", "e")]);
+  expect(news(before, after)).toBe(
+    "4 new edges: a to c port 8080, b to c port 8080, c to d port 8080 and more; 1 edge gone",
+  );
+});
+
+const agent = (connected: boolean, lost = 0) => ({
+  agent: "node-1", node: "node-1", connected, version: "0", last_seen: "", rows: 0, lost,
+});
+const status = (agents: Status["agents"], lost: Status["lost"] = {}) => ({ agents, lost }) as Status;
+
+test("losses name their place, worst first", () => {
+  expect(losses(undefined)).toEqual([]);
+  const all = losses(status([agent(true, 3)], { subscriber_slow: 38, spool_full: 0 }));
+  expect(all.map((l) => l.where)).toEqual(["live viewers that read too slowly", "agent node-1"]);
+  expect(totalLost(all)).toBe(41);
+});
+
+describe("an empty page says why", () => {
+  const facts: Facts = {
+    unreachableSince: undefined, status: status([agent(true)]), loaded: true, edges: 0, inNamespace: 0, shown: 0,
+    window: "5m", namespace: "", search: "", relay: "relay:8080", error: undefined,
+  };
+  test.each<[Partial<Facts>, string | undefined, string]>([
+    [{ shown: 3, edges: 3 }, undefined, ""],
+    [{ unreachableSince: 5 }, "unreachable", "relay:8080"],
+    [{ error: "The disk is full." }, "error", "The disk is full."],
+    [{ loaded: false }, "loading", ""],
+    [{ status: status([]) }, "no-agent", "first agent"],
+    [{ status: status([agent(false)]) }, "no-agent", "1 agent reported before"],
+    [{}, "no-flows", "1 agent is connected"],
+    [{ edges: 4, inNamespace: 4, search: "xyz" }, "filtered", "4 edges hidden"],
+    [{ edges: 4, namespace: "x" }, "filtered", "4 edges in other namespaces"],
+  ])("%o", (change, id, text) => {
+    const state = emptyState({ ...facts, ...change });
+    expect(state?.id).toBe(id);
+    expect(state?.text ?? "").toContain(text);
+  });
+});
