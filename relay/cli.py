@@ -1,0 +1,118 @@
+"""The ``flowobs-relay`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+import flowobs
+from flowobs import log
+from relay.config import Address, Config, ConfigError, state_folder
+
+_EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pandas", "pyarrow")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("command", type=click.Choice(["serve"]), default="serve", metavar="[serve]")
+@click.option(
+    "--listen",
+    "listen",
+    multiple=True,
+    default=("127.0.0.1:4243",),
+    metavar="ADDRESS",
+    help="Take agents here: host:port or unix:///path. May be given several times.",
+)
+@click.option(
+    "--http", default="127.0.0.1:8080", metavar="ADDRESS", help="Serve the API and the map here."
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Keep records here: chdb:///folder, or http(s)://user:password@host:port/database of a "
+    "ClickHouse server.  [default: a folder of this machine]",
+)
+@click.option("--retention", default="3d", metavar="TIME", help="Forget records after this long.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
+@click.option("--insecure", is_flag=True, help="Allow unencrypted traffic with other hosts.")
+@click.option("--log-json", is_flag=True, help="Log JSON lines.")
+@click.version_option(flowobs.__version__, prog_name="flowobs-relay")
+def main(
+    command: str,
+    listen: tuple[str, ...],
+    http: str,
+    store: str | None,
+    retention: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
+    log_json: bool,
+) -> None:
+    """Take flow records from agents, store them, and answer questions about them."""
+    log.setup(as_json=log_json)
+    try:
+        config = Config(
+            store=store or f"chdb://{state_folder().absolute() / 'store'}",
+            retention=retention,
+            listen=tuple(Address.parse(text) for text in listen),
+            http=Address.parse(http),
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            insecure=insecure,
+        )
+        config.check()
+    except ConfigError as error:
+        _fail(2, str(error))
+    try:
+        _serve(config)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        _fail(1, f"the relay needs {error.name}; run: pip install 'flowobs[relay]'")
+
+
+def _serve(config: Config) -> None:
+    # imported here: `--help` needs none of it, and an installation may lack it
+    from relay.listen import ListenError
+    from relay.server import Relay, RelayFailed, serve
+    from relay.store import Store, StoreError
+
+    def ready(listen: list[Address], http: Address) -> None:
+        scheme = "https" if config.tls_cert else "http"
+        click.echo(f"relay ready: {scheme}://{http} - agents: {', '.join(map(str, listen))}")
+        sys.stdout.flush()
+
+    async def run(store: Store) -> None:
+        await serve(Relay(config, store), ready)
+
+    try:
+        store = Store.open(config.store, retention=config.retention)
+    except ValueError as error:  # the retention
+        _fail(2, str(error))
+    except StoreError as error:
+        _fail(1, str(error))
+    code = 0
+    try:
+        asyncio.run(run(store))
+    except (ConfigError, ListenError, RelayFailed) as error:
+        click.echo(f"flowobs-relay: {error}", err=True)
+        code = 2 if isinstance(error, ConfigError) else 1
+    store.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # a query that does not stop must not keep the process: Python would wait for its thread
+    os._exit(code)
+
+
+def _fail(code: int, sentence: str) -> NoReturn:
+    click.echo(f"flowobs-relay: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The FastAPI app: all routes over the relay's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+import flowobs
+from relay.http import errors, flows, service_map, status, web
+from relay.http.queries import Queries
+from relay.http.status import Status
+from relay.hub import Hub
+
+
+def create_app(
+    hub: Hub,
+    queries: Queries,
+    state: Status,
+    registry: CollectorRegistry,
+    ui: Path | None,
+    keep_alive_s: float = flows.KEEP_ALIVE_S,
+) -> FastAPI:
+    """The API of docs/api.md and, with ``ui`` (the folder with its index.html), the web map."""
+    # the interactive API pages load scripts from elsewhere: the relay must work without internet
+    app = FastAPI(
+        title="flowobs",
+        version=flowobs.__version__,
+        openapi_url=None,
+    )
+    errors.install(app)
+    app.include_router(flows.router(hub, queries, keep_alive_s))
+    app.include_router(service_map.router(queries))
+    app.include_router(status.router(state, registry))
+    web.install(app, ui)
+    return app
