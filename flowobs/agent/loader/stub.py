@@ -1,4 +1,4 @@
-"""A "kernel source tree" of eight small files and three symlinks: all the kernel headers BCC needs.
+"""A "kernel source tree" of five small files and three symlinks: all the kernel headers BCC needs.
 
 The tree is made once per content in a cache folder. It shows BCC the UAPI headers of linux-libc-dev
 in the places where a kernel tree has them.
@@ -42,20 +42,8 @@ _VERSION = """\
 #define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
 """
 
-# machine: (folder under arch/, the kernel's register names, which differ from the UAPI ones)
-_MACHINES = {
-    "x86_64": (
-        "x86",
-        "struct pt_regs { unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx,"
-        " si, di, orig_ax, ip, cs, flags, sp, ss; };",
-    ),
-    "aarch64": (
-        "arm64",
-        "struct user_pt_regs { __u64 regs[31]; __u64 sp, pc, pstate; };\n"
-        "struct pt_regs { union { struct user_pt_regs user_regs;"
-        " struct { __u64 regs[31]; __u64 sp, pc, pstate; }; }; };",
-    ),
-}
+# machine: its folder under arch/
+_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
 
 class StubError(RuntimeError):
@@ -70,23 +58,17 @@ def version_code(release: str) -> int:
 
 
 def files(machine: str, release: str) -> dict[str, str]:
-    """Path in the tree -> text. StubError for a machine whose registers nobody has written down."""
-    if machine not in _MACHINES:
+    """Path in the tree -> text. StubError for a machine that nobody has tried BCC on."""
+    if machine not in _ARCHITECTURES:
         raise StubError(
             f"BCC is not supported on {machine}: use the prebuilt probes, --loader core"
         )
-    arch, registers = _MACHINES[machine]
     return {
         "include/linux/kconfig.h": _KCONFIG,
         "include/linux/types.h": _TYPES,
         "include/linux/version.h": _VERSION % version_code(release),
         "include/linux/log2.h": "",
-        "include/linux/sched.h": "#pragma once\n#define TASK_COMM_LEN 16\n",
-        "include/linux/ptrace.h": "#pragma once\n#include <asm/ptrace.h>\n",
-        f"arch/{arch}/include/asm/page.h": "#define PAGE_SHIFT 12\n#define PAGE_SIZE 4096\n",
-        f"arch/{arch}/include/asm/ptrace.h": (
-            f"#pragma once\n#include <linux/types.h>\n{registers}\n"
-        ),
+        f"arch/{_ARCHITECTURES[machine]}/include/asm/page.h": "",
     }
 
 
@@ -103,7 +85,7 @@ def links(machine: str, include: Path = Path("/usr/include")) -> dict[str, Path]
     return {
         "include/uapi/linux": include / "linux",
         "include/uapi/asm-generic": include / "asm-generic",
-        f"arch/{_MACHINES[machine][0]}/include/uapi/asm": asm,
+        f"arch/{_ARCHITECTURES[machine]}/include/uapi/asm": asm,
     }
 
 

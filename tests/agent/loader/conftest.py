@@ -16,9 +16,8 @@ from flowobs import assets
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(autouse=True)
-def _root(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("bpf") and os.geteuid() != 0:
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("bpf") and os.geteuid() != 0:
         pytest.skip("loading eBPF needs root")
 
 

@@ -1,0 +1,137 @@
+"""What the programs tell is right with either loader: offsets, hooks and maps together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowobs.agent import bpf, doctor, loader, netns
+from flowobs.agent.btf import Btf
+from flowobs.agent.features import PROGRAMS
+from flowobs.agent.loader import Probes
+from flowobs.agent.records import EVENT, OWNER, SOCKET_OWNER
+from flowobs.agent.ring import RingReader
+from flowobs.schema import Kind
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+HOOKS = {program.name: program for program in PROGRAMS}
+
+
+@pytest.fixture(params=["core", pytest.param("bcc", marks=pytest.mark.bcc)], scope="module")
+def probes(request: pytest.FixtureRequest, objects: Path) -> Iterator[Probes]:
+    with loader.load(request.param, flow_entries=1000) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A network namespace with loopback, held by a process that sleeps."""
+    script = "ip link set lo up && echo up && exec sleep 60"
+    holder = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "up\n"
+    yield f"/proc/{holder.pid}/ns/net"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_a_refused_connection_is_told_with_its_ends_and_its_namespace(
+    probes: Probes, namespace: str
+) -> None:
+    with Btf.kernel() as kernel:
+        no_socket = {name: n for n, name in kernel.drop_reasons().items()}["NO_SOCKET"]
+    bpf.update(probes.maps["drop_filter"], np.uint32(no_socket), np.uint32(1))
+    names = ("tcp_state", "tcp_send_reset", "tcp_receive_reset", "skb_drop")
+    links = [bpf.attach_raw_tracepoint(probes.programs[n], HOOKS[n].hook) for n in names]
+    ring = RingReader(probes.maps["events"], EVENT.dtype)
+    try:
+        netns.call(namespace, lambda: refuse(9))
+        events = np.concatenate(ring.read())
+    finally:
+        ring.close()
+        for link in links:
+            os.close(link)
+    ours = events[events["netns"] == Path(namespace).stat().st_ino]
+    told = {Kind(int(event["kind"])).name.lower(): event for event in ours}
+    assert set(told) == {"fail", "reset", "drop"}
+    for event in told.values():
+        assert event["key"]["proto"] == socket.IPPROTO_TCP
+        assert event["key"]["family"] == 4
+        assert bytes(event["key"]["addr_a"]) == bytes(10) + b"\xff\xff\x7f\0\0\1"
+        assert 9 in (event["key"]["port_a"], event["key"]["port_b"])
+    assert told["fail"]["reason"] == 111  # ECONNREFUSED
+    assert told["drop"]["reason"] == no_socket
+
+
+def test_a_connecting_process_is_noted_in_its_cgroup(probes: Probes, namespace: str) -> None:
+    root = doctor._cgroup2()
+    if root is None:
+        pytest.skip("no cgroup2 file system is mounted")
+    folder = Path(tempfile.mkdtemp(prefix="flowobs-test-", dir=root))
+    names = ("owner_sock_create", "owner_connect4", "owner_connect6")
+    links = [
+        bpf.attach_cgroup(probes.programs[name], folder, HOOKS[name].attach_type) for name in names
+    ]
+    try:
+        process = connect_in(folder, namespace)
+        owners = all_owners(probes)
+        ours = owners[owners["pid"] == process]
+        assert len(ours) == 1
+        assert bytes(ours[0]["comm"]).rstrip(b"\0").startswith(b"python")
+        assert ours[0]["cgroup"] == folder.stat().st_ino
+    finally:
+        for link in links:
+            os.close(link)
+        folder.rmdir()
+
+
+def test_open_sockets_are_found_with_their_process(probes: Probes) -> None:
+    if "socket_owners" not in probes.programs:
+        pytest.skip(probes.missing["socket_owners"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cookie = int.from_bytes(server.getsockopt(socket.SOL_SOCKET, 57, 8), sys.byteorder)
+        link = bpf.attach_iterator(probes.programs["socket_owners"])
+        rows = np.frombuffer(bpf.read_iterator(link), SOCKET_OWNER.dtype)
+        again = bpf.read_iterator(link)
+        os.close(link)
+    ours = rows[rows["cookie"] == cookie]
+    assert set(ours["owner"]["pid"].tolist()) == {os.getpid()}
+    assert len(again) >= SOCKET_OWNER.dtype.itemsize
+
+
+def refuse(port: int) -> None:
+    """Connect to a port where nobody listens."""
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.1", port))
+
+
+def connect_in(cgroup: Path, namespace: str) -> int:
+    """Have a new process in that cgroup and namespace make a connection; its pid."""
+    script = (
+        "import os, socket, sys\n"
+        f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+        "client = socket.socket()\n"
+        "client.connect_ex(('127.0.0.1', 9))\n"
+    )
+    enter = ["nsenter", f"--net={namespace}", sys.executable, "-c", script]
+    with subprocess.Popen(enter) as process:
+        assert process.wait() == 0
+    return process.pid
+
+
+def all_owners(probes: Probes) -> Any:
+    cookies, owners = np.empty(65536, np.uint64), np.empty(65536, OWNER.dtype)
+    return owners[: bpf.read_batch(probes.maps["owners"], cookies, owners)]
