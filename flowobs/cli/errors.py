@@ -16,7 +16,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
 
 import click
 
@@ -26,11 +25,6 @@ class CliError(click.ClickException):
 
     exit_code = 1
     retry = False
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        context = click.get_current_context(silent=True)
-        program = context.find_root().info_name if context else "flows"
-        click.echo(f"{program}: {self.format_message()}", file=file, err=file is None)
 
 
 class Refused(CliError):

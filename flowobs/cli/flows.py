@@ -15,6 +15,8 @@ from flowobs.cli.command import CONTEXT, Command, write_sections
 
 TICK_S = 0.25
 DEFAULT_LAST = 100
+DEFAULT_LAST_SINCE = 10_000
+"""With --since; the relay sends no more in one answer."""
 
 
 class Flows(click.Group):
@@ -56,7 +58,7 @@ def flows() -> None:
 @flows.command(context_settings={"allow_extra_args": True})
 @options.options(
     options.follow,
-    options.last(None),
+    options.last,
     options.since(),
     options.until,
     options.fail_empty,
@@ -86,7 +88,7 @@ def tail(ctx: click.Context, /, **given: Any) -> None:
 
 @flows.command("list")
 @options.options(
-    options.last(DEFAULT_LAST),
+    options.last,
     options.since(),
     options.until,
     options.fail_empty,
@@ -107,15 +109,13 @@ def _look_back(given: dict[str, Any]) -> None:
     from flowobs.cli.output import Printer
 
     printer = Printer(given["output"], given["fields"], given["color"])
-    ctx = click.get_current_context()
-    default = ctx.get_parameter_source("last") is not click.core.ParameterSource.COMMANDLINE
-    last = given["last"] or DEFAULT_LAST
+    last = given["last"] or (DEFAULT_LAST_SINCE if given["since"] else DEFAULT_LAST)
     seen = 0
     for rows in Relay(given["server"]).records(options.query({**given, "last": last})):
         seen += len(rows)
         printer.rows(rows)
-    if default and given["since"] and seen >= last:
-        printer.note(f"these are the newest {last:,} records; --last N shows more")
+    if given["since"] and not given["last"] and seen >= last:
+        printer.note(f"these are the newest {last:,} records; --until shows older ones")
     if not printer.matched and given["fail_empty"]:
         raise NothingFound("No record matches. Widen --since or drop a filter.")
     if not seen:

@@ -68,16 +68,13 @@ follow = option(
 )
 
 
-def last(default: int | None) -> Decorator:
-    return option(
-        SELECTION,
-        "--last",
-        type=click.IntRange(min=1),
-        metavar="N",
-        default=default,
-        show_default=default is not None,
-        help="The newest N records that match, oldest of them first.",
-    )
+last = option(
+    SELECTION,
+    "--last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The newest N records that match, oldest of them first. Default: 100; 10000 with --since.",
+)
 
 
 def since(default: str | None = None) -> Decorator:

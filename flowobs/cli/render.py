@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from flowobs import schema
@@ -105,11 +107,12 @@ class Lines:
     def _join(self, cells: list[Cell]) -> str:
         left = None if self._wide or self._terminal is None else self._terminal()
         line = []
-        for text, style in cells:
+        for style, group in groupby(cells, key=itemgetter(1)):
+            text = "".join(text for text, _ in group)
             if left is not None:
                 text = cut(text, left)
                 left -= width(text)
-            line.append(paint(text, self._color, **style))
+            line.append(paint(text, self._color and bool(text), **style))
         return "".join(line).rstrip()
 
 
@@ -149,7 +152,8 @@ def detail(row: Row) -> str:
         parts = [icmp_name(row), counters(row)]
     elif kind == "close":
         reason = clean(row.get("close_reason", ""))
-        parts = [icmp_name(row), reason, duration(number(row, "duration")), counters(row)]
+        took = number(row, "duration")
+        parts = [icmp_name(row), reason, duration(took) if took else "", counters(row)]
     elif kind == "drop":
         parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
     elif kind == "fail":

@@ -106,7 +106,7 @@ def run(processes: Processes, given: dict[str, Any]) -> None:
 
 
 def relay_command(given: dict[str, Any]) -> list[str]:
-    command = [*python("relay.cli"), f"--http={given['http']}", f"--listen={given['listen']}"]
+    command = [*python("relay"), f"--http={given['http']}", f"--listen={given['listen']}"]
     command += [f"--{name}={given[name]}" for name in ("store", "retention") if given[name]]
     return [*command, "--insecure"] if given["insecure"] else command
 

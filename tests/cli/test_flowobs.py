@@ -227,7 +227,7 @@ def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace
         "inventory": None,
     }
     assert up.relay_command(given)[3:] == [
-        "relay.cli",
+        "relay",
         "--http=0.0.0.0:8080",
         "--listen=[::]:4243",
         "--store=chdb:///x",
