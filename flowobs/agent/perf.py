@@ -77,9 +77,9 @@ class AtomicPositions:
                 f"reading the event ring on {platform.machine()} needs libatomic: "
                 "install the package libatomic1"
             ) from None
-        self._load = library.__atomic_load_8
+        self._load = library["__atomic_load_8"]
         self._load.restype, self._load.argtypes = ctypes.c_uint64, (ctypes.c_void_p, ctypes.c_int)
-        self._store = library.__atomic_store_8
+        self._store = library["__atomic_store_8"]
         self._store.restype = None
         self._store.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int)
         self._page = page  # the addresses below live as long as it does
@@ -114,10 +114,14 @@ def online_cpus() -> list[int]:
 class Ring:
     """A BPF output ring of ``ring_bytes`` (a power of two, at least a page) on one CPU.
 
-    Raises OSError where the kernel refuses, e.g. without CAP_PERFMON.
+    Raises ValueError for another size, OSError where the kernel refuses, e.g. without CAP_PERFMON.
     """
 
     def __init__(self, cpu: int, ring_bytes: int) -> None:
+        if ring_bytes < mmap.PAGESIZE or ring_bytes & (ring_bytes - 1):
+            raise ValueError(
+                f"a ring of {ring_bytes} bytes cannot be: take a power of two from {mmap.PAGESIZE}"
+            )
         machine = platform.machine()
         if machine not in _SYSCALL:
             raise OSError(f"no perf_event_open number is known for {machine}: please report it")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from flowobs.agent import bpf, drain, loader
+from flowobs.agent.drain import Counters, FlowDrain, wait_grace_period
+from flowobs.agent.loader import Probes
+from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, STATS
+
+pytestmark = pytest.mark.bpf
+TC = ("flow_ingress", "flow_egress")
+ENTRIES = 4096
+
+
+@pytest.fixture
+def probes() -> Iterator[Probes]:
+    with loader.load("core", flow_entries=ENTRIES, only=TC) as loaded:
+        yield loaded
+
+
+def flow_drain(probes: Probes) -> FlowDrain:
+    maps = probes.maps
+    return FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+
+
+def frame(port: int, proto: int = 17) -> bytes:
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 46, 0, 0, 64, proto, 0, b"\x0a\1\0\1", b"\x0a\1\0\2")
+    return bytes(12) + b"\x08\x00" + ip + struct.pack("!HHHH", port, 9, 26, 0) + bytes(18)
+
+
+def send(probes: Probes, ports: range, times: int = 1) -> None:
+    for port in ports:
+        bpf.test_run(probes.programs["flow_ingress"], frame(port), repeat=times)
+
+
+def drained(source: FlowDrain) -> tuple[list[int], int]:
+    """(ports, packets) of one drain."""
+    ports: list[int] = []
+    packets = 0
+    for keys, flows in source.drain():
+        assert keys.dtype == FLOW_KEY.dtype and flows.dtype == FLOW.dtype
+        assert len(keys) == len(flows) > 0
+        ports += keys["port_a"].tolist() if keys["port_a"][0] != 9 else keys["port_b"].tolist()
+        packets += int(flows["packets"].sum())
+    return ports, packets
+
+
+def test_nothing_to_drain(probes: Probes) -> None:
+    source = flow_drain(probes)
+    assert drained(source) == ([], 0)
+    assert source.fill == 0
+
+
+def test_each_flow_once_and_each_packet(probes: Probes) -> None:
+    source = flow_drain(probes)
+    send(probes, range(1000, 1100), times=7)
+    ports, packets = drained(source)
+    assert (sorted(ports), packets) == (list(range(1000, 1100)), 700)
+    assert source.fill == 100
+
+    send(probes, range(1050, 1060))  # goes into the other map
+    assert drained(source)[1] == 10
+    assert drained(source) == ([], 0)
+
+
+def test_more_than_one_batch(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "BATCH_ROWS", 64)
+    source = flow_drain(probes)
+    send(probes, range(1000, 2000))
+
+    sizes = [len(keys) for keys, _ in source.drain()]
+
+    assert sizes == [64] * 15 + [40]
+
+
+def test_a_full_map_is_drained_to_the_last_flow(probes: Probes) -> None:
+    source = flow_drain(probes)
+    counters = Counters(probes.maps["stats"], probes.maps["overflow"])
+    send(probes, range(1000, 1000 + ENTRIES + 50), times=2)
+
+    _, packets = drained(source)
+
+    assert source.fill == source.capacity == ENTRIES
+    found = counters.read()
+    assert packets + found.stats["map_full"][0] == 2 * (ENTRIES + 50)
+    assert found.overflow.proto.tolist() == [17] and found.overflow.egress.tolist() == [0]
+    assert found.overflow.packets.tolist() == [100]
+    assert found.overflow.bytes.tolist() == [100 * len(frame(0))]
+    again = counters.read()
+    assert again.stats["map_full"] == (0, 0) and len(again.overflow.proto) == 0
+
+
+def test_counters_start_where_they_stand(probes: Probes) -> None:
+    send(probes, range(1000, 1010))
+    counters = Counters(probes.maps["stats"], probes.maps["overflow"])
+    assert not any(packets for packets, _ in counters.read().stats.values())
+    bpf.test_run(probes.programs["flow_ingress"], bytes(12) + b"\x08\x06" + bytes(40))  # ARP
+    assert counters.read().stats["not_ip"] == (1, 54)
+
+
+def test_overflow_that_comes_after_its_statistic(probes: Probes) -> None:
+    counters = Counters(probes.maps["stats"], probes.maps["overflow"])
+    one = np.zeros(bpf.possible_cpus(), COUNT.dtype)
+    one["packets"][0], one["bytes"][0] = 3, 300
+    bpf.update(probes.maps["stats"], np.uint32(STATS["STAT_MAP_FULL"][0]), one)
+    assert len(counters.read().overflow.proto) == 0  # the program is between its two counters
+    bpf.update(probes.maps["overflow"], np.uint32(2 * 6 + 1), one)
+
+    found = counters.read()
+
+    assert found.stats["map_full"] == (0, 0)
+    assert (found.overflow.proto.tolist(), found.overflow.egress.tolist()) == ([6], [1])
+    assert (found.overflow.packets.tolist(), found.overflow.bytes.tolist()) == ([3], [300])
+
+
+def test_a_kernel_that_cannot_wait(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wait_grace_period()
+    monkeypatch.setattr(drain, "_MEMBARRIER_GLOBAL", 1 << 30)  # EINVAL, as with nohz_full
+    assert not wait_grace_period()
+    source = flow_drain(probes)
+    send(probes, range(1000, 1005))
+    assert drained(source)[1] == 5
+    assert source.unsure_waits == 1
+
+
+def test_an_unknown_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain.platform, "machine", lambda: "vax")
+    assert not wait_grace_period()
