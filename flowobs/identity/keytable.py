@@ -1,0 +1,91 @@
+"""A hash table in numpy: whole columns of keys in, row numbers out."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]
+Rows = NDArray[np.intp]
+
+_SLOTS_PER_KEY = 4
+_ODD = 1
+
+
+class KeyTable:
+    """Gives keys of two u64 words dense row numbers 0, 1, 2 ...; at most ``capacity`` of them.
+
+    Looking up costs the same however many keys there are. Who uses it keeps values in arrays of its
+    own, indexed by row.
+    """
+
+    __slots__ = ("_a", "_b", "_mask", "_odd_a", "_odd_b", "_shift", "_slots", "capacity", "size")
+
+    def __init__(self, capacity: int) -> None:
+        bits = max(4, (capacity * _SLOTS_PER_KEY - 1).bit_length())
+        self.capacity = capacity
+        self.size = 0
+        self._slots = np.full(1 << bits, -1, np.int32)
+        self._mask = (1 << bits) - 1
+        self._shift = np.uint64(64 - bits)
+        self._a = np.zeros(capacity, np.uint64)
+        self._b = np.zeros(capacity, np.uint64)
+        # Secret multipliers: nobody outside can choose addresses that all meet in one slot.
+        self._odd_a = np.uint64(secrets.randbits(64) | _ODD)
+        self._odd_b = np.uint64(secrets.randbits(64) | _ODD)
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def room(self) -> int:
+        """How many more keys fit."""
+        return self.capacity - self.size
+
+    def clear(self) -> None:
+        self._slots.fill(-1)
+        self.size = 0
+
+    def find(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:
+        """Row of each key (a[i], b[i]), both u8 of shape (n,); -1 where it is not in the table."""
+        slots = self._slot(a, b)
+        # take with "wrap" reads without bounds checks: -1 reads some key, and is sorted out by >= 0
+        rows = self._slots.take(slots, mode="wrap").astype(np.intp)
+        wrong = (self._a.take(rows, mode="wrap") != a) | (self._b.take(rows, mode="wrap") != b)
+        wrong &= rows >= 0
+        pending = np.flatnonzero(wrong)
+        while pending.size:
+            slots[pending] = at = (slots[pending] + 1) & self._mask
+            rows[pending] = got = self._slots[at]
+            wrong = (self._a[got] != a[pending]) | (self._b[got] != b[pending])
+            pending = pending[(got >= 0) & wrong]
+        return rows
+
+    def add(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:
+        """Rows for keys that are distinct, not in the table, and no more than ``room``."""
+        count = len(a)
+        rows = np.arange(self.size, self.size + count)
+        self._a[rows], self._b[rows] = a, b
+        self.size += count
+        slots = self._slot(a, b)
+        pending = np.arange(count)
+        while pending.size:
+            at = slots[pending]
+            free = self._slots[at] < 0
+            # Two keys may take the same free slot here: the last one has it, the other goes on.
+            self._slots[at[free]] = rows[pending[free]]
+            pending = pending[self._slots[at] != rows[pending]]
+            slots[pending] = (slots[pending] + 1) & self._mask
+        return rows
+
+    def _slot(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
+        mixed = a * self._odd_a
+        mixed ^= b
+        # The varying part of an IPv4 address is in the high half; a product only carries upwards.
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= self._odd_b
+        mixed >>= self._shift
+        return mixed.view(np.int64)

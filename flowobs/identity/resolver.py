@@ -1,0 +1,71 @@
+"""Asks the sources of names in order; the first that knows wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowobs.batch import Endpoint
+from flowobs.identity import special
+from flowobs.identity.source import BEGINNING, END, Answer, IdentitySource, Socket
+from flowobs.schema import EndpointKind
+
+SHARED_KINDS = frozenset(
+    {
+        EndpointKind.unknown,
+        EndpointKind.node,
+        EndpointKind.host,
+        EndpointKind.vm,
+        EndpointKind.world,
+    }
+)
+"""Kinds whose addresses many processes can share: the socket's owner says which of them it was."""
+
+
+class Resolver:
+    """Names addresses and sockets from ``sources``, tried in their order."""
+
+    def __init__(self, sources: Sequence[IdentitySource]) -> None:
+        self.sources = tuple(sources)
+
+    @property
+    def generation(self) -> int:
+        """Raised when answers given earlier have changed."""
+        return sum(source.generation for source in self.sources)
+
+    def poll(self) -> None:
+        """Let every source look for news. About once a second, from one thread at a time."""
+        for source in self.sources:
+            source.poll()
+
+    def by_address(self, address: bytes, time_ns: int) -> Answer:
+        """Who had ``address`` (16 bytes) at ``time_ns``; ``endpoint`` is never None.
+
+        An address that no source knows is judged by its range (see
+        :mod:`flowobs.identity.special`).
+        """
+        start, end = BEGINNING, END
+        for source in self.sources:
+            found = source.by_address(address, time_ns)
+            # That an earlier source did not know holds for a while only, so the answer does too.
+            start, end = max(start, found.start_ns), min(end, found.end_ns)
+            if found.endpoint is not None:
+                return Answer(found.endpoint, start, end)
+        return Answer(special.by_address(address), start, end)
+
+    def by_socket(self, base: Endpoint, socket: Socket) -> Endpoint:
+        """``base``, a shared address's endpoint, told apart by the owner of the local socket."""
+        for source in self.sources:
+            who = source.by_socket(socket)
+            if who is not None:
+                return _told_apart(base, who)
+        return base
+
+
+def _told_apart(base: Endpoint, who: Endpoint) -> Endpoint:
+    if who.kind == EndpointKind.container:
+        return who._replace(cluster=base.cluster, node=base.node or who.node)
+    if not base.identity_source:
+        return who
+    if base.workload:
+        return base  # a group that somebody wrote down says more than a process
+    return base._replace(workload=who.workload, workload_kind=who.workload_kind)
