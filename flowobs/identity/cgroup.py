@@ -1,0 +1,70 @@
+"""What a cgroup path says: container, systemd unit or other service. Pure functions over text."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+CONTAINER = "Container"
+UNIT = "SystemdUnit"
+
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# conmon is the runtime's helper beside a container, not the container
+_MONITOR = re.compile(r"[a-z]+-conmon-$")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_LXC = re.compile(r"^/lxc(?:/|\.payload[./])([^/]+)")
+_TALOS = re.compile(r"^/(?:podruntime|system)/([^/]+)")
+_SHORT = 12
+
+
+class Place(NamedTuple):
+    """What stands behind a cgroup; empty where the path says nothing (root, a login session)."""
+
+    kind: str = ""
+    """``CONTAINER``, ``UNIT``, or the name of another init's services."""
+    name: str = ""
+    """Short container id (12 hex digits), LXC container, or unit with its escapes undone."""
+
+
+def parse(path: str) -> Place:
+    """The innermost container of ``path``, or else its innermost unit."""
+    containers = [
+        m[0] for m in _CONTAINER_ID.finditer(path) if not _MONITOR.search(path, 0, m.start())
+    ]
+    if containers:
+        return Place(CONTAINER, containers[-1][:_SHORT])
+    if lxc := _LXC.match(path):
+        return Place(CONTAINER, lxc[1])
+    if talos := _TALOS.match(path):
+        return Place("TalosService", talos[1])
+    units = [part for part in path.split("/") if part.endswith((".service", ".scope"))]
+    if not units or _CONTAINER_ID.search(units[-1]):
+        return Place()
+    # Scopes in a user's slice are login sessions and desktop windows: the process says more.
+    # init.scope is PID 1.
+    if units[-1].endswith(".scope") and ("user.slice" in path or units[-1] == "init.scope"):
+        return Place()
+    return Place(UNIT, unescape(units[-1]))
+
+
+def parse_process(text: str) -> Place:
+    """What /proc/PID/cgroup says (lines of ``N:controllers:path``).
+
+    Where cgroup v1 and v2 are mixed, a container may be in any hierarchy: one that Kubernetes made
+    is believed first, then v2 (``0::``).
+    """
+    paths: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        path = rest.partition(":")[2]
+        paths.append((0 if "kubepods" in path else 1 if number == "0" else 2, path))
+    places = [parse(path) for _, path in sorted(paths, key=lambda p: p[0])]
+    for place in places:
+        if place.kind == CONTAINER:
+            return place
+    return next((place for place in places if place.kind), Place())
+
+
+def unescape(unit: str) -> str:
+    r"""A unit's name as people write it: systemd escapes characters as ``\x2d``."""
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), unit)
