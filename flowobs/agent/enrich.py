@@ -1,0 +1,137 @@
+"""Puts names on decoded records: both ends, reporter, interface, node and the sockets' owners."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.decode import Decoded
+from flowobs.agent.owners import OwnerTable
+from flowobs.agent.vantage import Link, Vantage
+from flowobs.batch import Endpoints, FlowBatch
+from flowobs.identity.addresses import LOCAL, LOOPBACK, NAMED, SHARED, AddressTable
+from flowobs.identity.resolver import Resolver
+from flowobs.identity.sharers import SharerTable
+from flowobs.identity.source import Socket
+
+Array = NDArray[Any]
+
+
+class Links(Protocol):
+    """The interfaces of the observed namespace by ifindex; the mapping is replaced on change."""
+
+    @property
+    def links(self) -> Mapping[int, Link]: ...
+
+
+class Enricher:
+    """Names the records of one agent, called ``node``. Not for more than one thread.
+
+    ``scope``: inodes of the observed network namespaces where only those are observed, None where
+    all of the machine is. Records from elsewhere are then left out (``out_of_scope`` counts),
+    unless an inventory or cluster names one of their addresses or it is one of the observed
+    namespace's own; loopback addresses mean nothing outside their namespace.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        resolver: Resolver,
+        owners: OwnerTable,
+        links: Links,
+        *,
+        scope: Container[int] | None = None,
+    ) -> None:
+        self.node = node
+        self.out_of_scope = 0
+        self._resolver = resolver
+        self._owners = owners
+        self._links = links
+        self._scope = scope
+        self._addresses = AddressTable(resolver)
+        self._sharers = SharerTable(resolver)
+        self._vantage = Vantage(resolver)
+        self._local: frozenset[bytes] = frozenset()
+        self._seen_links: Mapping[int, Link] | None = None
+        self._seen_endpoints: Endpoints | None = None
+        self._seen_generation = -1
+        self._seen_owners = -1
+
+    def enrich(self, decoded: Decoded) -> FlowBatch:
+        """The records with names, without those out of scope. Columns may change in place."""
+        self._renew(decoded.batch.endpoints)
+        columns = decoded.batch.columns
+        ends = self._addresses.lookup(
+            np.concatenate((columns["src_ip"], columns["dst_ip"])),
+            np.concatenate((columns["time"], columns["time"])),
+            decoded.batch.endpoints,
+            self._local,
+        )
+        rows, flags = ends.rows.reshape(2, -1), ends.flags.reshape(2, -1)
+        if self._scope is not None:
+            inside = self._inside(self._scope, decoded.netns, flags)
+            if not inside.all():
+                self.out_of_scope += int(np.count_nonzero(~inside))
+                decoded = Decoded(
+                    decoded.batch.select(inside),
+                    decoded.ifindex[inside],
+                    decoded.egress[inside],
+                    decoded.netns[inside],
+                )
+                rows, flags = rows[:, inside], flags[:, inside]
+        batch = decoded.batch
+        columns, strings = batch.columns, batch.endpoints.strings
+        self._tell_apart(batch, rows, flags, self._owners.fill(batch))
+        columns["src_endpoint"][:], columns["dst_endpoint"][:] = rows
+        columns["node"][:] = strings.id(self.node)
+        local = (flags & LOCAL) != 0
+        self._vantage.see(columns, decoded.ifindex, decoded.egress, local, strings)
+        return batch
+
+    def _renew(self, endpoints: Endpoints) -> None:
+        """Forget answers that may no longer be true."""
+        links, generation = self._links.links, self._resolver.generation
+        renamed = endpoints is not self._seen_endpoints or generation != self._seen_generation
+        relinked = links is not self._seen_links
+        local = self._local
+        if relinked:
+            local = frozenset[bytes]().union(*(link.addresses for link in links.values()))
+        if renamed or local != self._local:
+            self._addresses.clear()
+        if renamed:
+            self._sharers.clear()
+        if renamed or relinked:
+            self._vantage.clear(links)
+        self._seen_links, self._local = links, local
+        self._seen_endpoints, self._seen_generation = endpoints, generation
+
+    @staticmethod
+    def _inside(scope: Container[int], netns: Array, flags: Array) -> Array:
+        ours = netns == 0
+        for inode in np.unique(netns).tolist():
+            if inode in scope:
+                ours |= netns == inode
+        either = flags[0] | flags[1]
+        known = ((either & (NAMED | LOCAL)) != 0) & ((either & LOOPBACK) == 0)
+        inside: Array = ours | known
+        return inside
+
+    def _tell_apart(self, batch: FlowBatch, rows: Array, flags: Array, owners: Array) -> None:
+        """Replace ``rows`` of addresses that many can share by those of the sockets' owners."""
+        if self._owners.generation != self._seen_owners:
+            self._seen_owners = self._owners.generation
+            self._sharers.clear()
+        for end, side in enumerate(("src", "dst")):
+            cgroup = batch.columns[f"{side}_cgroup"]
+            owned = (owners[end] != 0) | (cgroup != 0)
+            at = np.flatnonzero(((flags[end] & SHARED) != 0) & owned)
+            if at.size:
+                rows[end, at] = self._sharers.lookup(
+                    rows[end, at], owners[end, at], cgroup[at], batch.endpoints, self._socket
+                )
+
+    def _socket(self, owner: int, cgroup: int) -> Socket:
+        return Socket(cgroup, self._owners.pid(owner), self._owners.command(owner))

@@ -1,0 +1,196 @@
+"""Which process holds a socket: cookie -> pid, command and cgroup, remembered past its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.records import OWNER
+from flowobs.batch import FlowBatch, Strings
+from flowobs.identity.keytable import KeyTable
+
+Array = NDArray[Any]
+
+SOCKET_OWNER = np.dtype([("cookie", "<u8"), ("owner", OWNER.dtype)])
+"""A row of the iterator over all sockets: u64 cookie, then struct owner."""
+
+Lookup = Callable[[NDArray[np.uint64]], tuple[NDArray[np.bool_], Array]]
+"""Cookies (n,) u8 -> (found (n,) bool, owners (n,) OWNER; rows not found are not looked at)."""
+Sockets = Callable[[], Array]
+"""All sockets that have a process, dtype SOCKET_OWNER. Costs time with every open file."""
+
+_WAITS_S = (0.5, 2.0, np.inf)
+"""After a try in vain, wait so long for the next: a socket may be accepted after its packets."""
+_DUMP_EVERY_S = 0.5
+_DUMP_REST = 10
+"""The iterator rests at least this many times as long as it ran."""
+
+
+class _Known:
+    """Owners by cookie. Row 0 is nobody; cookies have rows from 1."""
+
+    def __init__(self, capacity: int) -> None:
+        self.table = KeyTable(capacity)
+        self.owners = np.zeros(capacity + 1, OWNER.dtype)
+        self.commands = np.zeros(capacity + 1, np.uint32)
+        self.tries = np.zeros(capacity + 1, np.uint8)
+        self.retry_at = np.full(capacity + 1, np.inf)
+
+    def find(self, cookies: Array) -> NDArray[np.intp]:
+        """Rows of cookies, 0 where a cookie is not known."""
+        return self.table.find(cookies, np.zeros_like(cookies)) + 1
+
+    def add(self, cookies: Array) -> NDArray[np.intp]:
+        return self.table.add(cookies, np.zeros_like(cookies)) + 1
+
+
+class OwnerTable:
+    """Owners of sockets, from the kernel's ``owners`` map; for sockets older than it, an iterator.
+
+    Keeps between ``capacity`` and twice as many of the sockets seen last: when the young half is
+    full it becomes the old half, and what is seen again moves back.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        sockets: Sockets | None = None,
+        *,
+        capacity: int = 1 << 16,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.generation = 0
+        """Raised when row numbers given earlier no longer hold."""
+        self.dumps = 0
+        """Times the iterator ran."""
+        self.unknown = 0
+        """Sockets whose owner was not found in any try."""
+        self._lookup = lookup
+        self._sockets = sockets
+        self._capacity = capacity
+        self._clock = clock
+        self._young = _Known(capacity)
+        self._old = _Known(1)
+        self._next_dump = -np.inf
+        self._strings: Strings | None = None
+
+    def fill(self, batch: FlowBatch) -> NDArray[np.intp]:
+        """Set pid, process and cgroup of both ends where the owner of their socket is known.
+
+        Returns the owners' rows, shape (2, n): sources, destinations; 0 = unknown. They hold until
+        ``generation`` changes; ``pid`` and ``command`` say what is in them.
+        """
+        columns = batch.columns
+        cookies = np.concatenate((columns["src_cookie"], columns["dst_cookie"]))
+        rows = np.zeros(len(cookies), np.intp)
+        have = np.flatnonzero(cookies)
+        if have.size:
+            self._speak(batch.endpoints.strings)
+            rows[have] = self._rows(cookies[have])
+        found = rows.reshape(2, len(batch))
+        for side, mine in zip(("src", "dst"), found, strict=True):
+            at = np.flatnonzero(mine)
+            who = mine[at]
+            columns[f"{side}_process"][at] = self._young.commands[who]
+            for name in ("pid", "cgroup"):
+                column = columns[f"{side}_{name}"]
+                # What the packet itself told is about this very moment: it stays.
+                told = column[at]
+                column[at] = np.where(told, told, self._young.owners[name][who])
+        return found
+
+    def pid(self, row: int) -> int:
+        """Process id in ``row``; 0 in row 0."""
+        return int(self._young.owners["pid"][row])
+
+    def command(self, row: int) -> str:
+        """Command name in ``row``; empty in row 0."""
+        return command_text(self._young.owners["comm"][row].tobytes())
+
+    def _rows(self, cookies: Array) -> NDArray[np.intp]:
+        now = self._clock()
+        rows = self._young.find(cookies)
+        ask = (rows == 0) | (self._young.retry_at[rows] <= now)
+        if ask.any():
+            generation = self.generation
+            self._learn(np.unique(cookies[ask])[: self._capacity], now)
+            rows = self._young.find(cookies)
+            if self.generation != generation:
+                # Those that were known are in the old half now: they come back as far as they fit.
+                left = np.unique(cookies[rows == 0])[: self._young.table.room]
+                self._learn(left, now)
+                rows = self._young.find(cookies)
+        return np.where(self._young.owners["pid"][rows], rows, 0)
+
+    def _learn(self, cookies: Array, now: float) -> None:
+        """Take in ascending ``cookies`` that are new, in the old half, or due for another try."""
+        rows = self._young.find(cookies)
+        new = rows == 0
+        if np.count_nonzero(new) > self._young.table.room:
+            self._old, self._young = self._young, _Known(self._capacity)
+            self.generation += 1
+            new[:] = True
+        rows[new] = self._young.add(cookies[new])
+        young, old = self._young, self._old
+        young.retry_at[rows[new]] = now
+        before = np.where(new, old.find(cookies), 0)
+        moved, back = rows[before > 0], before[before > 0]
+        young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
+        young.retry_at[moved] = old.retry_at[back]
+        due = young.retry_at[rows] <= now
+        if due.any():
+            self._ask(cookies[due], rows[due], now)
+        young.commands[rows] = self._command_ids(young.owners["comm"][rows])
+
+    def _ask(self, cookies: Array, rows: Array, now: float) -> None:
+        found, owners = self._lookup(cookies)
+        young = self._young
+        young.owners[rows[found]] = owners[found]
+        if not found.all():
+            young.owners[rows[~found]] = self._from_sockets(cookies[~found], now)
+        vain = young.owners["pid"][rows] == 0
+        young.retry_at[rows[~vain]] = np.inf
+        tried = rows[vain]
+        wait = np.asarray(_WAITS_S)[young.tries[tried]]
+        young.tries[tried] += 1
+        young.retry_at[tried] = now + wait
+        self.unknown += int(np.count_nonzero(np.isinf(wait)))
+
+    def _from_sockets(self, cookies: Array, now: float) -> Array:
+        """Owners of ascending ``cookies`` as the iterator tells; empty ones where it does not."""
+        owners = np.zeros(len(cookies), OWNER.dtype)
+        if self._sockets is None or now < self._next_dump:
+            return owners
+        began = self._clock()
+        listed = self._sockets()
+        ended = self._clock()
+        self.dumps += 1
+        self._next_dump = ended + max(_DUMP_EVERY_S, _DUMP_REST * (ended - began))
+        at = np.searchsorted(cookies, listed["cookie"])
+        at[at == len(cookies)] = 0
+        mine = cookies[at] == listed["cookie"]
+        owners[at[mine]] = listed["owner"][mine]
+        return owners
+
+    def _speak(self, strings: Strings) -> None:
+        """Command names become ids of ``strings``."""
+        if strings is not self._strings:
+            self._strings = strings
+            self._young.commands = self._command_ids(self._young.owners["comm"])
+
+    def _command_ids(self, comm: Array) -> NDArray[np.uint32]:
+        assert self._strings is not None
+        names = np.ascontiguousarray(comm).view("V16")[:, 0]
+        distinct, inverse = np.unique(names, return_inverse=True)
+        ids = [self._strings.id(command_text(name)) for name in distinct.tolist()]
+        return np.array(ids, np.uint32)[inverse]
+
+
+def command_text(comm: bytes) -> str:
+    """A kernel command name (NUL-padded) as text that is safe to print: anybody can choose one."""
+    text = comm.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,164 @@
+"""Owners of sockets: what is asked, what is kept, what is given up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flowobs.agent.owners import SOCKET_OWNER, OwnerTable, command_text
+from flowobs.agent.records import OWNER
+from flowobs.batch import Array, Endpoints, FlowBatch, Strings
+
+
+class Kernel:
+    """The owners map, the iterator and a clock."""
+
+    def __init__(self) -> None:
+        self.map: dict[int, tuple[int, int, bytes]] = {}
+        self.open: dict[int, tuple[int, int, bytes]] = {}
+        self.asked: list[list[int]] = []
+        self.now = 0.0
+        self.dump_s = 0.0
+
+    def lookup(self, cookies: Array) -> tuple[Array, Array]:
+        self.asked.append(cookies.tolist())
+        found = np.array([c in self.map for c in cookies.tolist()], np.bool_)
+        owners = np.zeros(len(cookies), OWNER.dtype)
+        for i in np.flatnonzero(found):
+            _put(owners[i], self.map[int(cookies[i])])
+        return found, owners
+
+    def sockets(self) -> Array:
+        self.now += self.dump_s
+        rows = np.zeros(len(self.open), SOCKET_OWNER)
+        for row, (cookie, owner) in zip(rows, self.open.items(), strict=True):
+            row["cookie"] = cookie
+            _put(row["owner"], owner)
+        return rows
+
+    def table(self, capacity: int = 64) -> OwnerTable:
+        return OwnerTable(self.lookup, self.sockets, capacity=capacity, clock=lambda: self.now)
+
+
+def _put(row: Array, owner: tuple[int, int, bytes]) -> None:
+    row["pid"], row["cgroup"], comm = owner
+    row["comm"] = np.frombuffer(comm.ljust(16, b"\0"), np.uint8)
+
+
+def batch(src: list[int], dst: list[int] | None = None) -> FlowBatch:
+    flows = FlowBatch.zeros(len(src), Endpoints(Strings()))
+    flows.columns["src_cookie"][:] = src
+    flows.columns["dst_cookie"][:] = dst or [0] * len(src)
+    return flows
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+def test_both_ends_get_their_owner(kernel: Kernel) -> None:
+    kernel.map = {11: (5, 77, b"curl"), 12: (6, 78, b"nginx")}
+    flows = batch([11, 0, 11, 13], [12, 12, 0, 0])
+    rows = kernel.table().fill(flows)
+    assert flows.strings("src_process") == ["curl", "", "curl", ""]
+    assert flows.strings("dst_process") == ["nginx", "nginx", "", ""]
+    assert flows["src_pid"].tolist() == [5, 0, 5, 0]
+    assert flows["dst_cgroup"].tolist() == [78, 78, 0, 0]
+    assert (rows != 0).tolist() == [[True, False, True, False], [True, True, False, False]]
+
+
+def test_a_cookie_is_asked_for_once(kernel: Kernel) -> None:
+    kernel.map = {11: (5, 77, b"curl")}
+    table = kernel.table()
+    table.fill(batch([11, 11, 11]))
+    kernel.map.clear()
+    flows = batch([11])
+    table.fill(flows)
+    assert kernel.asked == [[11]]
+    assert flows.strings("src_process") == ["curl"]
+
+
+def test_what_the_packet_told_stays(kernel: Kernel) -> None:
+    kernel.map = {11: (5, 77, b"curl")}
+    flows = batch([11])
+    flows.columns["src_pid"][:], flows.columns["src_cgroup"][:] = 6, 78
+    kernel.table().fill(flows)
+    assert (flows["src_pid"][0], flows["src_cgroup"][0]) == (6, 78)
+
+
+def test_older_sockets_come_from_the_iterator_once_a_batch(kernel: Kernel) -> None:
+    kernel.open = {20: (8, 79, b"sshd"), 3: (1, 1, b"other"), 99: (2, 2, b"last")}
+    table = kernel.table()
+    flows = batch([20, 21], [22, 20])
+    table.fill(flows)
+    assert flows.strings("src_process") == ["sshd", ""]
+    assert flows.strings("dst_process") == ["", "sshd"]
+    assert table.dumps == 1
+
+
+def test_an_unknown_owner_is_looked_for_three_times(kernel: Kernel) -> None:
+    table = kernel.table()
+    for _ in range(100):
+        table.fill(batch([30]))
+        kernel.now += 0.25
+    assert len(kernel.asked) == 3
+    assert (table.dumps, table.unknown) == (3, 1)
+
+
+def test_a_socket_that_is_accepted_late_gets_its_owner(kernel: Kernel) -> None:
+    table = kernel.table()
+    table.fill(batch([30]))
+    kernel.open = {30: (8, 79, b"late")}
+    kernel.now = 0.6
+    flows = batch([30])
+    table.fill(flows)
+    assert flows.strings("src_process") == ["late"]
+    assert table.unknown == 0
+
+
+def test_the_iterator_takes_no_more_than_a_tenth_of_the_time(kernel: Kernel) -> None:
+    kernel.dump_s = 0.3
+    table = kernel.table()
+    for cookie in range(1, 101):
+        table.fill(batch([cookie]))
+        kernel.now += 0.1
+    assert 2 <= table.dumps <= 5
+
+
+def test_it_keeps_the_sockets_seen_last(kernel: Kernel) -> None:
+    kernel.map = {c: (c, 1, b"p%d" % c) for c in range(1, 1000)}
+    table = kernel.table(capacity=8)
+    for cookie in range(2, 1000):
+        flows = batch([1, cookie])
+        table.fill(flows)
+        assert flows.strings("src_process") == ["p1", f"p{cookie}"]
+    assert sum(1 in asked for asked in kernel.asked) == 1
+    assert table.generation > 50
+
+
+def test_more_sockets_than_it_can_hold_are_left_without_owner(kernel: Kernel) -> None:
+    kernel.map = {c: (c, 1, b"x") for c in range(1, 100)}
+    flows = batch(list(range(1, 100)))
+    kernel.table(capacity=8).fill(flows)
+    assert np.count_nonzero(flows["src_pid"]) == 8
+
+
+def test_a_new_table_of_strings_gets_the_names_again(kernel: Kernel) -> None:
+    kernel.map = {11: (5, 77, b"curl")}
+    table = kernel.table()
+    table.fill(batch([11]))
+    flows = batch([11])
+    flows.endpoints.strings.id("something else")
+    table.fill(flows)
+    assert flows.strings("src_process") == ["curl"]
+
+
+def test_an_empty_batch_asks_nothing(kernel: Kernel) -> None:
+    assert kernel.table().fill(batch([])).shape == (2, 0)
+    assert kernel.asked == []
+
+
+def test_command_names_are_safe_to_print() -> None:
+    assert command_text(b"nginx\0garbage") == "nginx"
+    assert command_text(b"\x1b[31mred\xff\0") == "?[31mred\ufffd"
