@@ -7,9 +7,6 @@ from typing import NamedTuple
 
 from flowobs.batch import FlowBatch
 
-_MERGE_ROWS = 4_096
-"""Neighbours are joined up to this size: a quiet relay must not keep thousands of tiny batches."""
-
 
 class Snapshot(NamedTuple):
     """Records of the buffer, oldest arrival first. They stay valid however the buffer moves on."""
@@ -30,6 +27,8 @@ class Recent:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        # neighbours are joined: a quiet relay must not keep thousands of tiny batches
+        self._merge_rows = limit // 16
         self.start = 0
         self.end = 0
         self._batches: deque[FlowBatch] = deque()
@@ -46,9 +45,10 @@ class Recent:
         """Append records that have just arrived (at least one)."""
         self.end += len(batch)
         self._batches.append(batch)
-        while len(self._batches) > 1 and _mergeable(self._batches[-2], self._batches[-1]):
-            last = self._batches.pop()
-            self._batches.append(FlowBatch.concat((self._batches.pop(), last)))
+        while len(self._batches) > 1 and self._mergeable(*self._tail()):
+            older, newer = self._tail()
+            self._batches.pop()
+            self._batches[-1] = FlowBatch.concat((older, newer))
         while len(self) - len(self._batches[0]) >= self.limit:
             self.start += len(self._batches.popleft())
 
@@ -63,11 +63,13 @@ class Recent:
             batches.append(batch if at >= number else batch.select(slice(number - at, None)))
         return Snapshot(batches[::-1], self.end, max(0, self.start - number))
 
+    def _tail(self) -> tuple[FlowBatch, FlowBatch]:
+        return self._batches[-2], self._batches[-1]
 
-def _mergeable(older: FlowBatch, newer: FlowBatch) -> bool:
-    # only when the older one is not much larger: each row is copied a logarithmic number of times
-    return (
-        older.endpoints is newer.endpoints
-        and len(older) <= 2 * len(newer)
-        and len(older) + len(newer) <= _MERGE_ROWS
-    )
+    def _mergeable(self, older: FlowBatch, newer: FlowBatch) -> bool:
+        # only when the older one is not much larger: a row is copied a logarithmic number of times
+        return (
+            older.endpoints is newer.endpoints
+            and len(older) <= 2 * len(newer)
+            and len(older) + len(newer) <= self._merge_rows
+        )
