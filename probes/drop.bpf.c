@@ -21,7 +21,7 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
         if (!wanted || !*wanted) return 0;
     }
     struct packet p = {};
-    void *skb = (void *)ctx->args[0], *dev = 0, *net = 0;
+    void *skb = (void *)ctx->args[0];
     if (!packet_ends(skb, &p)) return 0;
     struct event e = {};
     u32 dir = set_key(&e.key, &p);
@@ -31,10 +31,8 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     e.direction = dir;
     e.initiator = guess_initiator(&e.key, dir);
     e.reason = reason;
-    KREAD(&dev, skb, sk_buff, dev);
     KREAD(&e.length, skb, sk_buff, len);
-    if (dev) KREAD(&net, dev, net_device, nd_net);
-    e.netns = netns_inode(net);
+    e.netns = packet_netns(skb);
     u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);
     if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));

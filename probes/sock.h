@@ -43,6 +43,7 @@ struct net_device {
 };
 struct sk_buff {
     struct net_device *dev;
+    struct sock *sk;
     unsigned char *head;
     u16 network_header;
     u16 protocol;
@@ -57,6 +58,20 @@ INLINE u32 netns_inode(void *net) {
     void *ns = KADDR(net, net, ns);
     KREAD(&inode, ns, ns_common, inum);
     return inode;
+}
+
+/* Of a packet that the kernel holds: its device's, or its socket's; 0 where it has neither. */
+INLINE u32 packet_netns(void *skb) {
+    void *dev = 0, *sk = 0, *net = 0;
+    KREAD(&dev, skb, sk_buff, dev);
+    /* UDP keeps something else in the place of dev while the packet waits in a socket: no kernel address */
+    if ((u64)dev >> 63) {
+        KREAD(&net, dev, net_device, nd_net);
+    } else {
+        KREAD(&sk, skb, sk_buff, sk);
+        if (sk) KREAD(&net, sk, sock_common, skc_net);
+    }
+    return netns_inode(net);
 }
 
 /* src is the local end, dst the remote one. Returns 0 where the socket is not IP. */

@@ -54,13 +54,11 @@ PROGRAM("raw_tp/tcp_send_reset") int tcp_send_reset(struct bpf_raw_tracepoint_ar
     struct packet p = {};
     u64 cookie = 0;
     u32 netns = 0;
-    void *skb = (void *)ctx->args[1], *net = 0, *dev = 0;
+    void *skb = (void *)ctx->args[1];
     if (skb) {
         if (!packet_ends(skb, &p)) return 0;
         reverse(&p);
-        KREAD(&dev, skb, sk_buff, dev);
-        if (dev) KREAD(&net, dev, net_device, nd_net);
-        netns = netns_inode(net);
+        netns = packet_netns(skb);
     } else if (!socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) {
         return 0;
     }

@@ -21,7 +21,7 @@ Format = Literal["json", "ndjson", "sse"]
 
 LAST: Final = 100
 """How many records are sent when neither ``last`` nor ``since`` says."""
-MOST: Final = 10_000
+MOST: Final = 100_000
 """Most records of history in one answer."""
 
 _MEDIA: dict[str, Format] = {

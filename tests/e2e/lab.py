@@ -251,7 +251,7 @@ class Stack:
             return json.load(answer)
 
     def rows(self, **parameters: str | int) -> list[dict[str, Any]]:
-        query = "&".join(f"{k}={v}" for k, v in ({"last": 1_000_000} | parameters).items())
+        query = "&".join(f"{k}={v}" for k, v in ({"last": 100_000} | parameters).items())
         flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
         return flows
 
