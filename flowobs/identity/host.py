@@ -42,7 +42,7 @@ class HostSource:
         self.generation = 0
         self._me = Endpoint(EndpointKind.host, name=hostname, node=hostname, identity_source=SOURCE)
         self._read_addresses = addresses
-        self._addresses: Set[bytes] | None = None
+        self._addresses: Set[bytes] = frozenset()
         self._prefixes = Prefixes({})
         self._cgroups = cgroups
         self._hybrid = hybrid
@@ -55,7 +55,7 @@ class HostSource:
         addresses = frozenset(self._read_addresses())
         if addresses != self._addresses:
             entries = {Prefix.of_address(a): self._me for a in addresses}
-            first = self._addresses is None
+            first = not self._addresses  # none yet: interfaces are still being read
             self._prefixes = (
                 Prefixes.always(entries)
                 if first

@@ -81,6 +81,14 @@ def test_an_address_it_loses_stays_its_own_for_older_records(machine: Machine) -
     assert source.generation == 2
 
 
+def test_addresses_that_are_read_late_hold_for_records_of_before(machine: Machine) -> None:
+    machine.addresses = set()
+    source = machine.source()
+    machine.utc, machine.addresses = 100, {ip("192.168.1.5")}
+    source.poll()
+    assert source.by_address(ip("192.168.1.5"), 99).endpoint == ME
+
+
 def test_a_socket_of_a_unit(machine: Machine) -> None:
     cgroup = machine.cgroup(r"/system.slice/my\x2dapp.service")
     assert machine.source().by_socket(Socket(cgroup, 7, "python3")) == ME._replace(
