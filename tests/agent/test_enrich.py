@@ -273,14 +273,15 @@ def test_only_the_observed_namespaces_are_seen() -> None:
     seen = bench.see(
         {"src": "10.5.5.5", "dst": WORLD, **drop},
         {"src": "10.5.5.5", "dst": WORLD, **drop, "netns": 4000, "src_port": 1},
-        {"src": "10.5.5.5", "dst": WORLD, **drop, "netns": 0, "src_port": 2},
+        {"src": "10.5.5.5", "dst": WORLD, **drop, "netns": 0, "ifindex": ETH, "src_port": 2},
+        {"src": "::", "dst": "::", "kind": Kind.lost, "src_port": 6},
         {"src": WORLD, "dst": POD_A, **drop, "src_port": 3},
         {"src": WORLD, "dst": NODE_IP, **drop, "src_port": 4},
         {"src": "127.0.0.1", "dst": "127.0.0.1", **drop},
         {"src": "127.0.0.1", "dst": "127.0.0.1", **drop, "netns": 4000, "src_port": 5},
         {"src": "192.168.7.7", "dst": WORLD, **drop},
     )
-    assert seen["src_port"].tolist() == [1, 2, 3, 4, 5]
+    assert seen["src_port"].tolist() == [1, 2, 6, 3, 4, 5]
     assert bench.enricher.out_of_scope == 3
 
 
