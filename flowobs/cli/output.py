@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import sys
 import time
@@ -81,6 +82,8 @@ class Printer:
             (lambda: shutil.get_terminal_size().columns) if tty else None,
             self._fields,
         )
+        self._reader = select.poll()
+        self._reader.register(sys.stdout, 0)
         self.matched = 0
 
     def rows(self, rows: list[Row]) -> None:
@@ -102,7 +105,13 @@ class Printer:
         self._write(lines)
 
     def tick(self, end: bool = False) -> None:
-        """Says what was not shown; to be called at least each second."""
+        """Says what was not shown; to be called at least each second.
+
+        Raises BrokenPipeError when nobody reads the output any more: a quiet tail would write
+        nothing for long, and not notice.
+        """
+        if not end and self._reader.poll(0):
+            raise BrokenPipeError
         if hidden := self._guard.hidden(end):
             self.note(
                 f"{hidden:,} records not shown: more than {LINES_PER_S} a second", fg="yellow"

@@ -86,7 +86,11 @@ class Processes:
             process.wait()
 
     def last_lines(self, name: str) -> str:
-        lines = self.log(name).read_bytes()[-10_000:].decode(errors="replace").splitlines()
+        try:
+            log = self.log(name).read_bytes()[-10_000:]
+        except FileNotFoundError:  # somebody has tidied up the temporary files
+            return ""
+        lines = log.decode(errors="replace").splitlines()
         said = "".join(f"\n  {clean(line)}" for line in lines[-LAST_LINES:])
         return f" Its last lines:{said}" if said else ""
 

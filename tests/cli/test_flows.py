@@ -352,6 +352,17 @@ def test_a_closed_pipe_is_silent(relay: FakeRelay) -> None:
         assert process.returncode == 0
 
 
+def test_a_quiet_tail_notices_a_closed_pipe(relay: FakeRelay) -> None:
+    relay.live = [record()]
+    with subprocess.Popen(
+        [*FLOWS, "--server", relay.url], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=10) == 0
+
+
 def test_ctrl_c_in_a_pipe(relay: FakeRelay) -> None:
     with subprocess.Popen(
         [*FLOWS, "--server", relay.url], env=ENV, stderr=subprocess.PIPE, text=True
