@@ -1,0 +1,44 @@
+"""kill -9 between insert and ack: a resend must change nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GROUPS, ROWS, KILLS = 12, 100, 5
+
+
+def run_with_kills(folder: Path, kind: str) -> tuple[int, int]:
+    """Rows and distinct rows in the store after KILLS kills, each just after an insert."""
+    acks = folder / "acks"
+    acks.touch()
+    url = f"chdb://{folder}/store"
+    writer = "tests.relay.kill_writer"
+    command = [sys.executable, "-m", writer, url, str(acks), str(GROUPS), kind]
+    for _ in range(KILLS):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            first, second = process.stdout.readline(), process.stdout.readline()
+            process.kill()
+            assert first.startswith("stored"), first
+            assert second.startswith("stored"), second
+    last = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    assert len(acks.read_text().splitlines()) == GROUPS
+    _, rows, distinct = last.stdout.splitlines()[-1].split()
+    return int(rows), int(distinct)
+
+
+@pytest.mark.slow
+def test_a_group_stored_but_not_acknowledged_is_not_stored_twice(tmp_path):
+    assert run_with_kills(tmp_path, "stable") == (GROUPS * ROWS, GROUPS * ROWS)
+
+
+@pytest.mark.slow
+def test_the_kills_above_would_show_duplicates_if_tokens_were_random(tmp_path):
+    rows, distinct = run_with_kills(tmp_path, "random")
+    assert distinct == GROUPS * ROWS
+    assert rows == (GROUPS + KILLS) * ROWS
