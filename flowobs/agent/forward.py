@@ -31,13 +31,15 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 1024 * 1024),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
     # We wait between attempts ourselves; the channel must not wait longer on its own.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 _WELCOME_TIMEOUT = 10.0
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 10.0
-_REFUSALS = 2
+_STUMBLES, _REFUSALS = 2, 2
+_CAREFUL_PAUSE = 0.1
 _SLOWEST_BATCH, _SLOWEST_GROUP = 2.0, 30.0
 
 _Call = grpc.aio.StreamStreamCall[pb.AgentMessage, pb.RelayMessage]
@@ -102,6 +104,7 @@ class Forwarder:
 
     ``put`` takes batches from one thread; ``run`` sends them from an event loop until cancelled.
     Intervals are seconds; the relay's acks advise longer ones when it serves many agents.
+    ``on_drop(reason, records)`` hears of every record given up, at once; it must not block.
     Raises ValueError for a target off this machine without TLS or ``insecure``.
     """
 
@@ -139,8 +142,10 @@ class Forwarder:
         self._wake = asyncio.Event()
         self._more = asyncio.Event()
         self._stored = asyncio.Event()
-        self._refusals = 0
+        self._hurry = asyncio.Event()
         self._attempts = 0
+        self._stumbles = 0  # streams in a row that ended before anything was stored
+        self._refusals = 0  # those of which the relay said that the data was malformed
         self._lost_at: float | None = None
 
     @property
@@ -186,6 +191,7 @@ class Forwarder:
         deadline = time.monotonic() + patience
         self._spool.cut(close=True)
         self._more.set()
+        self._hurry.set()
         while not self._spool.empty and (left := deadline - time.monotonic()) > 0:
             self._stored.clear()
             with contextlib.suppress(TimeoutError):
@@ -218,7 +224,9 @@ class Forwarder:
                     self.stats.connected = False
                 most = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** min(self._attempts, 16))
                 self._attempts += 1
-                await asyncio.sleep(random.uniform(0, most))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), random.uniform(0, most))
+                self._hurry.clear()
         finally:
             await channel.close(None)
 
@@ -290,9 +298,16 @@ class Forwarder:
                 assert epoch.endpoints is not None
                 encoder = Encoder(epoch.endpoints)
             for dictionary in encoder.pending(micro.mark):
-                await call.write(pb.AgentMessage(dictionary=dictionary))
-            await call.write(pb.AgentMessage(batch=micro.data, resent=resent))
+                await self._write(call, pb.AgentMessage(dictionary=dictionary))
+            await self._write(call, pb.AgentMessage(batch=micro.data, resent=resent))
             self.stats.sent_batches += 1
+
+    async def _write(self, call: _Call, message: pb.AgentMessage) -> None:
+        await call.write(message)
+        if self._stumbles >= _STUMBLES:
+            # grpc.aio replaces the relay's status by "Internal error" when a write meets it
+            # (grpc issue 36066): time to hear what the relay has to say.
+            await asyncio.sleep(_CAREFUL_PAUSE)
 
     async def _read(self, call: _Call, epoch: Epoch) -> None:
         while isinstance(message := await call.read(), pb.RelayMessage):
@@ -314,7 +329,7 @@ class Forwarder:
         self._spool.group_interval = max(own_group, min(group, _SLOWEST_GROUP))
 
     def _healthy(self) -> None:
-        self._attempts = self._refusals = 0
+        self._attempts = self._refusals = self._stumbles = 0
         if self._lost_at is not None:
             away = time.monotonic() - self._lost_at
             log.warning("the relay %s takes records again after %.1f s", self._target, away)
@@ -331,6 +346,7 @@ class Forwarder:
                 error,
                 self._spool.max_bytes >> 20,
             )
+        self._stumbles += self.stats.connected
         if error.code is grpc.StatusCode.INVALID_ARGUMENT:
             # The relay stumbles over the first group not stored: it must not block all others.
             self._refusals += 1

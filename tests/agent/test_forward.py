@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class FakeRelay:
         self.advice = (0, 0)
         self.server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.server = grpc.aio.server()
         method = grpc.stream_stream_rpc_method_handler(
             self.serve, pb.AgentMessage.FromString, pb.RelayMessage.SerializeToString
@@ -42,7 +43,11 @@ class FakeRelay:
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("flowobs.v1.Ingest", {"Stream": method}),)
         )
-        self.server.add_insecure_port(self.target)
+        if credentials is None:
+            self.server.add_insecure_port(self.target)
+        else:
+            port = self.server.add_secure_port("localhost:0", credentials)
+            self.target = f"localhost:{port}"
         await self.server.start()
 
     async def stop(self) -> None:
@@ -228,6 +233,29 @@ def test_put_works_before_run_and_never_waits():
         forwarder.put(random_batch(100, table, seed, kind=int(schema.Kind.open)))
     assert forwarder.spool_bytes <= 100_000
     assert forwarder.spool_records + forwarder.dropped["spool_full"] == 5000
+
+
+async def test_tls_shows_both_sides_who_the_other_is(tmp_path):
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        " -keyout key.pem -out cert.pem 2>&1"
+    )
+    made = await asyncio.create_subprocess_shell(command, cwd=tmp_path, stdout=PIPE)
+    said, _ = await made.communicate()
+    assert made.returncode == 0, said
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    relay = FakeRelay(tmp_path / "unused.sock")
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), cert.read_bytes())], cert.read_bytes(), require_client_auth=True
+    )
+    await relay.start(credentials)
+    batch = random_batch(5, new_table())
+    async with running(relay, tls=Tls(cert, cert, key)) as forwarder:
+        await in_thread(forwarder.put, batch)
+        assert await forwarder.flush(5) == 0
+    await relay.stop()
+    assert relay.rows == list(batch.rows())
 
 
 @pytest.mark.parametrize(
