@@ -16,7 +16,10 @@ class RelayMetrics:
             return Gauge(f"flowobs_relay_{name}", doc, registry=registry)
 
         self.records_received = counter("records_received_total", "Records that came from agents.")
-        self.records_stored = counter("records_stored_total", "Records written to the store.")
+        self.records_stored = counter(
+            "records_stored_total",
+            "Records the store confirmed; a resend it had is confirmed again.",
+        )
         self.records_dropped = counter(
             "records_dropped_total", "Records given up, by reason.", "reason"
         )

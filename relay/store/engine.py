@@ -23,7 +23,7 @@ class Limits:
     """What the embedded engine may take; its own defaults are made for a server of its own."""
 
     memory_bytes: int = 1536 * _MIB
-    threads: int = 4
+    threads: int = 256
     cache_bytes: int = 64 * _MIB
 
 
@@ -188,7 +188,7 @@ def _config(limits: Limits) -> str:
         "background_pool_size": 2,
         "background_schedule_pool_size": 2,
         "background_common_pool_size": 1,
-        "max_thread_pool_size": 256,
+        "max_thread_pool_size": limits.threads,
         "max_thread_pool_free_size": 16,
         "max_concurrent_queries": 64,
     }

@@ -8,6 +8,7 @@ of keys (u64), the keys, number of rows (u64), an index per row. Key 0 is always
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -30,6 +31,7 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=65536)  # the same few thousand names are in every insert
 def _text(value: str) -> bytes:
     raw = value.encode("utf-8", "replace")
     return _varint(len(raw)) + raw
