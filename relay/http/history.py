@@ -12,6 +12,7 @@ when more than that arrive during step 2; the latter is counted and shown as a `
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -47,18 +48,24 @@ async def read(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> Page:
 
     Raises what ``fetch`` raises and hub.TooManySubscribers. The caller unsubscribes ``live``.
     """
-    lines: list[bytes] = []
-    missed = 0
-    if query.last:
-        before = hub.recent()
-        stored = await fetch(query.bounded, query.last + 1)
-        after = hub.recent(before.end)
-        fresh = newest_lines([*before.batches, *after.batches], query.bounded, query.last + 1)
-        lines = merge(stored, fresh)
-        missed = after.missed
+    if not query.last:
+        return Page([], False, 0, hub.subscribe(query.filter) if query.follow else None)
+    before = hub.recent()
+    stored = await fetch(query.bounded, query.last + 1)
+    after = hub.recent(before.end)
     live = hub.subscribe(query.filter) if query.follow else None
-    more = len(lines) > query.last
-    return Page(lines[-query.last :] if query.last else [], more, missed, live)
+    try:
+        batches = [*before.batches, *after.batches]
+        lines = await asyncio.to_thread(_lines, stored, batches, query)
+    except BaseException:
+        if live is not None:
+            hub.unsubscribe(query.filter, live)
+        raise
+    return Page(lines[-query.last :], len(lines) > query.last, after.missed, live)
+
+
+def _lines(stored: list[bytes], batches: list[FlowBatch], query: FlowsQuery) -> list[bytes]:
+    return merge(stored, newest_lines(batches, query.bounded, query.last + 1))
 
 
 def newest_lines(batches: list[FlowBatch], filter: Filter, limit: int) -> list[bytes]:

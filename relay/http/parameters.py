@@ -21,6 +21,8 @@ Format = Literal["json", "ndjson", "sse"]
 
 LAST: Final = 100
 """How many records are sent when neither ``last`` nor ``since`` says."""
+LAST_SINCE: Final = 10_000
+"""How many records are sent when only ``since`` says."""
 MOST: Final = 100_000
 """Most records of history in one answer."""
 
@@ -65,7 +67,7 @@ def flows_query(request: Request) -> FlowsQuery:
         raise ApiError(400, "`until` ends an answer and `follow` goes on; give one of them")
     last = _count(given)
     if last is None:
-        last = MOST if since_ns is not None else 0 if follow else LAST
+        last = LAST_SINCE if since_ns is not None else 0 if follow else LAST
     return FlowsQuery(_filter(given), since_ns, until_ns, last, follow, _format(request, follow))
 
 

@@ -1,0 +1,243 @@
+"""GET /api/v1/flows of a real relay process, with records that came over gRPC."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flowobs import schema
+from flowobs.batch import Endpoints
+from flowobs.rows import time_text
+from tests.relay.flows import API, DB, WEB, flows, table
+from tests.relay.process import Agent, RelayProcess, running
+
+MINUTE_NS = 60 * 10**9
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    with running(tmp_path_factory.mktemp("relay")) as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> Endpoints:
+    return table()
+
+
+@pytest.fixture(scope="module")
+def agent(relay: RelayProcess, endpoints: Endpoints) -> Iterator[Agent]:
+    """An agent that has stored 4 flows web -> api:8080, 1 drop web -> db:5432, an old one."""
+    agent = Agent(relay.agents)
+    now = time.time_ns() - 10**9
+    agent.store(flows(4, endpoints, start_ns=now, src=WEB, dst=API))
+    agent.store(
+        flows(
+            1,
+            endpoints,
+            start_ns=now + 100,
+            src=WEB,
+            dst=DB,
+            kind=schema.Kind.drop,
+            verdict=schema.Verdict.dropped,
+            dst_port=5432,
+            drop_reason="NETFILTER_DROP",
+        )
+    )
+    agent.store(flows(1, endpoints, start_ns=now - 10 * MINUTE_NS, dst_port=9999))
+    yield agent
+    agent.stop()
+
+
+@pytest.fixture
+def client(relay: RelayProcess, agent: Agent) -> Iterator[httpx.Client]:
+    with relay.client() as client:
+        yield client
+
+
+def get(client: httpx.Client, query: str = "", **headers: str) -> list[dict[str, Any]]:
+    answer = client.get(f"/api/v1/flows?{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["flows"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("query", "ports"),
+    [
+        ("", [9999, 8080, 8080, 8080, 8080, 5432]),
+        ("last=2", [8080, 5432]),
+        ("last=0", []),
+        ("since=5m", [8080, 8080, 8080, 8080, 5432]),
+        ("until=5m", [9999]),
+        ("since=1d&until=5m", [9999]),
+        ("port=5432", [5432]),
+        ("port=5432&port=9999", [9999, 5432]),
+        ("namespace=shop&verdict=dropped", [5432]),
+        ("pod=legacy-db", [5432]),
+        ("pod=shop/api-*", [9999, 8080, 8080, 8080, 8080]),
+        ("kind=drop&kind=open", [5432]),
+        ("proto=udp", []),
+        ("proto=6&last=1", [5432]),
+    ],
+)
+def test_filters_and_ranges(client: httpx.Client, query: str, ports: list[int]) -> None:
+    assert [row["dst_port"] for row in get(client, query)] == ports
+
+
+def test_a_record_is_complete(client: httpx.Client) -> None:
+    (row,) = get(client, "kind=drop")
+    assert (
+        row.items()
+        >= {
+            "kind": "drop",
+            "verdict": "dropped",
+            "drop_reason": "NETFILTER_DROP",
+            "src_ip": "10.0.0.1",
+            "src_namespace": "shop",
+            "src_name": "web-0",
+            "src_kind": "pod",
+            "dst_name": "legacy-db",
+            "dst_kind": "vm",
+            "proto": "tcp",
+        }.items()
+    )
+
+
+def test_absolute_times(client: httpx.Client) -> None:
+    newest = get(client, "last=1")[0]["time"]
+    assert [row["dst_port"] for row in get(client, f"since={newest}")] == [5432]
+    assert [row["dst_port"] for row in get(client, f"until={newest}&last=1")] == [8080]
+    local = time_text(time.time_ns() - MINUTE_NS).replace("Z", "%2B00:00")
+    assert len(get(client, f"since={local}")) == 5
+    assert len(get(client, f"since={local.replace('%2B', '+')}")) == 5
+
+
+def test_more_is_said(client: httpx.Client) -> None:
+    answer = client.get("/api/v1/flows?last=2")
+    assert answer.json()["more"] is True and answer.headers["flowobs-more"] == "true"
+    assert client.get("/api/v1/flows").json()["more"] is False
+
+
+def test_formats(client: httpx.Client) -> None:
+    expected = get(client)
+    lines = client.get("/api/v1/flows", headers={"accept": "application/x-ndjson"})
+    assert lines.headers["content-type"].startswith("application/x-ndjson")
+    assert [json.loads(line) for line in lines.text.splitlines()] == expected
+    events = client.get("/api/v1/flows?format=sse")
+    assert events.headers["content-type"].startswith("text/event-stream")
+    event, data, *_ = events.text.split("\n")
+    assert event == "event: flows" and json.loads(data.removeprefix("data: ")) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("namspace=shop", "there is no parameter `namspace`; did you mean `namespace`?"),
+        ("port=http", "`port` cannot be `http`; use a number up to 65535"),
+        ("last=-1", "`last` cannot be `-1`; use a number up to 100000"),
+        ("last=100001", "`last` cannot be `100001`; use a number up to 100000"),
+        ("last=1&last=2", "`last` is given twice; give it once"),
+        ("since=yesterday", "`since` cannot be `yesterday`; write `5m`"),
+        ("since=2026-02-30T00:00:00Z", "`since` cannot be"),
+        ("since=9999-01-01T00:00:00Z", "`since` cannot be"),
+        ("since=1m&until=1h", "`since` is not before `until`; swap them or leave one out"),
+        ("format=xml", "`format` cannot be `xml`; use json, ndjson or sse"),
+        ("follow=maybe", "`follow` cannot be `maybe`; use true or false"),
+        ("follow=true&format=json", "use format=ndjson or format=sse"),
+        ("follow=true&until=1m", "`until` ends an answer and `follow` goes on"),
+        ("proto=%00", "`proto` cannot be"),
+    ],
+)
+def test_bad_requests_get_one_sentence(client: httpx.Client, query: str, sentence: str) -> None:
+    answer = client.get(f"/api/v1/flows?{query}")
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"] and sentence in answer.json()["error"]
+
+
+def test_other_errors(client: httpx.Client) -> None:
+    assert client.get("/api/v2/flows").json() == {
+        "error": "there is nothing at /api/v2/flows; see docs/api.md"
+    }
+    assert client.post("/api/v1/flows").status_code == 405
+    assert "error" in client.post("/api/v1/flows").json()
+
+
+def read_rows(lines: Iterator[str], count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while len(rows) < count:
+        line = next(lines)
+        if line:
+            rows.append(json.loads(line))
+    return rows
+
+
+def test_follow_starts_with_new_records(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    url = "/api/v1/flows?follow=true&port=7001"
+    with client.stream("GET", url, headers={"accept": "*/*"}) as answer:
+        assert answer.headers["content-type"].startswith("application/x-ndjson")
+        lines = answer.iter_lines()
+        assert next(lines) == ""  # connected
+        agent.put(flows(3, endpoints, dst_port=7001))
+        agent.put(flows(3, endpoints, dst_port=7002))
+        agent.put(flows(1, endpoints, dst_port=7001, first_port=5))
+        rows = read_rows(lines, 4)
+    assert [row["src_port"] for row in rows] == [40000, 40001, 40002, 5]
+
+
+def test_history_goes_on_live_without_gap_or_duplicate(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    """Followers that start while records stream in see each record exactly once."""
+    total = 1_200
+    begin = time.time_ns()
+    for start in range(0, 400, 10):
+        agent.put(flows(10, endpoints, dst_port=7100, first_port=1 + start))
+    for attempt in range(4):
+        with client.stream("GET", "/api/v1/flows?follow=true&port=7100&since=10m") as answer:
+            lines = answer.iter_lines()
+            first = 401 + 200 * attempt
+            for start in range(0, 200, 10):
+                agent.put(flows(10, endpoints, dst_port=7100, first_port=first + start))
+            rows = read_rows(lines, first + 199)
+        assert sorted(row["src_port"] for row in rows) == list(range(1, first + 200))
+    assert first + 199 == total and time.time_ns() > begin
+
+
+def test_records_not_yet_stored_are_in_history(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    agent.put(flows(2, endpoints, dst_port=7200))
+    deadline = time.monotonic() + 5
+    while len(rows := get(client, "port=7200")) < 2:
+        assert time.monotonic() < deadline
+    assert len(rows) == 2
+    time.sleep(0.5)
+    assert len(get(client, "port=7200")) == 2
+
+
+def test_sse_follows(client: httpx.Client, agent: Agent, endpoints: Endpoints) -> None:
+    with client.stream("GET", "/api/v1/flows?follow=true&format=sse&port=7300") as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith(":")
+        agent.put(flows(2, endpoints, dst_port=7300))
+        assert next(line for line in lines if line) == "event: flows"
+        data = json.loads(next(lines).removeprefix("data: "))
+    assert [row["dst_port"] for row in data] == [7300, 7300]
+
+
+def test_subscribers_are_forgotten_when_they_leave(client: httpx.Client, tmp_path: Path) -> None:
+    with client.stream("GET", "/api/v1/flows?follow=true"):
+        assert client.get("/api/v1/status").json()["live"]["subscribers"] >= 1
+    deadline = time.monotonic() + 5
+    while client.get("/api/v1/status").json()["live"]["subscribers"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
