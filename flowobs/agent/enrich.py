@@ -16,6 +16,7 @@ from flowobs.identity.addresses import LOCAL, LOOPBACK, NAMED, SHARED, AddressTa
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.sharers import SharerTable
 from flowobs.identity.source import Socket
+from flowobs.schema import Kind
 
 Array = NDArray[Any]
 
@@ -72,7 +73,7 @@ class Enricher:
         )
         rows, flags = ends.rows.reshape(2, -1), ends.flags.reshape(2, -1)
         if self._scope is not None:
-            inside = self._inside(self._scope, decoded.netns, flags)
+            inside = self._inside(self._scope, decoded, flags)
             if not inside.all():
                 self.out_of_scope += int(np.count_nonzero(~inside))
                 decoded = Decoded(
@@ -109,8 +110,10 @@ class Enricher:
         self._seen_endpoints, self._seen_generation = endpoints, generation
 
     @staticmethod
-    def _inside(scope: Container[int], netns: Array, flags: Array) -> Array:
-        ours = netns == 0
+    def _inside(scope: Container[int], decoded: Decoded, flags: Array) -> Array:
+        netns = decoded.netns
+        # an interface is of the observed namespace; a record of loss is nowhere but ours
+        ours = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == Kind.lost)
         for inode in np.unique(netns).tolist():
             if inode in scope:
                 ours |= netns == inode
