@@ -24,8 +24,8 @@ POLL_S = 0.5
 
 PROGRAMS = {
     "ip": "iproute2",
-    "sysctl": "procps",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "nginx": "nginx-light",
     "redis-server": "redis-server",
@@ -86,10 +86,16 @@ def demo(seconds: float | None, loader: str, http: int, seed: int) -> None:
             this.start()
             click.echo(f"the demo is up after {time.monotonic() - started:.1f} s")
             introduce(this)
-            code = show(this) if seconds is None else check(this, seconds)
+            if seconds is None:
+                show(this)
+            else:
+                check(this, seconds)
+        except KeyboardInterrupt:
+            if seconds is not None:
+                raise
+            click.echo("stopping")
         finally:
             _finish(this)
-    raise click.exceptions.Exit(code)
 
 
 def require() -> None:
@@ -112,23 +118,20 @@ def introduce(this: run.Demo) -> None:
     click.echo(f"  command  flows --server {this.url}")
 
 
-def show(this: run.Demo) -> int:
+def show(this: run.Demo) -> None:
     """Live flows in this terminal, until Ctrl-C."""
-    click.echo("live flows, until Ctrl-C:")
-    command = [*python("flowobs.cli.flows"), "--server", this.url]
+    # not one of this.processes: it has the terminal; but it must not outlive us either
+    command = ["setpriv", "--pdeathsig", "TERM", *python("flowobs.cli.flows"), "--server", this.url]
     with subprocess.Popen(command) as flows:
         try:
             while flows.poll() is None:
                 this.processes.check()
                 time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            return 130
         finally:
             flows.terminate()
-    return flows.returncode
 
 
-def check(this: run.Demo, seconds: float) -> int:
+def check(this: run.Demo, seconds: float) -> None:
     """Lets it run, prints the map, and says what is missing on it."""
     from flowobs.cli.map import tree
 
@@ -145,10 +148,10 @@ def check(this: run.Demo, seconds: float) -> int:
     click.echo("\n".join(tree(found["edges"], color=sys.stdout.isatty())))
     if not problems:
         click.echo(f"all {len(expected)} expected edges were seen, with the right names")
-        return 0
+        return
     for problem in problems:
         click.echo(problem, err=True)
-    return 1
+    raise CliError("The map differs from what the workload did. See above, and try a longer --for.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -69,7 +69,7 @@ class Demo:
 
     def relay_command(self) -> list[str]:
         return [
-            *python("relay.cli"),
+            *python("relay"),
             f"--store=chdb://{self.folder}/store",
             f"--listen=127.0.0.1:{self.ports['listen']}",
             f"--http=127.0.0.1:{self.ports['http']}",
