@@ -56,7 +56,7 @@ def edges_sql(condition: str) -> str:
   sum(best.5) AS reply_packets, sum(best.6) AS reply_bytes,
   sum(n_drops) AS drops, sum(n_resets) AS resets, sum(n_retransmits) AS retransmits,
   sum(n_fails) AS fails, sumMapIf(reasons, n_drops > 0) AS drop_reasons,
-  argMax(best.7, best.1) AS reporter, min(first) AS first_seen, max(last) AS last_seen
+  topK(1)(best.7)[1] AS reporter, min(first) AS first_seen, max(last) AS last_seen
 FROM ({_flows_sql(condition)})
 GROUP BY source, destination, proto, port
 ORDER BY drops + resets + retransmits + fails > 0 DESC, packets + reply_packets DESC
