@@ -72,7 +72,11 @@ class LinkMonitor:
             )
 
         self._monitor, self._dump = netns.call(self.namespace, sockets)
-        self._read_all()
+        try:
+            self._read_all()
+        except BaseException:
+            self.close()
+            raise
         return self._publish(set())
 
     def close(self) -> None:
@@ -126,9 +130,7 @@ class LinkMonitor:
                 break
             except netlink.DumpInterrupted:
                 if attempt == _DUMP_ATTEMPTS - 1:
-                    raise OSError(
-                        errno.EAGAIN, "links change faster than they can be listed: try again"
-                    ) from None
+                    raise
         self._known.clear()
         self._addresses.clear()
         for message in found:

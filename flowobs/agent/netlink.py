@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -123,7 +124,7 @@ def parse_address(body: memoryview) -> tuple[int, bytes] | None:
     return None
 
 
-class DumpInterrupted(Exception):
+class DumpInterrupted(OSError):
     """The tables changed while they were read: read them again."""
 
 
@@ -193,7 +194,9 @@ def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
             interrupted |= bool(message.flags & _DUMP_INTERRUPTED)
             if message.type == _DONE:
                 if interrupted:
-                    raise DumpInterrupted
+                    raise DumpInterrupted(
+                        errno.EAGAIN, "links change faster than they can be listed: try again"
+                    )
                 return found
             if message.type == _ERROR:
                 code = -_int(message.body)

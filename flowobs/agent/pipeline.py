@@ -113,9 +113,9 @@ class Pipeline:
                 now = time.monotonic()
 
     def _collect(self) -> None:
-        found = self._ring.read()
-        self._pending += found
-        self._metrics.ring_events.inc(sum(map(len, found)))
+        if found := self._ring.read():
+            self._pending += found
+            self._metrics.ring_events.inc(sum(map(len, found)))
 
     def _flush(self) -> None:
         if not self._pending:

@@ -112,6 +112,25 @@ def test_overrun_is_made_good_by_listing_anew(lab: NetLab) -> None:
     monitor.close()
 
 
+def test_a_listing_that_links_changed_under_is_done_again(
+    monitor: LinkMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = netlink.links_and_addresses
+    attempts: list[object] = []
+
+    def interrupted(sock: socket.socket) -> list[netlink.Message]:
+        attempts.append(sock)
+        if len(attempts) % 5:
+            raise netlink.DumpInterrupted(11, "links change faster than they can be listed")
+        return listing(sock)
+
+    monkeypatch.setattr(netlink, "links_and_addresses", interrupted)
+    assert len(monitor.open()) == 2
+    attempts.append(None)  # from here on the fifth attempt fails as well
+    with pytest.raises(OSError, match="faster than they can be listed"):
+        LinkMonitor(monitor.namespace).open()
+
+
 def test_the_process_stays_where_it_is(lab: NetLab, monitor: LinkMonitor) -> None:
     before = sh("readlink /proc/self/ns/net")
     monitor.open()
