@@ -87,6 +87,10 @@ class Lab:
         self.ip("node", "link add br0 type bridge mcast_snooping 0 stp_state 0")
         self.ip("node", "link set br0 addrgenmode none")
         self.ip("node", "link set br0 up")
+        # Where the kernel has br_netfilter, a bridge drops frames that are no proper IP.
+        for family in ("ip", "ip6"):
+            knob = f"net.bridge.bridge-nf-call-{family}tables=0"
+            self.exec("node", "sysctl", "-q", "-w", knob, check=False)
         for pod, other in (("a", "b"), ("b", "a")):
             self.ip("node", f"link add v{pod} type veth peer name eth0 netns {self.ns(pod)}")
             self.ip("node", f"link set v{pod} addrgenmode none")
@@ -178,6 +182,10 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http}"
 
+    @property
+    def agent_url(self) -> str:
+        return f"http://127.0.0.1:{self.metrics}"
+
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.path / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -221,7 +229,7 @@ class Stack:
             str(self.path / "inventory.yaml"),
             *self.agent_options,
         )
-        self.wait(lambda: self._up(f"http://127.0.0.1:{self.metrics}"), "agent")
+        self.wait(lambda: self._up(self.agent_url), "agent")
         self.wait(
             lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent"
         )
