@@ -67,7 +67,7 @@ def test_the_wheel_carries_probes_and_web_app(wheel: Path) -> None:
     assert listed == names
     sources = {path.name for path in (ROOT / "probes").glob("*.[ch]")}
     assert {f"flowobs/_probes/{name}" for name in sources} <= names
-    objects = {name.replace(".c", ".o") for name in sources if name.endswith(".bpf.c")}
+    objects = {f"{name.removesuffix('.c')}.o" for name in sources if name.endswith(".bpf.c")}
     assert {f"flowobs/_probes/build/{name}" for name in objects} <= names
     assert "flowobs/_web/index.html" in names
     assert any(re.match(r"flowobs/_web/assets/.*\.js$", name) for name in names)
