@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ def main(
 ) -> None:
     """Take flow records from agents, store them, and answer questions about them."""
     log.setup(as_json=log_json)
+    for chatty in ("urllib3.connectionpool", "clickhouse_connect"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # we report the same as StoreError
     try:
         config = Config(
             store=store or f"chdb://{state_folder().absolute() / 'store'}",

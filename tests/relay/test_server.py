@@ -1,0 +1,283 @@
+"""The relay process: start, refusals, signals, idle cost, metrics, TLS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from relay.cli import main
+from relay.config import Address, Config, ConfigError, state_folder
+from tests.relay.flows import flows
+from tests.relay.process import Agent, RelayProcess, running, wait_for
+
+RELAY = (sys.executable, "-m", "relay.cli")
+
+
+def refused(*arguments: str, code: int = 1) -> str:
+    """The one sentence with which the relay refuses to start."""
+    done = subprocess.run([*RELAY, *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("flowobs-relay: "), done.stderr
+    return lines[0]
+
+
+def test_http_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        store = f"chdb://{tmp_path}/s"
+        sentence = refused("--http", address, "--listen", "127.0.0.1:0", "--store", store)
+        assert f"{address} is in use; stop what listens there" in sentence and "--http" in sentence
+        sentence = refused("--listen", address, "--http", "127.0.0.1:0", "--store", store)
+        assert f"{address} is in use" in sentence and "--listen" in sentence
+
+
+def test_unix_socket_in_use_and_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "relay.sock"
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(path))
+        taken.listen()
+        sentence = refused(
+            "--listen", f"unix://{path}", "--http", "127.0.0.1:0", "--store", f"chdb://{tmp_path}/s"
+        )
+        assert "is in use" in sentence
+    with running(tmp_path, "--listen", f"unix://{path}") as relay:
+        agent = Agent(f"unix:{path}")
+        agent.store(flows(3))
+        agent.stop()
+        assert relay.agents == f"unix://{path}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--http", "8080"], 2, "`8080` is not an address; write `127.0.0.1:4243`"),
+        (["--listen", "unix://x"], 2, "`unix://x` is not a socket path"),
+        (["--http", "unix:///x"], 2, "--http needs a host and a port"),
+        (["--http", "0.0.0.0:0"], 2, "0.0.0.0:0 can be reached from other hosts; give --tls-cert"),
+        (["--listen", "[::]:0"], 2, "[::]:0 can be reached from other hosts"),
+        (["--tls-cert", "/x"], 2, "TLS needs both --tls-cert and --tls-key"),
+        (["--store", "mysql://x"], 1, "the store's URL must be chdb:///absolute/folder or"),
+        (["--store", "chdb:///proc/x"], 1, "the folder of the store /proc/x cannot be used"),
+        (["--store", "http://127.0.0.1:1/x"], 1, "does not answer: check that it runs"),
+        (["--retention", "soon"], 2, "is not a length of time: write it like 3d"),
+    ],
+)
+def test_what_cannot_work_gets_one_sentence(
+    tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    defaults = {"--http": "127.0.0.1:0", "--listen": "127.0.0.1:0", "--store": f"chdb://{tmp_path}"}
+    given = [x for k, v in defaults.items() if k not in arguments for x in (k, v)]
+    assert sentence in refused(*given, *arguments, code=code)
+
+
+def test_usage() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output.startswith("flowobs-relay, version")
+    assert CliRunner().invoke(main, ["dance"]).exit_code == 2
+    assert "--retention" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, relay.cli\n"
+        "heavy = {'fastapi', 'grpc', 'chdb', 'clickhouse_connect', 'uvicorn', 'numpy'}\n"
+        "print(heavy & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_without_the_extra_it_says_how_to_install_it() -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None; sys.modules['clickhouse_connect'] = None\n"
+        "from relay.cli import main; main(['--store', 'chdb:///tmp/none'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("run: pip install 'flowobs[relay]'"), done.stderr
+
+
+def test_addresses() -> None:
+    assert str(Address.parse("[::1]:80")) == "[::1]:80" and Address.parse("[::1]:80").local
+    assert Address.parse("localhost:80").local and Address.parse("unix:///x").local
+    assert not Address.parse("example.org:80").local
+    Config("chdb:///x", http=Address("0.0.0.0", 80), insecure=True).check()
+    with pytest.raises(ConfigError):
+        Config("chdb:///x", listen=()).check()
+
+
+def test_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state_folder({"STATE_DIRECTORY": "/a:/b"}) == Path("/a")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert state_folder({}) == Path("/var/lib/flowobs")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert state_folder({"XDG_STATE_HOME": "/s"}) == Path("/s/flowobs")
+    assert state_folder({}) == Path.home() / ".local/state/flowobs"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_within_three_seconds_under_load(tmp_path: Path, number: signal.Signals) -> None:
+    """With an agent and live streams open."""
+    with running(tmp_path) as relay:
+        agent = Agent(relay.agents)
+        agent.store(flows(20_000))
+        ends: list[str] = []
+        readers = [threading.Thread(target=_follow, args=(relay, ends)) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        wait_for(lambda: _subscribers(relay) == 3)
+        agent.put(flows(10))
+        begin = time.monotonic()
+        relay.process.send_signal(number)
+        assert relay.process.wait(10) == 0
+        took = time.monotonic() - begin
+        for reader in readers:
+            reader.join(5)
+        agent.stop()
+        assert took < 3, relay.log.read_text()
+        assert ends == ["ended"] * 3  # the streams ended well, they were not cut
+        assert "Traceback" not in relay.log.read_text()
+
+
+def test_stops_within_three_seconds_during_an_endless_query(tmp_path: Path) -> None:
+    code = (
+        "import relay.http.flows\n"
+        "endless = 'SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1'\n"
+        "relay.http.flows.newest = lambda session, *_: session.query(endless, {})\n"
+        "from relay.cli import main\n"
+        f"main(['--store', 'chdb://{tmp_path}/s', '--http', '127.0.0.1:0', '--listen', "
+        f"'unix://{tmp_path}/sock'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[2]
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        answers.append(httpx.get(f"{url}/api/v1/flows", timeout=20, trust_env=False))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(1)
+    begin = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 3
+    asking.join(5)
+    assert answers[0].status_code == 503
+    assert "the relay is shutting down" in answers[0].json()["error"]
+
+
+def _follow(relay: RelayProcess, ends: list[str]) -> None:
+    with relay.client() as client, client.stream("GET", "/api/v1/flows?follow=true") as answer:
+        for _ in answer.iter_lines():
+            pass
+        ends.append("ended")
+
+
+def _subscribers(relay: RelayProcess) -> int:
+    with relay.client() as client:
+        count: int = client.get("/api/v1/status").json()["live"]["subscribers"]
+        return count
+
+
+def test_a_dead_committer_ends_the_process(tmp_path: Path) -> None:
+    """What must never happen: a bug in the committer's thread."""
+    code = (
+        "import relay.committer\n"
+        "def bug(self, group): raise RuntimeError('a bug')\n"
+        "relay.committer.DirectCommitter._store_group = bug\n"
+        "from relay.cli import main\n"
+        f"main(['--store', 'chdb://{tmp_path}/s', '--http', '127.0.0.1:0', '--listen', "
+        f"'unix://{tmp_path}/sock'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline().startswith("relay ready")
+    agent = Agent(f"unix:{tmp_path}/sock")
+    agent.put(flows(1))
+    _, stderr = process.communicate(timeout=20)
+    agent.stop()
+    assert process.returncode == 1
+    last = stderr.strip().splitlines()[-1]
+    assert last.startswith("flowobs-relay: storing records failed") and "(a bug)" in last
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    with running(tmp_path_factory.mktemp("relay")) as relay:
+        agent = Agent(relay.agents, "node-7")
+        agent.store(flows(5))
+        yield relay
+        agent.stop()
+
+
+def test_status_and_health(relay: RelayProcess) -> None:
+    with relay.client() as client:
+        health = client.get("/healthz")
+        assert (health.status_code, health.text) == (200, "ok\n")
+        time.sleep(1.1)  # the store's figures are kept for a second
+        status = client.get("/api/v1/status").json()
+    assert status["store"]["healthy"] is True and status["store"]["error"] is None
+    assert status["store"]["rows"] == 5 and status["store"]["bytes"] > 0
+    assert status["store"]["oldest"] <= status["store"]["newest"]
+    assert status["store"]["engine"].startswith("ClickHouse ")
+    assert status["live"]["buffered"] == 5
+    (agent,) = status["agents"]
+    assert (agent["agent"], agent["connected"], agent["rows"]) == ("node-7", True, 5)
+    assert status["lost"] == {"subscriber_slow": 0}
+
+
+def test_metrics_pass_promtool(relay: RelayProcess) -> None:
+    with relay.client() as client:
+        page = client.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    assert "flowobs_relay_records_received_total 5.0" in page.text
+    check = subprocess.run(
+        ["promtool", "check", "metrics"], input=page.text, capture_output=True, text=True
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_idle_cost(relay: RelayProcess) -> None:
+    """With an agent and a live stream that have nothing to say: below 1 % of a core."""
+    with relay.client() as client, client.stream("GET", "/api/v1/flows?follow=true"):
+        time.sleep(2)
+        before, begin = relay.cpu_s(), time.monotonic()
+        time.sleep(8)
+        share = (relay.cpu_s() - before) / (time.monotonic() - begin)
+    assert share < 0.01
+
+
+def test_tls(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+        f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}".split(),
+        check=True,
+        capture_output=True,
+    )
+    tls = ("--tls-cert", str(cert), "--tls-key", str(key))
+    with running(tmp_path, *tls, "--http", "0.0.0.0:0") as relay:
+        url = relay.url.replace("0.0.0.0", "127.0.0.1")
+        assert url.startswith("https://")
+        trust = ssl.create_default_context(cafile=cert)
+        assert httpx.get(f"{url}/healthz", verify=trust, trust_env=False).text == "ok\n"
+    swapped = ("--tls-cert", str(key), "--tls-key", str(cert))
+    sentence = refused(*swapped, "--store", f"chdb://{tmp_path}/s", "--http", "127.0.0.1:0", code=2)
+    assert "give a PEM certificate and its own unencrypted key" in sentence
