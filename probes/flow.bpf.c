@@ -12,6 +12,8 @@ LICENSED
  * connection whose end was not seen. */
 #define IDLE_NS (60 * SECOND_NS)
 
+#define PACKET_LOOPBACK 5 /* linux/if_packet.h */
+
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
     e.version = RECORD_VERSION;
@@ -112,19 +114,21 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     u32 zero = 0;
     struct control *c = MAP_GET(control, &zero);
     if (!c) return 0;
+    /* once: the agent may flip it at any moment, and all of this must go to one map */
+    u32 active = *(volatile u32 *)&c->active;
     struct flow *f;
-    if (c->active)
+    if (active)
         f = MAP_GET(flows_1, k);
     else
         f = MAP_GET(flows_0, k);
     if (f) return f;
     struct flow fresh = {.first_ns = now};
     long error;
-    if (c->active)
+    if (active)
         error = MAP_NEW(flows_1, k, &fresh);
     else
         error = MAP_NEW(flows_0, k, &fresh);
-    if (c->active)
+    if (active)
         f = MAP_GET(flows_1, k);
     else
         f = MAP_GET(flows_0, k);
@@ -137,6 +141,8 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
 }
 
 INLINE int account(struct __sk_buff *skb, u32 egress) {
+    /* the copy of a multicast that the sender gets itself: no link header, and counted on its way out */
+    if (skb->pkt_type == PACKET_LOOPBACK) return -1;
     struct packet p = {};
     struct flow_key k = {};
     int parsed = parse(skb, &p);

@@ -38,6 +38,9 @@ struct sock {
     int sk_err;
     u16 sk_protocol;
 };
+struct inet_sock {
+    u16 inet_sport;
+};
 struct net_device {
     possible_net_t nd_net;
 };
