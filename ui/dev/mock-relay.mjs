@@ -93,7 +93,7 @@ function some(query, count, spread) {
 
 const lostRecord = () => ({
   time: iso(Date.now()), kind: "lost", verdict: "unknown", reporter: "unknown", proto: "0", src_ip: "::", dst_ip: "::",
-  src_port: 0, dst_port: 0, packets: 0, bytes: 0, reply_packets: 0, reply_bytes: 0, node: "node-2", lost: 1204,
+  packets: 0, bytes: 0, reply_packets: 0, reply_bytes: 0, node: "node-2", lost: 1204,
   drop_reason: "ring_full",
 });
 
@@ -115,7 +115,10 @@ function flows(response, query) {
   const last = Number(query.get("last") ?? 100);
   if (query.get("follow") !== "true") return json(response, 200, { flows: some(query, Math.min(last, 100), 60_000) });
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
-  response.write(`event: flows\ndata: ${JSON.stringify(some(query, last, 30_000))}\n\n`);
+  const since = Date.parse(query.get("since") ?? "");
+  const spread = Number.isNaN(since) ? 30_000 : Date.now() - since;
+  const first = some(query, Math.min(last, 100), spread);
+  response.write(`event: flows\ndata: ${JSON.stringify(first)}\n\n`);
   streams.set(response, query);
   response.on("close", () => streams.delete(response));
 }

@@ -22,3 +22,8 @@ test("a selection in a terminal", () => {
   const call = { type: "edge", source: "203.0.113.9", destination: "shop/web-0", port: 443, proto: "tcp" } as const;
   expect(command(call, "5m", "", nodes)).toBe("flows --since 5m --pod shop/web-0 --port 443 --proto tcp");
 });
+
+test("a relay elsewhere is named", () => {
+  expect(command(undefined, "5m", "", nodes, "https://obs.example/x/")).toBe("flows --since 5m --server https://obs.example/x");
+  expect(command(undefined, "5m", "", nodes, "http://localhost:8080/")).toBe("flows --since 5m");
+});

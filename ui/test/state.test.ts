@@ -48,6 +48,14 @@ describe("selection", () => {
     expect(recordEnds(record({ src_kind: "vm", src_name: "erp", src_namespace: "x" })).source).toBe("erp");
     const { src_name: _, ...nameless } = record();
     expect(recordEnds(nameless).source).toBe("10.88.0.10");
+    const to = (dst_ip: string) => recordEnds(record({ dst_name: "", dst_ip })).destination;
+    expect(["224.0.0.251", "239.1.2.3", "ff02::fb", "255.255.255.255", "240.0.0.1"].map(to)).toEqual(
+      ["multicast", "multicast", "multicast", "broadcast", "240.0.0.1"],
+    );
+  });
+  test("echo identifiers are no ports", () => {
+    const ping = { type: "edge", source: "shop/web-0", destination: "shop/api-1", port: 0, proto: "icmp" } as const;
+    expect(selects(ping, record({ proto: "icmp", dst_port: 77 }))).toBe(true);
   });
   test("an edge takes its records, with or without its port", () => {
     const pair = { type: "edge", source: "shop/web-0", destination: "shop/api-1" } as const;

@@ -28,8 +28,8 @@ export interface FlowRecord {
   proto: string;
   src_ip: string;
   dst_ip: string;
-  src_port: number;
-  dst_port: number;
+  src_port?: number;
+  dst_port?: number;
   icmp_type?: number;
   icmp_code?: number;
   vlan?: number;
@@ -78,6 +78,7 @@ export interface FlowRecord {
 export interface MapNode {
   id: string;
   kind?: Open<EndpointKind>;
+  cluster?: string;
   namespace?: string;
   name?: string;
   workload?: string;
@@ -113,18 +114,20 @@ export interface ServiceMap {
   to: string;
   nodes: MapNode[];
   edges: MapEdge[];
+  /** There are more edges than one answer holds: those with trouble and the busiest are here. */
+  more?: boolean;
 }
 
 export interface StoreStatus {
   url: string;
   engine: string;
   healthy: boolean;
-  rows: number;
-  bytes: number;
+  rows: number | null;
+  bytes: number | null;
   oldest: string | null;
   newest: string | null;
   retention: string;
-  lag_s: number;
+  lag_s: number | null;
   error: string | null;
 }
 

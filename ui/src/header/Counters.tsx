@@ -50,7 +50,7 @@ export function Agents() {
       {store && (
         <p class={store.healthy ? "" : "bad-text"}>
           {store.healthy
-            ? `Store: ${plural(store.rows, "record")}, ${store.lag_s.toFixed(1)} s behind, kept ${store.retention}. Relay up ${span(status.value!.uptime_s)}.`
+            ? `Store: ${plural(store.rows ?? 0, "record")}, ${(store.lag_s ?? 0).toFixed(1)} s behind, kept ${store.retention}. Relay up ${span(status.value!.uptime_s)}.`
             : `Store: ${store.error ?? "not healthy"}`}
         </p>
       )}

@@ -43,7 +43,7 @@ export function Panel() {
         edges.length > 0 && <Numbers edges={edges} />
       )}
       <h3>The same in a terminal</h3>
-      <Copy text={command(chosen, window_.value, namespace.value, nodesById.value)} />
+      <Copy text={command(chosen, window_.value, namespace.value, nodesById.value, new URL(".", document.baseURI).href)} />
     </aside>
   );
 }

@@ -1,8 +1,14 @@
 import type { FlowRecord } from "../api/types";
 
+/** Unnamed groups of receivers are one node each: nobody owns those addresses. */
+const GROUPS: readonly [pattern: RegExp, id: string][] = [
+  [/^(22[4-9]|23\d)\.|^ff[0-9a-f]{2}:/, "multicast"],
+  [/^255\.255\.255\.255$/, "broadcast"],
+];
+
 /** The id of one end, by the same rule as the service map's nodes (docs/api.md). */
 export function endId(kind: string | undefined, namespace: string | undefined, name: string | undefined, ip: string) {
-  if (!name) return ip;
+  if (!name) return GROUPS.find(([pattern]) => pattern.test(ip))?.[1] ?? ip;
   return namespace && (kind === "pod" || kind === "service") ? `${namespace}/${name}` : name;
 }
 

@@ -1,7 +1,7 @@
 // Live records: from the stream through a bounded queue into the rows, at most four times a second.
 
 import { batch, effect, untracked } from "@preact/signals";
-import { getFlows } from "../api/client";
+import { getFlows, type Query } from "../api/client";
 import { openStream } from "../api/stream";
 import type { FlowRecord } from "../api/types";
 import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
@@ -50,8 +50,14 @@ function setStream(up: boolean, attempt: number): void {
   };
 }
 
+/** What to begin with: some of the newest, or, after a break, what came since the newest at hand. */
+function missing(): Query {
+  const newest = rows.value.find((row) => row.severity !== "lost")?.record.time;
+  return newest === undefined ? { last: BACKLOG } : { since: newest, last: KEPT };
+}
+
 function follow(chosen: string): () => void {
-  return openStream(() => ({ namespace: chosen, last: BACKLOG }), {
+  return openStream(() => ({ namespace: chosen, ...missing() }), {
     open() {
       if (downSince !== undefined) take([gapRecord(downSince, Date.now())]);
       downSince = undefined;
@@ -85,12 +91,14 @@ async function backfill(): Promise<void> {
 export function startLive(): void {
   effect(() => {
     const chosen = namespace.value;
-    untracked(() => {
+    // Only the namespace makes a new stream, whatever the stream itself looks at.
+    return untracked(() => {
       queue = [];
       rows.value = [];
       replay = true;
+      downSince = undefined;
+      return follow(chosen);
     });
-    return follow(chosen);
   });
   effect(() => {
     if (selection.value !== undefined) untracked(() => void backfill());

@@ -37,34 +37,29 @@ export function toRow(record: FlowRecord): Row {
 
 /** `records` come oldest first, as the relay sends them. Known ones are left out; at most KEPT rows remain. */
 export function addRecords(rows: readonly Row[], records: readonly FlowRecord[], checkKnown: boolean): Row[] {
-  let fresh = records.slice(-KEPT);
-  if (checkKnown) {
-    const known = new Set(rows.map((row) => identity(row.record)));
-    fresh = fresh.filter((record) => !known.has(identity(record)));
-  }
+  const fresh = records.slice(-KEPT);
+  if (checkKnown) return mergeHistory(rows, fresh);
   return [...fresh.map(toRow).reverse(), ...rows].slice(0, KEPT);
 }
 
-/** Older records that a selection asked for: sorted in by time behind what is there. */
+/** Records of another time than the newest, some of them known: sorted in where they belong. */
 export function mergeHistory(rows: readonly Row[], records: readonly FlowRecord[]): Row[] {
   const known = new Set(rows.map((row) => identity(row.record)));
-  const older = records.filter((record) => !known.has(identity(record))).map(toRow);
-  if (older.length === 0) return rows as Row[];
-  return [...rows, ...older].sort((a, b) => (a.record.time < b.record.time ? 1 : -1)).slice(0, KEPT);
+  const others = records.filter((record) => !known.has(identity(record))).map(toRow);
+  if (others.length === 0) return rows as Row[];
+  return [...rows, ...others].sort((a, b) => (a.record.time < b.record.time ? 1 : -1)).slice(0, KEPT);
 }
 
 /** Says in the table itself that the live view had a hole. */
 export function gapRecord(from: number, to: number): FlowRecord {
   return {
-    time: new Date(to).toISOString(),
+    time: new Date(from).toISOString(),
     kind: "lost",
     verdict: "unknown",
     reporter: "unknown",
     proto: "",
     src_ip: "",
     dst_ip: "",
-    src_port: 0,
-    dst_port: 0,
     packets: 0,
     bytes: 0,
     reply_packets: 0,

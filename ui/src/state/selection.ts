@@ -35,5 +35,7 @@ export function selects(selection: Selection, record: FlowRecord): boolean {
   if (selection.type === "node") return source === selection.id || destination === selection.id;
   if (source !== selection.source || destination !== selection.destination) return false;
   if (selection.proto === undefined) return true;
-  return record.proto === selection.proto && record.dst_port === selection.port;
+  // An ICMP record's port is its echo identifier; the map counts all of them as one edge.
+  const port = record.proto.startsWith("icmp") ? 0 : (record.dst_port ?? 0);
+  return record.proto === selection.proto && port === selection.port;
 }

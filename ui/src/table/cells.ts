@@ -20,7 +20,7 @@ export function ends(r: FlowRecord): { source: End; destination: End } {
   };
 }
 
-function end(kind: string | undefined, namespace = "", name = "", ip: string, port: number): End {
+function end(kind: string | undefined, namespace = "", name = "", ip: string, port = 0): End {
   const shown = name || (ip.includes(":") ? `[${ip}]` : ip);
   const full = `${namespace && name ? `${namespace}/` : ""}${name ? `${name} ` : ""}${socket(ip, port)}`;
   return { kind, group: name ? namespace : "", name: shown, port: port ? `:${port}` : "", full };

@@ -12,12 +12,15 @@ function named(id: string, nodes: ReadonlyMap<string, MapNode>): string | undefi
   return node?.name ? id : undefined;
 }
 
+const DEFAULT_SERVER = /^http:\/\/(127\.0\.0\.1|localhost):8080\/$/;
+
 /** The `flows` command that shows the records behind a selection (or behind the page, when there is none). */
 export function command(
   selection: Selection | undefined,
   window: string,
   namespace: string,
   nodes: ReadonlyMap<string, MapNode>,
+  server = "http://127.0.0.1:8080/",
 ): string {
   const words = ["flows", "--since", window];
   const add = (option: string, value: string | number | undefined) => {
@@ -32,5 +35,6 @@ export function command(
     add("--proto", selection.proto);
   }
   if (!words.includes("--pod")) add("--namespace", namespace);
+  if (!DEFAULT_SERVER.test(server)) add("--server", server.replace(/\/$/, ""));
   return words.map(quote).join(" ");
 }

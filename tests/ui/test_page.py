@@ -1,0 +1,253 @@
+"""The page in a real browser, over the mock relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ui.browser import browse, edges, require_app, require_browser
+from tests.ui.mock_relay import MockRelay
+
+pytestmark = pytest.mark.browser
+
+LIVE = {"wait": "[data-connection=live]"}
+ROWS = {"wait": ".flows .all .row"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _browser() -> None:
+    require_browser()
+    require_app()
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[MockRelay]:
+    with MockRelay() as relay:
+        yield relay
+
+
+def test_the_edges_are_on_the_page(relay: MockRelay, tmp_path: Path) -> None:
+    shown = {e.edge: e for e in edges(relay.url, screenshot=tmp_path / "page.png")}
+    assert len(shown) == 17
+    assert shown["shop/web-0->shop/api-1:8080"].bad == 0
+    assert shown["shop/web-0->kube-system/kube-dns:53"].proto == "udp"
+    assert shown["payments/pay-0->legacy-erp:1521"].bad > 0
+    assert "NETFILTER_DROP" in shown["payments/pay-0->legacy-erp:1521"].text
+    assert (tmp_path / "page.png").stat().st_size > 20_000
+
+
+def test_it_is_live_and_complains_of_nothing(relay: MockRelay) -> None:
+    count = "Number(document.querySelector('[role=tab] small').textContent)"
+    visit = browse(relay.url, [LIVE, ROWS, {"eval": count}, {"sleep": 1500}, {"eval": count}])
+    assert visit.results[1] > visit.results[0] >= 100
+    assert visit.console == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_map_is_painted(relay: MockRelay, dark: bool) -> None:
+    colors = """(() => { const c = document.querySelector('.map canvas');
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, seen = new Set();
+        for (let i = 0; i < d.length; i += 4) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);
+        return [seen.size, d[0] + d[1] + d[2]]; })()"""
+    visit = browse(relay.url, [{"wait": "[data-edge]"}, {"sleep": 1200}, {"eval": colors}], dark=dark)
+    number, corner = visit.results[0]
+    assert number > 50
+    assert (corner < 150) == dark
+
+
+def test_below_a_path_prefix() -> None:
+    with MockRelay(prefix="/some/where") as relay:
+        assert len(edges(relay.url)) == 17
+
+
+def test_the_address_tells_the_view(relay: MockRelay) -> None:
+    query = "?window=15m&namespace=payments&search=pay&edge=payments/pay-0->legacy-erp:1521/tcp"
+    visit = browse(
+        relay.url + query,
+        [
+            {"wait": ".panel .counts"},
+            {"text": ".panel"},
+            {"edges": True},
+            {"eval": "document.querySelector('.segments input:checked').value"},
+            {"wait": "option:has-text('shop')"},
+            {"press": "Escape"},
+            {"gone": ".panel"},
+            {"press": "Escape"},
+            {"eval": "location.search"},
+        ],
+    )
+    panel, listed, window, left = visit.results
+    assert f"flows --since 15m --pod payments/pay-0 --port 1521 --proto tcp --server {relay.url[:-1]}" in panel
+    assert "NETFILTER_DROP" in panel
+    assert [e["edge"] for e in listed] == ["payments/pay-0->legacy-erp:1521"]
+    assert window == "15m"
+    assert left == "?window=15m&namespace=payments"
+
+
+def test_a_click_on_the_map_selects(relay: MockRelay) -> None:
+    """The pointer feels its way over the canvas until it is over something."""
+    search = """(async () => { const c = document.querySelector('.map canvas'), b = c.getBoundingClientRect();
+        for (let y = 60; y < b.height - 60; y += 8) for (let x = 60; x < b.width - 60; x += 8) {
+            const at = {clientX: b.left + x, clientY: b.top + y, bubbles: true};
+            c.dispatchEvent(new PointerEvent('pointermove', at));
+            if (c.style.cursor === 'pointer') { c.dispatchEvent(new MouseEvent('click', at)); return true; }
+        } return false; })()"""
+    visit = browse(
+        relay.url,
+        [{"wait": "[data-edge]"}, {"sleep": 1200}, {"eval": search}, {"wait": ".panel h2"}, {"eval": "location.search"}],
+    )
+    assert visit.results[0] is True
+    assert visit.results[1].startswith(("?node=", "?edge="))
+
+
+def test_keys(relay: MockRelay) -> None:
+    visit = browse(
+        relay.url,
+        [
+            ROWS,
+            {"press": "j"},
+            {"press": "j"},
+            {"wait": ".row[aria-selected=true]"},
+            {"wait": ".toggle[aria-pressed=true]"},
+            {"eval": "document.querySelector('.row[aria-selected=true]').getAttribute('aria-rowindex')"},
+            {"press": "Enter"},
+            {"wait": ".panel"},
+            {"press": "/"},
+            {"eval": "document.activeElement.id"},
+            {"fill": ["#search", "kube-dns"]},
+            {"press": "Escape"},
+            {"press": "Escape"},
+            {"eval": "document.querySelector('#search').value"},
+        ],
+    )
+    assert visit.results == ["3", "search", ""]
+
+
+def test_search_narrows_rows_and_edges(relay: MockRelay) -> None:
+    visit = browse(
+        relay.url,
+        [
+            ROWS,
+            {"wait": "[data-edge]"},
+            {"fill": ["#search", "kube-dns udp"]},
+            {"sleep": 500},
+            {"edges": True},
+            {"eval": "[...document.querySelectorAll('.flows .all .row')].map(r => r.innerText)"},
+        ],
+    )
+    assert {e["edge"].split("->")[1] for e in visit.results[0]} == {"kube-system/kube-dns:53"}
+    assert visit.results[1]
+    assert all("kube-dns" in row for row in visit.results[1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "query", "state", "text"),
+    [
+        ("no-agent", "", "no-agent", "flowobs agent"),
+        ("no-flows", "", "no-flows", "2 agents are connected"),
+        ("no-flows", "?window=1h", "no-flows", "last 1h"),
+        ("shop", "?search=nosuch", "filtered", "17 edges hidden"),
+        ("shop", "?namespace=nosuch", "filtered", "Nothing in namespace nosuch"),
+        ("store-down", "", "error", "The store's disk is full."),
+    ],
+)
+def test_an_empty_map_says_why(mode: str, query: str, state: str, text: str) -> None:
+    with MockRelay(mode) as relay:
+        visit = browse(relay.url + query, [{"wait": f"[data-empty={state}]"}, {"text": "[data-empty]"}])
+    assert text in visit.results[0]
+
+
+def test_losses_are_in_sight() -> None:
+    with MockRelay("lossy") as relay:
+        visit = browse(
+            relay.url,
+            [
+                {"wait": ".detail.bad[data-counter=lost]"},
+                {"text": "[data-counter=lost] > span"},
+                {"eval": "document.querySelector('[data-counter=lost]').textContent"},
+                {"wait": ".row[data-kind=lost]"},
+                {"text": ".row[data-kind=lost]"},
+            ],
+            timeout=40,
+        )
+    assert "1.2k lost" in visit.results[0]
+    assert "agent node-2" in visit.results[1] and "1,204" in visit.results[1]
+    assert "1,204 records lost on node-2 (ring_full)" in visit.results[2]
+
+
+def test_hostile_names_stay_text() -> None:
+    with MockRelay("hostile") as relay:
+        visit = browse(
+            relay.url,
+            [
+                ROWS,
+                {"wait": "[data-edge*='<img']"},
+                {"eval": "document.querySelector(\"[data-edge*='<img'] button\").click()"},
+                {"wait": ".panel .copy"},
+                {"sleep": 1000},
+                {"text": ".panel"},
+                {"eval": "[window.pwned ?? null, document.querySelectorAll('#app img, #app script').length]"},
+            ],
+        )
+    assert '<img src=x onerror="window.pwned=1">' in visit.results[0]
+    assert visit.results[1] == [None, 0]
+    assert visit.console == []
+
+
+def test_the_relay_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """The page opens a control channel to nobody: the relay is restarted from another thread."""
+    import threading
+
+    first = MockRelay().__enter__()
+    port = first.port
+    again = MockRelay(port=port)
+    stop = threading.Timer(6, first.__exit__, (None, None, None))
+    start = threading.Timer(12, again.__enter__)
+    stop.start()
+    start.start()
+    try:
+        visit = browse(
+            first.url,
+            [
+                {"wait": "[data-edge]"},
+                LIVE,
+                {"wait": "[data-connection=unreachable]"},
+                {"wait": ".banner"},
+                {"text": ".badge"},
+                {"edges": True},
+                LIVE,
+                {"gone": ".banner"},
+                # The break has its place by time, below what came since: a search brings it up.
+                {"fill": ["#search", "nosuch"]},
+                {"wait": ".row[data-kind=lost]"},
+                {"text": ".row[data-kind=lost]"},
+                {"fill": ["#search", ""]},
+                {"wait": "[data-edge]"},
+                {"edges": True},
+            ],
+            timeout=40,
+        )
+    finally:
+        stop.join()
+        start.join()
+        again.__exit__(None, None, None)
+    badge, stale, gap, fresh = visit.results
+    assert "relay unreachable" in badge and "since" in badge
+    assert len(stale) == len(fresh) == 17
+    assert "connection to the relay was down for" in gap
+
+
+def test_nothing_answers_at_all() -> None:
+    """The app is on the screen already when the relay dies: an empty map then says so."""
+    import threading
+
+    relay = MockRelay("no-agent").__enter__()
+    timer = threading.Timer(5, relay.__exit__, (None, None, None))
+    timer.start()
+    try:
+        visit = browse(relay.url, [{"wait": "[data-empty=unreachable]"}, {"text": "[data-empty]"}], timeout=40)
+    finally:
+        timer.join()
+    assert "flowobs-relay" in visit.results[0]
