@@ -85,6 +85,7 @@ class Protocol(enum.IntEnum):
 
 
 ColumnType = Literal["time", "u8", "u16", "u32", "u64", "ip", "string"]
+EnumType = type[enum.IntEnum]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Column:
     doc: str
     label: str = ""
     unit: str = ""
-    enum: type[enum.IntEnum] | None = None
+    enum: EnumType | None = None
     wire: int = 0
     optional: bool = True
     """Left out of JSON where it is empty or zero."""

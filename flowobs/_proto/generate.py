@@ -19,7 +19,13 @@ def generate(out: Path = HERE) -> None:
     from grpc_tools import protoc
 
     files = sorted(str(p.relative_to(SOURCES)) for p in SOURCES.rglob("*.proto"))
-    arguments = [f"-I{SOURCES}", f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}", *files]
+    arguments = [
+        f"-I{SOURCES}",
+        f"--python_out={out}",
+        f"--pyi_out={out}",
+        f"--grpc_python_out={out}",
+        *files,
+    ]
     if protoc.main(["protoc", *arguments]):
         raise SystemExit("protoc refused a .proto file: see above")
     for made in out.rglob("*_pb2*.py*"):
