@@ -60,6 +60,7 @@ class Hub:
         self._pending: list[FlowBatch] = []
         self._pending_rows = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
         self._stopped = False
 
     def publish(self, batch: FlowBatch, resent: bool) -> None:
@@ -72,14 +73,16 @@ class Hub:
         if self._pending_rows >= self.limits.buffer_rows:
             self.flush()
         elif self._timer is None:
+            # At once after a pause: a lone record should not wait for company.
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.limits.tick_s, self.flush)
+            self._timer = loop.call_at(max(loop.time(), self._next_tick), self.flush)
 
     def flush(self) -> None:
         """Do the tick's work now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._next_tick = asyncio.get_running_loop().time() + self.limits.tick_s
         pending, self._pending, self._pending_rows = self._pending, [], 0
         # ingest starts a new endpoint table now and then; only batches of one table can be joined
         for _, same in groupby(pending, key=lambda batch: id(batch.endpoints)):
