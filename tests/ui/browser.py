@@ -41,7 +41,9 @@ class Visit:
 
 def chromium() -> str | None:
     """The browser's path."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
 
 
 def require_browser() -> None:
@@ -60,7 +62,9 @@ def require_app() -> None:
         pytest.skip(f"the web app is not built: {BUILD}")
 
 
-def browse(url: str, steps: Sequence[dict[str, Any]], *, timeout: float = 15, **options: Any) -> Visit:
+def browse(
+    url: str, steps: Sequence[dict[str, Any]], *, timeout: float = 15, **options: Any
+) -> Visit:
     """Opens ``url`` and performs ``steps``; each may take ``timeout`` seconds.
 
     ``options``: width, height, scale, dark, reducedMotion.
@@ -86,7 +90,9 @@ def browse(url: str, steps: Sequence[dict[str, Any]], *, timeout: float = 15, **
     return Visit(answer["results"], answer["console"])
 
 
-def edges(url: str, *, wait_for: str = "[data-edge]", screenshot: Path | None = None, **options: Any) -> list[Edge]:
+def edges(
+    url: str, *, wait_for: str = "[data-edge]", screenshot: Path | None = None, **options: Any
+) -> list[Edge]:
     """The edges on the map at ``url``, once an element ``wait_for`` (a CSS selector) is there.
 
     ``screenshot`` keeps a picture of the page, taken when the map has come to rest.

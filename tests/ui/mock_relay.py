@@ -43,6 +43,8 @@ class MockRelay:
 
     def post(self, query: str) -> None:
         """Changes the mode while it runs: ``mode=no-flows``."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/_mock?{query}", method="POST")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/_mock?{query}", method="POST"
+        )
         with urllib.request.urlopen(request, timeout=10) as response:
             assert response.status == 200

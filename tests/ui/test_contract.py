@@ -39,7 +39,9 @@ def test_enums_have_the_names_of_the_schema() -> None:
 def sample(heading: str) -> dict:
     """The JSON sample below a heading of docs/api.md."""
     section = (ROOT / "docs" / "api.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    return json.loads(re.search(r"^    \{.*?\}$(?=\n\n|\n*\Z)", section, re.DOTALL | re.MULTILINE)[0])
+    return json.loads(
+        re.search(r"^    \{.*?\}$(?=\n\n|\n*\Z)", section, re.DOTALL | re.MULTILINE)[0]
+    )
 
 
 @pytest.mark.parametrize(

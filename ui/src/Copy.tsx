@@ -18,7 +18,8 @@ export function Copy({ text }: { text: string }) {
   };
   return (
     <div class="copy">
-      <code ref={code}>{text}</code>
+      {/* Breaks between words only: an option's hyphens are no place to break. */}
+      <code ref={code}>{text.split(" ").flatMap((word) => [<span class="word">{word}</span>, " "])}</code>
       <button onClick={() => void copy()} aria-label={`Copy the command ${text}`}>
         {done.value || "Copy"}
       </button>

@@ -4,7 +4,7 @@ import { EmptyView } from "../EmptyView";
 import { select } from "../state/actions";
 import { empty, stale } from "../state/views";
 import { edgeText } from "../state/selection";
-import { announcement, found, mapSeconds, selection, serviceMap, wanted } from "../state/store";
+import { announcement, folded, found, mapSeconds, selection, serviceMap, wanted } from "../state/store";
 import { count, plural } from "../text/format";
 import { buildGraph } from "./graph";
 import { Shape } from "./Shape";
@@ -12,12 +12,17 @@ import { LEGEND } from "./shapes";
 import type { Target } from "./hit";
 import { createMapView, type MapView } from "./view";
 
-const graph = computed(() => (serviceMap.value ? buildGraph(serviceMap.value, mapSeconds.value) : undefined));
+const graph = computed(() => (folded.value ? buildGraph(folded.value.map, mapSeconds.value) : undefined));
+
+/** The node that stands for an id on the map. */
+const drawn = (id: string): string => folded.value?.of(id) ?? id;
+
+const linkKey = (e: { source: string; destination: string }): string => edgeText(drawn(e.source), drawn(e.destination));
 
 const shown = computed(() =>
   wanted.value.length === 0
     ? undefined
-    : { nodes: found.value.ids, links: new Set(found.value.edges.map((e) => edgeText(e.source, e.destination))) },
+    : { nodes: new Set([...found.value.ids].map(drawn)), links: new Set(found.value.edges.map(linkKey)) },
 );
 
 function pick(target: Target | undefined): void {
@@ -41,11 +46,12 @@ export function MapPane() {
   useSignalEffect(() => {
     const s = selection.value;
     view.current?.setSelected(
-      s && (s.type === "node" ? s : { type: "link", key: edgeText(s.source, s.destination) }),
+      s && (s.type === "node" ? { type: "node", id: drawn(s.id) } : { type: "link", key: linkKey(s) }),
     );
   });
 
   const size = graph.value;
+  const isFolded = folded.value !== undefined && folded.value.map !== serviceMap.value;
   const text = size ? `${plural(size.nodes.length, "node")}, ${plural(size.links.length, "connection")}` : "";
   return (
     <section class={`map ${stale.value ? "stale" : ""}`} aria-label="Service map">
@@ -65,7 +71,13 @@ export function MapPane() {
         </button>
       </div>
       <Legend />
-      {text && <p class="size">{shown.value ? `${count(shown.value.nodes.size)} of ${text}` : text}</p>}
+      {text && (
+        <p class="size">
+          {shown.value ? `${count(shown.value.nodes.size)} of ${text}` : text}
+          {isFolded && `, standing for ${plural(serviceMap.value!.nodes.length, "node")}: choose a namespace to open it`}
+          {serviceMap.value?.more && <b> · only the busiest connections: choose a namespace or a shorter window</b>}
+        </p>
+      )}
       {empty.value && <EmptyView state={empty.value} />}
       <p class="hidden" role="status" aria-live="polite">
         {announcement}

@@ -63,8 +63,8 @@ export function hull(group: string, members: readonly { at: Point; halfWidth: nu
   const corners = members.flatMap(({ at, halfWidth }): [number, number][] => [
     [at.x - halfWidth, at.y + RADIUS + 8],
     [at.x + halfWidth, at.y + RADIUS + 8],
-    [at.x - RADIUS - 2, at.y - RADIUS],
-    [at.x + RADIUS + 2, at.y - RADIUS],
+    [at.x - Math.max(RADIUS, halfWidth * 0.7), at.y - RADIUS],
+    [at.x + Math.max(RADIUS, halfWidth * 0.7), at.y - RADIUS],
   ]);
   const outline = (polygonHull(corners) ?? corners).map(([x, y]) => ({ x, y }));
   const top = Math.min(...outline.map((p) => p.y));

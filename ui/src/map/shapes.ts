@@ -15,6 +15,7 @@ export const SHAPES: Record<string, { path: string; name: string; dashed?: boole
   vm: { path: BLOCK, name: "virtual machine" },
   external: { path: DIAMOND, name: "external" },
   world: { path: DIAMOND, name: "world" },
+  group: { path: `${CIRCLE} M-6 0 A6 6 0 1 1 6 0 A6 6 0 1 1 -6 0 Z`, name: "several" },
   unknown: { path: CIRCLE, name: "unknown", dashed: true },
 };
 

@@ -1,7 +1,8 @@
 import { computed } from "@preact/signals";
 import { Copy } from "../Copy";
 import { select } from "../state/actions";
-import type { Selection } from "../state/selection";
+import { covers } from "../state/fold";
+import { touches, type Selection } from "../state/selection";
 import { namespace, nodesById, selection, serviceMap, window_ } from "../state/store";
 import { command } from "../text/cli";
 import { Shape } from "../map/Shape";
@@ -14,12 +15,10 @@ const chosenEdges = computed(() => {
   const s = selection.value;
   const edges = serviceMap.value?.edges ?? [];
   if (s === undefined) return [];
-  if (s.type === "node") return edges.filter((e) => e.source === s.id || e.destination === s.id);
   return edges.filter(
     (e) =>
-      e.source === s.source &&
-      e.destination === s.destination &&
-      (s.proto === undefined || (e.proto === s.proto && e.port === s.port)),
+      touches(s, e) &&
+      (s.type === "node" || s.proto === undefined || (e.proto === s.proto && e.port === s.port)),
   );
 });
 
@@ -36,8 +35,8 @@ export function Panel() {
       {edges.length === 0 && <p class="note">No flows in the last {window_.value}.</p>}
       {chosen.type === "node" ? (
         <>
-          <EdgeList title="Calls" edges={edges.filter((e) => e.source === chosen.id)} end="destination" />
-          <EdgeList title="Called by" edges={edges.filter((e) => e.destination === chosen.id)} end="source" />
+          <EdgeList title="Calls" edges={edges.filter((e) => covers(chosen.id, e.source))} end="destination" />
+          <EdgeList title="Called by" edges={edges.filter((e) => covers(chosen.id, e.destination))} end="source" />
         </>
       ) : (
         edges.length > 0 && <Numbers edges={edges} />
@@ -75,6 +74,11 @@ function NodeTitle({ id }: { id: string }) {
           ) : null,
         )}
       </dl>
+      {node?.kind === "group" && node.namespace && (
+        <p class="open">
+          <button onClick={() => (namespace.value = node.namespace!)}>Open namespace {node.namespace}</button>
+        </p>
+      )}
     </>
   );
 }

@@ -4,6 +4,7 @@ import { batch, effect, untracked } from "@preact/signals";
 import { getFlows, type Query } from "../api/client";
 import { openStream } from "../api/stream";
 import type { FlowRecord } from "../api/types";
+import { OUTSIDE } from "./fold";
 import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
 import { health, namespace, nodesById, received, rows, selection, skipped, window_ } from "./store";
 
@@ -76,7 +77,7 @@ function follow(chosen: string): () => void {
 async function backfill(): Promise<void> {
   const chosen = selection.value;
   if (chosen === undefined) return;
-  const named = (id: string) => (nodesById.value.get(id)?.name ? id : undefined);
+  const named = (id: string) => (nodesById.value.get(id)?.name && id !== OUTSIDE ? id : undefined);
   const pod = chosen.type === "node" ? named(chosen.id) : (named(chosen.source) ?? named(chosen.destination));
   if (pod === undefined) return;
   const port = chosen.type === "edge" ? chosen.port || undefined : undefined;

@@ -1,5 +1,6 @@
 import type { FlowRecord } from "../api/types";
 import { recordEnds } from "./ends";
+import { covers } from "./fold";
 
 /** What is picked on the map. An edge without port and proto means all ports between the two ends. */
 export type Selection =
@@ -29,11 +30,17 @@ export function sameSelection(a: Selection | undefined, b: Selection | undefined
   return a.type === b.type && formatSelection(a) === formatSelection(b);
 }
 
+/** Whether something between two ends belongs to the selection, ports aside. A folded node has all its members' edges. */
+export function touches(s: Selection, between: { source: string; destination: string }): boolean {
+  if (s.type === "node") return covers(s.id, between.source) || covers(s.id, between.destination);
+  return covers(s.source, between.source) && covers(s.destination, between.destination);
+}
+
 /** Whether a record belongs to what is selected. */
 export function selects(selection: Selection, record: FlowRecord): boolean {
   const { source, destination } = recordEnds(record);
-  if (selection.type === "node") return source === selection.id || destination === selection.id;
-  if (source !== selection.source || destination !== selection.destination) return false;
+  if (!touches(selection, { source, destination })) return false;
+  if (selection.type === "node") return true;
   if (selection.proto === undefined) return true;
   // An ICMP record's port is its echo identifier; the map counts all of them as one edge.
   const port = record.proto.startsWith("icmp") ? 0 : (record.dst_port ?? 0);

@@ -3,6 +3,7 @@
 import { computed, signal } from "@preact/signals";
 import type { MapNode, ServiceMap, Status } from "../api/types";
 import { connection, type Health } from "./connection";
+import { fold } from "./fold";
 import { edgeSearchText, matches, nodeText, words } from "./match";
 import { KEPT, type Row } from "./records";
 import { selects } from "./selection";
@@ -46,8 +47,12 @@ export const frozenAt = signal(0);
 
 export const wanted = computed(() => words(search.value));
 
+/** The map as it is drawn: folded where it is crowded. */
+export const folded = computed(() => serviceMap.value && fold(serviceMap.value, namespace.value));
+
+/** Every node by its id, and those that stand for several. */
 export const nodesById = computed<ReadonlyMap<string, MapNode>>(
-  () => new Map(serviceMap.value?.nodes.map((node) => [node.id, node])),
+  () => new Map([...(serviceMap.value?.nodes ?? []), ...(folded.value?.map.nodes ?? [])].map((n) => [n.id, n])),
 );
 
 /** Edges that the search leaves, and ids of nodes on them or found by themselves. */

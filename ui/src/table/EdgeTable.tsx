@@ -7,14 +7,9 @@ import { edgeKey } from "../state/diff";
 import { empty } from "../state/views";
 import { found, mapSeconds, nodesById, selection } from "../state/store";
 import { bytes, clock, count, rate, short } from "../text/format";
-import type { Selection } from "../state/selection";
+import { touches } from "../state/selection";
 
 const MOST = 500;
-
-const touches = (s: Selection, e: MapEdge): boolean =>
-  s.type === "node"
-    ? e.source === s.id || e.destination === s.id
-    : e.source === s.source && e.destination === s.destination;
 
 const sorted = computed(() => {
   const chosen = selection.value;

@@ -1,4 +1,5 @@
 import type { MapNode } from "../api/types";
+import { OUTSIDE } from "../state/fold";
 import type { Selection } from "../state/selection";
 
 /** A word for a POSIX shell. */
@@ -8,8 +9,7 @@ export function quote(word: string): string {
 
 /** What names an end on the command line: a node that only has an address cannot be asked for by name. */
 function named(id: string, nodes: ReadonlyMap<string, MapNode>): string | undefined {
-  const node = nodes.get(id);
-  return node?.name ? id : undefined;
+  return nodes.get(id)?.name && id !== OUTSIDE ? id : undefined;
 }
 
 const DEFAULT_SERVER = /^http:\/\/(127\.0\.0\.1|localhost):8080\/$/;
