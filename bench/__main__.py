@@ -45,10 +45,10 @@ def table(name: str, figures: list[Figure]) -> list[str]:
 
 
 def cells(figure: Figure) -> tuple[str, ...]:
-    ratio = figure["ratio"]
+    value, ratio = figure["value"], figure["ratio"]
     return (
         figure["metric"],
-        f"{figure['value']:,.4g}",
+        f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}",
         figure["unit"],
         f"{ratio:.3g}" if ratio is not None else "",
         figure["against"],

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -115,7 +116,16 @@ def introduce(this: run.Demo) -> None:
             click.echo(f"port {port} is taken, so {name} is on {this.ports[name]}")
     click.echo(f"  web map  {this.url}/")
     click.echo(f"  API      {this.url}/api/v1/service-map")
-    click.echo(f"  command  flows --server {this.url}")
+    click.echo(f"  command  {flows_program()} --server {this.url}")
+
+
+def flows_program() -> str:
+    """What to type for `flows`: its path, unless this environment is active in the user's shell."""
+    beside = Path(sys.executable).with_name("flows")
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not beside.exists():
+        return "flows"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def show(this: run.Demo) -> None:
