@@ -42,12 +42,12 @@ test: test-packages build lint check-ui pytest ## everything that CI runs
 
 .PHONY: lint
 lint: $(VENV)/.installed ## ruff, clang-format, mypy
-	@echo "lint: ruff"
+	@echo "lint: ruff" >&2
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@echo "lint: clang-format"
+	@echo "lint: clang-format" >&2
 	@clang-format --dry-run --Werror $$(git ls-files 'probes/*.c' 'probes/*.h' ':!probes/vmlinux.h')
-	@echo "lint: mypy"
+	@echo "lint: mypy" >&2
 	@$(BIN)/mypy --no-error-summary
 
 .PHONY: format
@@ -58,12 +58,12 @@ format: $(VENV)/.installed ## let the formatters rewrite the sources
 
 .PHONY: pytest
 pytest: test-packages build ## the Python tests, those that need root and real probes too
-	@echo "test: pytest"
+	@echo "test: pytest" >&2
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: check-ui
 check-ui: ui ## type check and unit tests of the web app
-	@echo "test: ui"
+	@echo "test: ui" >&2
 	@cd ui && npm run --silent check
 
 .PHONY: bench
@@ -100,13 +100,13 @@ test-packages:
 # Debian's own Python: bcc's bindings are for it, and another python3 may come first on PATH
 $(BIN)/python:
 	@scripts/packages python3-venv
-	@echo "making $(VENV)"
+	@echo "making $(VENV)" >&2
 	@/usr/bin/python3 -m venv $(VENV)
 
 # --no-deps: the lock has everything
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py | $(BIN)/python
-	@echo "installing Python packages"
+	@echo "installing Python packages" >&2
 	@$(PIP) --require-hashes --no-deps --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -123,12 +123,12 @@ $(VENV)/.node: scripts/node requirements-node.lock | $(VENV)/.installed
 	@touch $@
 
 ui/node_modules/.package-lock.json: ui/package-lock.json ui/package.json | $(VENV)/.node
-	@echo "installing npm packages"
+	@echo "installing npm packages" >&2
 	@cd ui && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 ui/dist/index.html: $(UI_SOURCES) ui/node_modules/.package-lock.json
-	@echo "building the web app"
+	@echo "building the web app" >&2
 	@mkdir -p build
 	@cd ui && npm run --silent build >../build/ui.log 2>&1 || { cat ../build/ui.log >&2; exit 1; }
 	@touch $@
