@@ -29,7 +29,7 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     e.kind = KIND_DROP;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
-    e.initiator = guess_initiator(&e.key, dir);
+    e.initiator = known_initiator(&e.key, dir);
     e.reason = reason;
     KREAD(&e.length, skb, sk_buff, len);
     e.netns = packet_netns(skb);

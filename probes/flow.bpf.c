@@ -13,6 +13,7 @@ LICENSED
 #define IDLE_NS (60 * SECOND_NS)
 
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
+#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
@@ -34,6 +35,15 @@ INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 k
 
 INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
     return (fin_a && fin_b) || closer >= CLOSER_RST_A;
+}
+
+/* For hooks that see no interface (known_initiator in maps.h). */
+INLINE void remember_initiator(struct flow_key *k, struct conn *c) {
+    struct flow_key anywhere = *k;
+    anywhere.ifindex = 0;
+    anywhere.vlan = 0;
+    anywhere.egress = 0;
+    MAP_PUT(conns, &anywhere, c);
 }
 
 /* The first packet of an interval: what is known of the flow from before, or its opening. */
@@ -92,6 +102,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         f->start_ns = now;
         struct conn fresh = {.start_ns = now, .last_ns = now, .state = FLOW_OPENED, .initiator = dir};
         MAP_PUT(conns, k, &fresh);
+        remember_initiator(k, &fresh);
         emit(skb, k, f, KIND_OPEN, dir, flags, now);
         return;
     }
@@ -157,7 +168,8 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     }
     u32 dir = set_key(&k, &p);
     k.ifindex = skb->ifindex;
-    k.egress = egress ^ dir;
+    /* Loopback is watched on its way out only: there both directions leave. */
+    k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
     u64 now = bpf_ktime_get_ns();
     struct flow *f = flow_entry(skb, &k, &p, dir, now);
     if (!f) {

@@ -3,6 +3,7 @@
 #pragma once
 #include "dialect.h"
 #include "records.h"
+#include "packet.h"
 
 #ifndef FLOW_ENTRIES
 #define FLOW_ENTRIES 65536
@@ -17,6 +18,12 @@ MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
 MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
 MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
 PERF_MAP(events)
+
+/* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
+INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
+    struct conn *c = MAP_GET(conns, k);
+    return c ? c->initiator : guess_initiator(k, sender);
+}
 
 #define EVENTS_PER_SECOND 5
 #define SECOND_NS 1000000000ULL

@@ -60,7 +60,7 @@ struct flow {
     u8 pad; /* 0 */
 };
 
-/* What must outlive a drain: kept in an LRU map, so losing one costs a label and never a count. */
+/* What must outlive a drain: in an LRU map, where losing one costs a label and never a count. */
 struct conn {
     u64 start_ns; /* first packet of the flow */
     u64 last_ns; /* last time an interval began with it */
@@ -96,7 +96,7 @@ struct owner {
     u32 pid; /* process id (tgid) */
     u32 uid; /* user id */
     u64 cgroup; /* cgroup v2 id */
-    u8 comm[16]; /* command name, NUL-padded */
+    u8 comm[16]; /* command name of the process (not of a thread), NUL-padded */
 };
 
 /* One row of the socket iterator. */

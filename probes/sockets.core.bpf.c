@@ -28,6 +28,7 @@ struct css_set {
 };
 struct task_struct {
     int tgid;
+    struct task_struct *group_leader;
     char comm[16];
     struct css_set *cgroups;
 };
@@ -62,7 +63,7 @@ SEC("iter/task_file") int socket_owners(struct bpf_iter__task_file *ctx) {
     row.cookie = bpf_get_socket_cookie(sk);
     row.owner.pid = task->tgid;
     row.owner.cgroup = task->cgroups->dfl_cgrp->kn->id;
-    bpf_probe_read_kernel(row.owner.comm, sizeof(row.owner.comm), task->comm);
+    bpf_probe_read_kernel(row.owner.comm, sizeof(row.owner.comm), task->group_leader->comm);
     bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
     return 0;
 }

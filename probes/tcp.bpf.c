@@ -22,7 +22,7 @@ INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_
     e.kind = kind;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
-    e.initiator = kind == KIND_FAIL ? dir : guess_initiator(&e.key, dir);
+    e.initiator = kind == KIND_FAIL ? dir : known_initiator(&e.key, dir);
     e.netns = netns;
     e.reason = reason;
     if (local)

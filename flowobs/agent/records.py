@@ -89,7 +89,7 @@ FLOW = Struct(
 
 CONN = Struct(
     "conn",
-    "What must outlive a drain: kept in an LRU map, so losing one costs a label and never a count.",
+    "What must outlive a drain: in an LRU map, where losing one costs a label and never a count.",
     (
         ("u64", "start_ns", 1, "first packet of the flow"),
         ("u64", "last_ns", 1, "last time an interval began with it"),
@@ -132,7 +132,7 @@ OWNER = Struct(
         ("u32", "pid", 1, "process id (tgid)"),
         ("u32", "uid", 1, "user id"),
         ("u64", "cgroup", 1, "cgroup v2 id"),
-        ("u8", "comm", 16, "command name, NUL-padded"),
+        ("u8", "comm", 16, "command name of the process (not of a thread), NUL-padded"),
     ),
 )
 
