@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 
 import flowobs
 from relay.http import errors, flows, service_map, status, web
-from relay.http.queries import Queries
+from relay.http.queries import Cancelled, Queries
 from relay.http.status import Status
 from relay.hub import Hub
 
@@ -30,8 +31,13 @@ def create_app(
         openapi_url=None,
     )
     errors.install(app)
+    app.add_exception_handler(Cancelled, _nobody_waits)
     app.include_router(flows.router(hub, queries, keep_alive_s))
     app.include_router(service_map.router(queries))
     app.include_router(status.router(state, registry))
     web.install(app, ui)
     return app
+
+
+def _nobody_waits(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # never seen: it only keeps a traceback out of the log
