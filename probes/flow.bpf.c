@@ -84,6 +84,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
         MAP_PUT(conns, k, &fresh);
     else if (MAP_NEW(conns, k, &fresh))
         return; /* another CPU was first: the event is its own */
+    remember_initiator(k, &fresh);
     if (opens) emit(skb, k, f, KIND_OPEN, dir, p->tcp_flags, now);
 }
 
