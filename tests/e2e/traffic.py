@@ -118,9 +118,8 @@ def main(arguments: list[str]) -> None:
         case ["server", address, port]:
             asyncio.run(serve(address, int(port)))
         case ["client", address, port, count, up, down, *parallel]:
-            asyncio.run(
-                connect(address, int(port), int(count), int(up), int(down), int(*parallel or "20"))
-            )
+            width = int(parallel[0]) if parallel else 20
+            asyncio.run(connect(address, int(port), int(count), int(up), int(down), width))
         case ["frames", interface, seed, count, mac]:
             send(interface, int(seed), int(count), mac)
         case _:
