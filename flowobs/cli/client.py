@@ -137,7 +137,7 @@ class Relay:
         return Unavailable(str(sentence)) if error.code >= 500 else CliError(str(sentence))
 
     def _interrupted(self, reason: object) -> Interrupted:
-        return Interrupted(f"The answer of {self.url} broke off ({_reason(reason)}). Ask again.")
+        return Interrupted(f"The answer of {self.url} broke off ({_reason(reason)}).")
 
     def _foreign(self, what: str) -> CliError:
         return CliError(f"{self.url} sent {what}. Is it a flowobs relay? Name one with --server.")

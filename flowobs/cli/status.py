@@ -37,7 +37,7 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
         if store.get("oldest"):
             rows.append(["", f"{clean(store['oldest'])} to {clean(store.get('newest'))}"])
-        rows.append(["", f"{_seconds(store, 'lag_s')} behind"])
+        rows.append(["", f"{clean(store.get('lag_s'))} s behind what agents have sent"])
     else:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
