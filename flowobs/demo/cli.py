@@ -24,6 +24,7 @@ SETTLE_S = 10.0
 POLL_S = 0.5
 
 PROGRAMS = {
+    "bridge": "iproute2",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "setpriv": "util-linux",

@@ -14,12 +14,16 @@ NETNS_FOLDER = Path("/run/netns")
 
 def build() -> None:
     """Makes all namespaces, links, addresses and routes."""
-    _batch(None, [f"netns add {name}" for name in namespaces()])
-    _batch(plan.NODE_NS, node_commands())
+    _batch(["ip"], [f"netns add {name}" for name in namespaces()])
+    _batch(["ip", "-n", plan.NODE_NS], node_commands())
+    # else the first packets to a pod that has not sent any go to all of them
+    ports = [f"fdb replace {pod.mac} dev {pod.link} master static" for pod in plan.PODS]
+    _batch(["bridge", "-n", plan.NODE_NS], ports)
     for host in plan.HOSTS:
-        _batch(host.netns, host_commands(host))
+        _sysctl(host.netns, "ipv6/conf/eth0/router_solicitations", "0")
         # any group may ping, as systemd has it on whole machines
         _sysctl(host.netns, "ipv4/ping_group_range", "0 2147483647")
+        _batch(["ip", "-n", host.netns], host_commands(host))
     _sysctl(plan.NODE_NS, "ipv4/ip_forward", "1")
     _sysctl(plan.NODE_NS, "ipv6/conf/all/forwarding", "1")
 
@@ -46,16 +50,18 @@ def node_commands() -> list[str]:
         if host.kind == "pod":
             # the bridge alone talks IPv6 for the node
             links.append(f"link set {host.link} addrgenmode none master br0 up")
+            links += _neighbours("br0", (host.v4, host.v6), host.mac)
         else:
             prefixes = zip(plan.UPLINK_ADDRESSES, host.prefix, strict=True)
             links += [f"addr add {address}/{n} dev {host.link} nodad" for address, n in prefixes]
             links.append(f"link set {host.link} address {plan.UPLINK_MAC} up")
+            links += _neighbours(host.link, (host.v4, host.v6), host.mac)
     return bridge + links
 
 
 def host_commands(host: plan.Host) -> list[str]:
     """`ip -batch` lines for one host. `nodad`: addresses are usable at once."""
-    return [
+    lines = [
         "link set lo up",
         f"link set eth0 address {host.mac}",
         f"addr add {host.v4}/{host.prefix[0]} dev eth0",
@@ -63,7 +69,18 @@ def host_commands(host: plan.Host) -> list[str]:
         "link set eth0 up",
         f"route add default via {host.gateway[0]}",
         f"route add default via {host.gateway[1]}",
+        *_neighbours("eth0", host.gateway, host.gateway_mac),
     ]
+    others = plan.PODS if host.kind == "pod" else ()
+    for other in others:
+        if other is not host:
+            lines += _neighbours("eth0", (other.v4, other.v6), other.mac)
+    return lines
+
+
+def _neighbours(link: str, addresses: tuple[str, str], mac: str) -> list[str]:
+    """Known beforehand: neighbour discovery would be most of what a quiet network shows."""
+    return [f"neigh add {a} lladdr {mac} dev {link} nud permanent" for a in addresses]
 
 
 def leftover_namespaces() -> list[str]:
@@ -97,16 +114,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _batch(namespace: str | None, lines: list[str]) -> None:
-    command = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
+def _batch(command: list[str], lines: list[str]) -> None:
     done = subprocess.run(
-        command, input="\n".join(lines), text=True, capture_output=True, check=False
+        [*command, "-batch", "-"],
+        input="\n".join(lines),
+        text=True,
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip() or "no reason given").splitlines()[0]
-        where = f"namespace {namespace}" if namespace else "the namespaces"
         raise CliError(
-            f"Cannot set up {where} ({reason}). The demo needs a kernel with veth and bridge."
+            f'Cannot set up the demo\'s network: `{" ".join(command)}` says "{reason}". '
+            "It needs a kernel with veth and bridge."
         )
 
 

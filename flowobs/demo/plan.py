@@ -52,6 +52,7 @@ class Host:
     v4: str
     v6: str
     gateway: tuple[str, str]
+    gateway_mac: str
     prefix: tuple[int, int]
     mac: str
     namespace: str = ""
@@ -84,6 +85,7 @@ def _pod(number: int, namespace: str, name: str, workload: str, kind: str, servi
         v4=f"10.88.0.{number}",
         v6=f"fd00:88::{number}",
         gateway=BRIDGE_ADDRESSES,
+        gateway_mac=BRIDGE_MAC,
         prefix=(24, 64),
         mac=f"02:88:00:00:00:{number:02x}",
         namespace=namespace,
@@ -104,6 +106,7 @@ OUTSIDE = Host(
     v4="192.0.2.10",
     v6="2001:db8:99::10",
     gateway=UPLINK_ADDRESSES,
+    gateway_mac=UPLINK_MAC,
     prefix=(24, 64),
     mac="02:99:00:00:00:10",
 )

@@ -86,4 +86,4 @@ def test_pings_count_as_one_edge_whatever_their_identifier() -> None:
 def test_every_host_of_the_plan_is_at_an_expected_edge() -> None:
     ends = {end for edge in expect.edges() for end in edge.key[:2]}
 
-    assert ends == {host.id for host in plan.HOSTS} | {plan.PARTNER}
+    assert ends == {host.id for host in plan.HOSTS} | {plan.PARTNER, plan.NODE}
