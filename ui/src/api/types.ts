@@ -128,6 +128,8 @@ export interface StoreStatus {
   newest: string | null;
   retention: string;
   lag_s: number | null;
+  /** Rows taken that are not in the store yet. */
+  queued: number;
   error: string | null;
 }
 
