@@ -177,7 +177,10 @@ class Attachments:
             hooks.forget(link.ifindex)
             self._complained.discard(link.ifindex)
         elif link.up and selected and not observed:
-            self._attempt(hooks.attach, link, link)
+            if link.ethernet:
+                self._attempt(hooks.attach, link, link)
+            else:
+                self._complain(link, "frames without an Ethernet header are not understood")
         elif observed and not selected:  # it was renamed
             self._attempt(hooks.detach, link.ifindex, link)
 
@@ -188,9 +191,13 @@ class Attachments:
             if error.errno == errno.ENODEV:
                 return  # it went meanwhile, and its removal is on the way
             self._metrics.attach_failures.inc()
-            if link.ifindex not in self._complained:
-                self._complained.add(link.ifindex)
-                _log.warning("interface %s: %s", link.name, error.strerror)
+            self._complain(link, str(error.strerror))
+
+    def _complain(self, link: Link, reason: str) -> None:
+        """Once for a link: it stays as it is, and changes of it come often."""
+        if link.ifindex not in self._complained:
+            self._complained.add(link.ifindex)
+            _log.warning("interface %s: %s", link.name, reason)
 
     def _selected(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, glob) for glob in self._include) and not any(

@@ -22,6 +22,8 @@ class Link:
     """The driver's kind: veth, bridge, vxlan ...; empty for hardware and loopback."""
     up: bool
     loopback: bool
+    ethernet: bool
+    """Its frames begin with an Ethernet header; those of tunnels and PPP do not."""
     master: int
     """ifindex of the bridge or bond it belongs to, 0 for none."""
     peer: int

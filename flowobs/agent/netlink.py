@@ -28,6 +28,7 @@ _INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _SKIP_STATS = 1 << 3
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+_ETHERNET = frozenset({1, 772})  # ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BBHiII")
@@ -54,6 +55,7 @@ class LinkMessage(NamedTuple):
     kind: str
     up: bool
     loopback: bool
+    ethernet: bool
     master: int
     peer: int
     peer_elsewhere: bool
@@ -94,7 +96,7 @@ def _int(value: memoryview | None) -> int:
 
 def parse_link(body: memoryview) -> LinkMessage | None:
     """A link, or None for what a bridge says of its ports in messages of the same type."""
-    family, _, _, ifindex, flags, _ = _IFINFO.unpack_from(body)
+    family, _, hardware, ifindex, flags, _ = _IFINFO.unpack_from(body)
     if family == _AF_BRIDGE:
         return None
     found = attributes(body[_IFINFO.size :])
@@ -105,6 +107,7 @@ def parse_link(body: memoryview) -> LinkMessage | None:
         kind=_text(info.get(_INFO_KIND)),
         up=bool(flags & _IFF_UP),
         loopback=bool(flags & _IFF_LOOPBACK),
+        ethernet=hardware in _ETHERNET,
         master=_int(found.get(_MASTER)),
         peer=_int(found.get(_IFLINK)),
         peer_elsewhere=_NETNSID in found,

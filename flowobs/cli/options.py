@@ -13,7 +13,7 @@ from flowobs import schema
 from flowobs.cli.command import Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto")
+FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
@@ -133,6 +133,13 @@ filters = options(
         multiple=True,
         type=click.Choice([k.name for k in schema.Kind]),
         help="What happened.",
+    ),
+    option(
+        FILTER,
+        "--reporter",
+        multiple=True,
+        type=click.Choice([r.name for r in schema.Reporter if r]),
+        help="The end it was seen for: two observed pods make a record each of their flow.",
     ),
     option(
         FILTER,

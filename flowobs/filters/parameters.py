@@ -89,6 +89,7 @@ PARAMETERS: dict[str, Callable[[str], Filter]] = {
     "port": _port,
     "verdict": _enum("verdict", schema.Verdict),
     "kind": _enum("kind", schema.Kind),
+    "reporter": _enum("reporter", schema.Reporter),
     "proto": _proto,
 }
 """Every filter parameter and what makes a tree of one of its values."""

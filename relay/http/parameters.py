@@ -13,7 +13,8 @@ from typing import Final, Literal, cast, get_args
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
-from flowobs.filters import And, Filter, FilterError, Match, Op, from_parameters
+from flowobs import schema
+from flowobs.filters import And, Filter, FilterError, Match, Op, Or, from_parameters
 from flowobs.filters.parameters import PARAMETERS
 from relay.http.errors import ApiError
 
@@ -37,6 +38,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+ -]\d\d:\d\d)", re.ASCII
 )  # an unescaped + in a query string arrives as a space
 _MAX_NS = 2**63 - 1
+_LOST = Match("kind", Op.eq, int(schema.Kind.lost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ def flows_query(request: Request) -> FlowsQuery:
     last = _count(given)
     if last is None:
         last = LAST_SINCE if since_ns is not None else 0 if follow else LAST
-    return FlowsQuery(_filter(given), since_ns, until_ns, last, follow, _format(request, follow))
+    filter = _filter(given)
+    if "kind" not in given and filter != And(()):
+        # Whoever looks at some flows must see that some may be missing, whatever they filter by.
+        filter = Or((filter, _LOST))
+    return FlowsQuery(filter, since_ns, until_ns, last, follow, _format(request, follow))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from flowobs.filters import And, where
 from flowobs.rows import ip_text, row_dicts, time_text
-from flowobs.schema import Reporter
+from flowobs.schema import Reporter, enum_name
 from relay.http.map_sql import MAX_EDGES, NODE_FIELDS, edges_sql, nodes_sql
 from relay.http.parameters import MapQuery, map_query, time_bounds
 from relay.http.queries import Queries, Session
@@ -67,7 +67,7 @@ def _edge(columns: Mapping[str, list[Any]], i: int) -> dict[str, Any]:
         "port": columns["port"][i],
         **{name: columns[name][i] for name in _COUNTS},
         "drop_reasons": dict(columns["drop_reasons"][i]),
-        "reporter": Reporter(columns["reporter"][i]).name,
+        "reporter": enum_name(Reporter, columns["reporter"][i]),
         "first_seen": time_text(columns["first_seen"][i]),
         "last_seen": time_text(columns["last_seen"][i]),
     }

@@ -208,6 +208,25 @@ def test_a_link_that_refuses_is_said_once_and_counted(
     assert make.seen(4000) == []
 
 
+def test_a_tunnel_without_ethernet_header_is_left_alone_and_said_once(
+    make: Made, lab: NetLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    attachments = make()
+    with caplog.at_level(logging.WARNING):
+        attachments.start()
+        before = attachments.attached
+        lab.ip("tuntap add tun0 mode tun")
+        lab.ip("link set tun0 up")
+        wait_until(lambda: any("tun0" in r.getMessage() for r in caplog.records))
+        lab.ip("link set tun0 mtu 1400")
+        lab.ip("link add last0 type veth peer name last1")
+        lab.ip("link set last0 up")
+        wait_until(lambda: len(attachments.attached) > len(before))
+    said = [r.getMessage() for r in caplog.records if "tun0" in r.getMessage()]
+    assert said == ["interface tun0: frames without an Ethernet header are not understood"]
+    assert make.value("attach_failures_total") == 0
+
+
 def test_an_older_kernel_gets_filters(
     make: Made, lab: NetLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

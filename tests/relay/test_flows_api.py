@@ -224,6 +224,22 @@ def test_records_not_yet_stored_are_in_history(
     assert len(get(client, "port=7200")) == 2
 
 
+def test_losses_pass_every_filter_but_kind(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    """Who filters by a pod must see that some of its records may be missing."""
+    agent.put(
+        flows(1, endpoints, kind=schema.Kind.lost, lost=7, drop_reason="ring_full", dst_port=0)
+    )
+    deadline = time.monotonic() + 5
+    while not (rows := get(client, "pod=nobody/at-all")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (row,) = rows
+    assert (row["lost"], row["drop_reason"]) == (7, "ring_full")
+    assert get(client, "pod=nobody/at-all&kind=drop") == []
+    assert [r["kind"] for r in get(client, "kind=lost")] == ["lost"]
+
+
 def test_sse_follows(client: httpx.Client, agent: Agent, endpoints: Endpoints) -> None:
     with client.stream("GET", "/api/v1/flows?follow=true&format=sse&port=7300") as answer:
         lines = answer.iter_lines()
