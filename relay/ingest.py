@@ -145,10 +145,10 @@ class Ingest:
         """All agents known, connected or not, by name."""
         return [self._agents[name].status for name in sorted(self._agents)]
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handler(self) -> grpc.GenericRpcHandler:
         """For ``server.add_generic_rpc_handlers``."""
         # Bytes go in: a malformed message is then an answer and a count, not an error inside gRPC.
-        method = grpc.stream_stream_rpc_method_handler(
+        method: Any = grpc.stream_stream_rpc_method_handler(
             self._serve, None, pb.RelayMessage.SerializeToString
         )
         return grpc.method_handlers_generic_handler("flowobs.v1.Ingest", {"Stream": method})

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -42,7 +43,7 @@ _STUMBLES, _REFUSALS = 2, 2
 _CAREFUL_PAUSE = 0.1
 _SLOWEST_BATCH, _SLOWEST_GROUP = 2.0, 30.0
 
-_Call = grpc.aio.StreamStreamCall[pb.AgentMessage, pb.RelayMessage]
+_Call = grpc.aio.StreamStreamCall[Any, pb.RelayMessage]
 
 
 def table_full(endpoints: Endpoints) -> bool:
