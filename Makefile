@@ -23,7 +23,8 @@ RUN_PACKAGES := ca-certificates clang llvm make libc6-dev libbpf1 libbpf-dev lin
 TEST_PACKAGES := 'clang-format|clang-format' 'chromium|chromium' 'promtool|prometheus' nftables iperf3 tcpdump \
     ethtool curl iputils-ping git
 
-UI_SOURCES := $(shell find ui/src ui/index.html ui/vite.config.ts ui/tsconfig.json -type f 2>/dev/null)
+# folders too: a source that went makes the build stale
+UI_SOURCES := $(shell find ui/src ui/index.html ui/vite.config.ts ui/tsconfig.json 2>/dev/null)
 
 .PHONY: help
 help: ## this list

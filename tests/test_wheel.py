@@ -74,6 +74,7 @@ def test_the_wheel_carries_probes_and_web_app(wheel: Path) -> None:
     assert {n.rsplit("/", 1)[1] for n in names if "/licenses/" in n} == {
         "LICENSE",
         "LICENSE-GPL-2.0",
+        "NOTICE",
     }
 
 
