@@ -132,6 +132,8 @@ def endpoint(row: Row, side: str) -> tuple[str, str]:
         name = clean(name)
         if namespace := row.get(f"{side}_namespace"):
             name = f"{clean(namespace)}/{name}"
+        elif row.get(f"{side}_kind") == "host" and (workload := row.get(f"{side}_workload")):
+            name = f"{name}/{clean(workload)}"
     # ICMP has the echo identifier there.
     port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{side}_port")
     return name or address_text(row, side), f":{port}" if port else ""

@@ -46,7 +46,14 @@ def _pod(text: str) -> Filter:
 
     def end(side: str) -> Filter:
         named = text_match(f"{side}_name", name)
-        return And((text_match(f"{side}_namespace", namespace), named)) if slash else named
+        if not slash:
+            return named
+        on_host = (
+            Match(f"{side}_kind", Op.eq, int(schema.EndpointKind.host)),
+            text_match(f"{side}_name", namespace),
+            text_match(f"{side}_workload", name),
+        )
+        return Or((And((text_match(f"{side}_namespace", namespace), named)), And(on_host)))
 
     return Or((end("src"), end("dst")))
 

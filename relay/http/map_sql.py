@@ -32,7 +32,7 @@ _FLOW: Final = "proto, src_ip, dst_ip, src_port, dst_port"
 
 
 def _id(side: str) -> str:
-    """The id of one end: namespace/name, name, or the address.
+    """The id of one end: namespace/name, host/workload, name, or the address.
 
     Unnamed groups of receivers become one node each: nobody owns those addresses.
     """
@@ -40,6 +40,8 @@ def _id(side: str) -> str:
     namespaced = f"{side}_kind IN ({EndpointKind.pod:d}, {EndpointKind.service:d})"
     return f"""multiIf(
       {name} != '' AND {namespaced} AND {namespace} != '', concat({namespace}, '/', {name}),
+      {name} != '' AND {side}_kind = {EndpointKind.host:d} AND {side}_workload != '',
+        concat({name}, '/', {side}_workload),
       {name} != '', toString({name}),
       isIPAddressInRange(toString({ip}), '::ffff:224.0.0.0/100')
         OR isIPAddressInRange(toString({ip}), 'ff00::/8'), 'multicast',

@@ -211,3 +211,13 @@ def test_the_newest_name_wins(map: Map) -> None:
     map.add(1, dst=API, first_port=1)
     (edge,) = map.edges()
     assert edge["destination"] == "shop/api-1"
+
+
+def test_what_runs_on_a_host_is_told_apart(map: Map) -> None:
+    """One machine is many things: `flowobs up` would show a single node otherwise."""
+    me = Endpoint(schema.EndpointKind.host, name="laptop", node="laptop")
+    curl = me._replace(workload="curl", workload_kind="Process")
+    web = me._replace(workload="nginx.service", workload_kind="SystemdUnit")
+    map.add(src=curl, dst=web, kind=Kind.open)
+    (edge,) = map.edges()
+    assert (edge["source"], edge["destination"]) == ("laptop/curl", "laptop/nginx.service")

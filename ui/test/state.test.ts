@@ -48,6 +48,8 @@ describe("selection", () => {
     expect(recordEnds(record({ src_kind: "vm", src_name: "erp", src_namespace: "x" })).source).toBe("erp");
     const { src_name: _, ...nameless } = record();
     expect(recordEnds(nameless).source).toBe("10.88.0.10");
+    const host = record({ src_kind: "host", src_namespace: "", src_name: "laptop", src_workload: "curl" });
+    expect(recordEnds(host).source).toBe("laptop/curl");
     const to = (dst_ip: string) => recordEnds(record({ dst_name: "", dst_ip })).destination;
     expect(["224.0.0.251", "239.1.2.3", "ff02::fb", "255.255.255.255", "240.0.0.1"].map(to)).toEqual(
       ["multicast", "multicast", "multicast", "broadcast", "240.0.0.1"],

@@ -7,14 +7,14 @@ const GROUPS: readonly [pattern: RegExp, id: string][] = [
 ];
 
 /** The id of one end, by the same rule as the service map's nodes (docs/api.md). */
-export function endId(kind: string | undefined, namespace: string | undefined, name: string | undefined, ip: string) {
+export function endId(r: FlowRecord, side: "src" | "dst"): string {
+  const [kind, namespace, name, workload] = [r[`${side}_kind`], r[`${side}_namespace`], r[`${side}_name`], r[`${side}_workload`]];
+  const ip = r[`${side}_ip`];
   if (!name) return GROUPS.find(([pattern]) => pattern.test(ip))?.[1] ?? ip;
-  return namespace && (kind === "pod" || kind === "service") ? `${namespace}/${name}` : name;
+  if (namespace && (kind === "pod" || kind === "service")) return `${namespace}/${name}`;
+  return kind === "host" && workload ? `${name}/${workload}` : name;
 }
 
 export function recordEnds(r: FlowRecord): { source: string; destination: string } {
-  return {
-    source: endId(r.src_kind, r.src_namespace, r.src_name, r.src_ip),
-    destination: endId(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip),
-  };
+  return { source: endId(r, "src"), destination: endId(r, "dst") };
 }
