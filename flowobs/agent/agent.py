@@ -28,6 +28,7 @@ from flowobs.agent.metrics import Metrics
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
+from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
@@ -166,7 +167,7 @@ class Agent:
                 method=c.attach,
             )
             self._resolver, owners = self._names()
-            scope = {Path(self._namespace).stat().st_ino} if self._namespace else None
+            scope = Scope(self._namespace) if self._namespace else None
             self._enricher = Enricher(
                 self.node, self._resolver, owners, self._attachments, scope=scope
             )
