@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Ethernet, one VLAN tag, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
+/* Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
 #pragma once
 #include "packet.h"
 
@@ -8,9 +8,11 @@
 #define PARSE_BROKEN 2
 
 #define ETH_HEADER 14
+#define VLAN_TAGS 2 /* besides one that the kernel has taken out of the packet */
 #define VLAN_TAG 4
+#define VLAN_ID 0xfff
 #define IPV6_HEADER 40
-#define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; a packet with still more is counted as unparsed */
+#define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
 /* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. 0 or an error. */
 INLINE int load(struct __sk_buff *skb, u32 off, void *to, u32 n) {
@@ -100,16 +102,18 @@ INLINE int parse_ipv6(struct __sk_buff *skb, struct packet *p, u32 off) {
 INLINE int parse(struct __sk_buff *skb, struct packet *p) {
     u32 off = ETH_HEADER;
     u16 type = BE16((u16)skb->protocol);
-    if (skb->vlan_present) {
-        p->vlan = skb->vlan_tci & 0xfff;
-    } else if (type == ETH_8021Q || type == ETH_8021AD) {
+    if (skb->vlan_present) p->vlan = skb->vlan_tci & VLAN_ID;
+#pragma unroll
+    for (int i = 0; i < VLAN_TAGS; i++) {
+        if (type != ETH_8021Q && type != ETH_8021AD) break;
         u8 tag[4];
         if (load(skb, off, tag, 4)) return PARSE_BROKEN;
-        p->vlan = ((u16)tag[0] << 8 | tag[1]) & 0xfff;
+        /* the outer VLAN; id 0 is no VLAN but a mere priority */
+        if (!p->vlan) p->vlan = ((u16)tag[0] << 8 | tag[1]) & VLAN_ID;
         type = (u16)tag[2] << 8 | tag[3];
         off += VLAN_TAG;
     }
     if (type == ETH_IPV4) return parse_ipv4(skb, p, off);
     if (type == ETH_IPV6) return parse_ipv6(skb, p, off);
-    return PARSE_NOT_IP;
+    return type == ETH_8021Q || type == ETH_8021AD ? PARSE_BROKEN : PARSE_NOT_IP;
 }

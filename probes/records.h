@@ -22,7 +22,7 @@
 #define CLOSER_RST_A 3 /* a sent RST */
 #define CLOSER_RST_B 4 /* b sent RST */
 #define STAT_NOT_IP 0 /* packets that are not IP (ARP, LLDP ...) */
-#define STAT_UNPARSED 1 /* IP packets whose headers are cut short or broken */
+#define STAT_UNPARSED 1 /* packets whose IP header is cut short or broken, or behind more VLAN tags than we read */
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */

@@ -187,7 +187,7 @@ CLOSER = {
 
 STATS = {
     "STAT_NOT_IP": (0, "packets that are not IP (ARP, LLDP ...)"),
-    "STAT_UNPARSED": (1, "IP packets whose headers are cut short or broken"),
+    "STAT_UNPARSED": (1, "packets whose IP header is cut short or broken, or behind more VLAN tags than we read"),
     "STAT_MAP_FULL": (2, "packets whose flow found no room in the flow map"),
     "STAT_EVENT_SENT": (3, "events written to the ring"),
     "STAT_EVENT_LOST": (4, "events the ring had no room for"),
