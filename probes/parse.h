@@ -26,10 +26,10 @@ INLINE int load(struct __sk_buff *skb, u32 off, void *to, u32 n) {
 
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
 INLINE void parse_transport(struct __sk_buff *skb, struct packet *p, u32 off) {
-    u8 h[14];
+    u8 h[16]; /* TCP up to its window */
     p->headers = off;
     if (p->proto == PROTO_TCP) {
-        if (load(skb, off, h, 14)) return;
+        if (load(skb, off, h, 16)) return;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->tcp_flags = h[13];

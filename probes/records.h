@@ -48,7 +48,7 @@ struct flow {
     u64 packets[2]; /* wire packets: each GSO segment counts */
     u64 bytes[2]; /* wire bytes, link header included */
     u64 first_ns; /* first packet of this interval, CLOCK_MONOTONIC */
-    u64 last_ns; /* last packet of this interval */
+    u64 last_ns; /* last packet of this interval; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST */
     u64 start_ns; /* first packet of the flow */
     u64 cookie[2]; /* socket cookie of the sender, where its socket is on this machine */
     u64 cgroup[2]; /* cgroup id of the sender's socket */

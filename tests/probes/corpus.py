@@ -119,6 +119,9 @@ def _packets() -> Iterator[bytes]:
         for proto, payload in _transports6(way):
             yield ethernet(ipv6(payload, proto, way=way), IPV6)
 
+        talk = ethernet(ipv4(tcp(0x10, way=way), TCP), IPV4)
+        yield talk.replace(HOSTS4[1], HOSTS4[0])  # with oneself: only the ports tell the ends apart
+
     hop, target = (HOP, b"\0\5\2\0\0\1\0"), (OPTIONS, b"\1" + b"\1\x0c" + bytes(12))
     route = (ROUTING, b"\2\0\0" + bytes(4) + HOSTS6[2])
     first, later = (FRAGMENT, b"\0\0\1\0\0\0\x4d"), (FRAGMENT, b"\0\0\x51\0\0\0\x4d")

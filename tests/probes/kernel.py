@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from flowobs.agent import bpf
-from flowobs.agent.bpf._lib import lib
-from flowobs.agent.bpf.programs import _TestRun
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, STATS
 
 ENTRIES = 65536
+TC_ACT_UNSPEC = -1
 Counts = dict[tuple[object, ...], list[int]]
 
 
@@ -47,37 +45,24 @@ class Runner:
         self._before = self._stats()
 
     def run(self, packets: Sequence[bytes], context: bytes = b"") -> Counted:
-        """Every packet once. Nothing may change it, and nothing may be decided about it."""
-        data = np.frombuffer(b"".join(packets), np.uint8)
-        out = np.zeros_like(data)
-        head = ctypes.create_string_buffer(context, len(context)) if context else None
-        options = _TestRun(
-            sz=ctypes.sizeof(_TestRun),
-            ctx_in=ctypes.cast(head, ctypes.c_void_p) if head else None,
-            ctx_size_in=len(context),
-            repeat=1,
-        )
-        call, reference = lib().bpf_prog_test_run_opts, ctypes.byref(options)
-        source, target = data.ctypes.data, out.ctypes.data
-        for packet in packets:
-            size = len(packet)
-            options.data_in, options.data_size_in = source, size
-            options.data_out, options.data_size_out = target, size
-            error = call(self.program, reference)
-            if error or options.retval != 0xFFFFFFFF or options.data_size_out != size:
-                raise AssertionError(
-                    f"error {error}, verdict {options.retval:#x}, {size} bytes became"
-                    f" {options.data_size_out}: {packet.hex()}"
-                )
-            source += size
-            target += size
-        assert np.array_equal(data, out), "a program must not write to a packet"
+        """Every packet once, and what was counted."""
+        self.send(packets, context)
         return self.collect()
+
+    def send(self, packets: Sequence[bytes], context: bytes = b"") -> None:
+        """Every packet once. Nothing may change it, and nothing may be decided about it."""
+        verdicts, after = bpf.test_run_each(self.program, packets, context=context)
+        assert (verdicts == TC_ACT_UNSPEC).all()
+        assert after == b"".join(packets)
+
+    def flows(self) -> np.ndarray:
+        """The flow map's values since the last time."""
+        return self._flows[: bpf.drain(self._maps["flows_0"], self._keys, self._flows)]
 
     def collect(self) -> Counted:
         """What was counted since the last time."""
-        entries = bpf.drain(self._maps["flows_0"], self._keys, self._flows)
-        keys, flows = self._keys[:entries], self._flows[:entries]
+        flows = self.flows()
+        keys = self._keys[: len(flows)]
         after = self._stats()
         not_ip, unparsed, full = (
             tuple((after[name] - self._before[name]).tolist())
@@ -86,7 +71,7 @@ class Runner:
         self._before = after
         assert full == (0, 0), "the batch is too large for the flow map"
         assert not keys["pad"].any()
-        return Counted(directions(keys, flows), entries, not_ip, unparsed)
+        return Counted(directions(keys, flows), len(keys), not_ip, unparsed)
 
     def _stats(self) -> dict[str, np.ndarray]:
         found = {}

@@ -20,7 +20,7 @@ RULES = {
     " segmentation offload leaves 0 or less than the truth there",
     "options": "what is inside of an extension header is not judged, only skipped",
     "cut": "of a packet cut short after its addresses what is there counts: the protocol, ports"
-    " when there are 4 bytes (TCP: all up to its flags), ICMP's type and code",
+    " when there are 4 bytes (TCP: all up to its window), ICMP's type and code",
     "chain": "the seventh IPv6 extension header in a row is taken for the protocol",
     "fragment": "a later IPv6 fragment is known by its header wherever in the chain that is",
     "esp": "what is encrypted stays closed: ESP is the protocol",
@@ -126,7 +126,7 @@ _Ethernet, _IP, _IP6 = _head(dpkt.ethernet.Ethernet), _head(dpkt.ip.IP), _head(d
 _Extension, _TCP, _SCTP = _head(dpkt.ip6.IP6OptsHeader), _head(dpkt.tcp.TCP), _head(dpkt.sctp.SCTP)
 _UDP = dpkt.udp.UDP
 # protocol: decoder, its length, and how much of that must be there
-_PORTS = {6: (_TCP, 20, 14), 17: (_UDP, 8, 4), 132: (_SCTP, 12, 4)}
+_PORTS = {6: (_TCP, 20, 16), 17: (_UDP, 8, 4), 132: (_SCTP, 12, 4)}
 _WITH_OPTIONS = {HOP: dpkt.ip6.IP6HopOptsHeader, OPTIONS: dpkt.ip6.IP6DstOptsHeader}
 
 
