@@ -159,6 +159,9 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     struct packet p = {};
     struct flow_key k = {};
     int parsed = parse(skb, &p);
+    /* From here on p is in memory: in registers the verifier would know each header by its value, and follow all that
+     * comes now once for each. */
+    asm volatile("" : : "r"(&p) : "memory");
     u64 bytes = skb->len, packets = 1;
     if (parsed != PARSE_OK) {
         count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);

@@ -12,6 +12,7 @@ from flowobs.agent.loader import Probes
 from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, STATS
 
 ENTRIES = 65536
+FRAGMENTS = 4096
 TC_ACT_UNSPEC = -1
 Counts = dict[tuple[object, ...], list[int]]
 
@@ -63,6 +64,8 @@ class Runner:
         """What was counted since the last time."""
         flows = self.flows()
         keys = self._keys[: len(flows)]
+        keys_of, values = np.empty(FRAGMENTS, "V40"), np.empty(FRAGMENTS, "V8")
+        bpf.drain(self._maps["fragments"], keys_of, values)
         after = self._stats()
         not_ip, unparsed, full = (
             tuple((after[name] - self._before[name]).tolist())

@@ -53,6 +53,9 @@ class Reading(NamedTuple):
 
 
 Answer = Reading | str
+Firsts = dict[tuple[bytes, bytes, int, int], tuple[int, dict[str, int]]]
+"""First fragments by addresses, id and protocol: the protocol behind all headers, and the ports.
+A later fragment counts in its packet's flow if the first came before: dpkt looks at one packet."""
 
 
 class Needed(set[str]):
@@ -130,13 +133,13 @@ _PORTS = {6: (_TCP, 20, 16), 17: (_UDP, 8, 4), 132: (_SCTP, 12, 4)}
 _WITH_OPTIONS = {HOP: dpkt.ip6.IP6HopOptsHeader, OPTIONS: dpkt.ip6.IP6DstOptsHeader}
 
 
-def read(frame: bytes, tags: int = 2) -> tuple[Answer, Needed]:
-    """What a packet should count as, and the rules that this needed."""
+def read(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> tuple[Answer, Needed]:
+    """What a packet should count as after those that filled ``firsts``, and the rules needed."""
     needed = Needed()
-    return _ethernet(frame, tags, needed), needed
+    return _ethernet(frame, tags, {} if firsts is None else firsts, needed), needed
 
 
-def _ethernet(frame: bytes, tags: int, needed: Needed) -> Answer:
+def _ethernet(frame: bytes, tags: int, firsts: Firsts, needed: Needed) -> Answer:
     eth = _Ethernet(frame)
     rest, type, vlan = eth.data, eth.type, 0
     for n in range(tags):
@@ -154,11 +157,13 @@ def _ethernet(frame: bytes, tags: int, needed: Needed) -> Answer:
     needed.rule("mpls", type in MPLS)
     needed.rule("tags", type in dpkt.ethernet._ETH_TYPES_QINQ)
     if type == IPV4:
-        return _ipv4(rest, vlan, len(frame) - len(rest), needed)
-    return _ipv6(rest, vlan, len(frame) - len(rest), needed) if type == IPV6 else NOT_IP
+        return _ipv4(rest, vlan, len(frame) - len(rest), firsts, needed)
+    if type == IPV6:
+        return _ipv6(rest, vlan, len(frame) - len(rest), firsts, needed)
+    return NOT_IP
 
 
-def _ipv4(data: bytes, vlan: int, before: int, needed: Needed) -> Answer:
+def _ipv4(data: bytes, vlan: int, before: int, firsts: Firsts, needed: Needed) -> Answer:
     if len(data) < 20:
         return UNPARSED
     ip = _IP(data)
@@ -166,42 +171,56 @@ def _ipv4(data: bytes, vlan: int, before: int, needed: Needed) -> Answer:
         return UNPARSED
     needed.rule("length", 0 < ip.len < len(data))
     length = ip.hl * 4
-    upper = {} if ip.offset else _upper(ip.p, data[length:], needed)
+    packet = ip.src, ip.dst, ip.id, ip.p
+    if ip.offset:
+        proto, upper = firsts.get(packet, (ip.p, {}))
+        return _reading(ip, proto, upper, vlan, before + length)
+    upper = _upper(ip.p, data[length:], needed)
+    if ip.mf:
+        firsts[packet] = ip.p, _flow_of(upper)
     return _reading(ip, ip.p, upper, vlan, before + length)
 
 
-def _ipv6(data: bytes, vlan: int, before: int, needed: Needed) -> Answer:
+def _flow_of(upper: dict[str, int]) -> dict[str, int]:
+    return {name: upper[name] for name in upper if name in ("sport", "dport", "icmp")}
+
+
+def _ipv6(data: bytes, vlan: int, before: int, firsts: Firsts, needed: Needed) -> Answer:
     if len(data) < 40:
         return UNPARSED
     ip = _IP6(data)
     if needed.rule("version", ip.v != 6):
         return UNPARSED
-    rest, next, headers, later = ip.data, ip.nxt, before + 40, False
+    rest, next, headers = ip.data, ip.nxt, before + 40
+    packet, more, later = (ip.src, ip.dst, 0, 0), False, False
     needed.rule("length", 0 < ip.plen < len(rest))
     for _ in range(EXTENSIONS):
         if next not in CHAIN or later:
             break
-        if needed.rule("cut", len(rest) < 4):
+        if needed.rule("cut", len(rest) < 8):
             return _reading(ip, next, {}, vlan, headers)
         extension = _Extension(rest)
         length = (extension.len + 1) * 8
         if next == FRAGMENT:
-            needed.rule("cut", len(rest) < 8)
-            length, later = 8, dpkt.ip6.IP6FragmentHeader(rest[:4] + bytes(4)).frag_off > 0
+            fragment = dpkt.ip6.IP6FragmentHeader(rest)
+            packet = ip.src, ip.dst, fragment.id, fragment.nxt
+            length, later, more = 8, fragment.frag_off > 0, more or fragment.m_flag
             needed.rule("fragment", later or extension.nxt in CHAIN)
         elif next == AH:
             length = (extension.len + 2) * 4
             needed.rule("cut", len(rest) < 12)
         elif next in _WITH_OPTIONS:
             needed.rule("options", not _decodes(_WITH_OPTIONS[next], rest))
-        else:
-            needed.rule("cut", len(rest) < 8)
         next, headers, rest = extension.nxt, headers + length, rest[length:]
     if later:
-        return _reading(ip, next, {}, vlan, headers)
+        proto, upper = firsts.get(packet, (next, {}))
+        return _reading(ip, proto, upper, vlan, headers)
     needed.rule("chain", next in CHAIN)
     needed.rule("esp", next == ESP)
-    return _reading(ip, next, _upper(next, rest, needed), vlan, headers)
+    upper = _upper(next, rest, needed)
+    if more:
+        firsts[packet] = next, _flow_of(upper)
+    return _reading(ip, next, upper, vlan, headers)
 
 
 def _decodes(kind: type[Any], data: bytes) -> bool:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.probes import oracle, tap
 from tests.probes.corpus import CORPUS, mutated, truncated
-from tests.probes.kernel import Counted, Counts, Runner, runs
+from tests.probes.kernel import FRAGMENTS, Counted, Counts, Runner, runs
 from tests.probes.oracle import NOT_IP, TAGS, UNPARSED
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -31,9 +31,10 @@ def expected(packets: Iterable[bytes], *, gso_size: int = 0, received: bool = Fa
     """
     flows: Counts = {}
     pairs, others = set(), {NOT_IP: [0, 0], UNPARSED: [0, 0]}
+    firsts: oracle.Firsts = {}
     for packet in packets:
         tagged = received and int.from_bytes(packet[12:14], "big") in TAGS
-        answer, _ = oracle.read(packet, tags=3 if tagged else 2)
+        answer, _ = oracle.read(packet, 3 if tagged else 2, firsts)
         count, size = 1, len(packet) - (4 if tagged else 0)
         if isinstance(answer, str):
             others[answer][0] += 1
@@ -48,6 +49,7 @@ def expected(packets: Iterable[bytes], *, gso_size: int = 0, received: bool = Fa
         flow[2] |= answer.tcp_flags
         ends = frozenset(((answer.source, answer.sport), (answer.destination, answer.dport)))
         pairs.add((ends, answer[4:8]))
+    assert len(firsts) < FRAGMENTS - 512, "the kernel would forget first fragments"
     not_ip, unparsed = tuple(others[NOT_IP]), tuple(others[UNPARSED])
     return Counted(flows, len(flows) if received else len(pairs), not_ip, unparsed)
 
