@@ -6,35 +6,43 @@ on this machine.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import statistics
 import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flowobs.agent import bpf
-from flowobs.agent.loader import load
+from flowobs.agent.features import REQUIRED
+from flowobs.agent.loader import Probes, load
+from flowobs.agent.records import EVENT
+from flowobs.agent.ring import RingReader
 
+TCP, UDP = 6, 17
 HERE = Path(__file__).parent
-HOT_RUNS = 2_000_000
-ROUNDS = 3
+HOT_RUNS = 50_000
+HOT_ROUNDS = 40
+ROUNDS = 20
+CHUNK = 500  # of the open events that a ring of 64 pages holds
 
 
-def packet(flow: int, family: int = 4) -> bytes:
-    """A 64-byte TCP ACK (74 with IPv6), a different flow for each number."""
+def packet(flow: int, family: int = 4, proto: int = TCP) -> bytes:
+    """A 64-byte TCP ACK (74 with IPv6), or UDP; a different flow for each number."""
     ports = struct.pack("!HHIIBBHHH", 1024 + flow % 60000, 443, 1, 1, 0x50, 0x10, 512, 0, 0)
     if family == 6:
         ip = (
-            struct.pack("!IHBB", 0x60000000, 20, 6, 64)
+            struct.pack("!IHBB", 0x60000000, 20, proto, 64)
             + struct.pack("!QQ", 0xFD << 56, flow)
             + bytes(15)
             + b"\2"
         )
         return bytes(12) + b"\x86\xdd" + ip + ports
     source = struct.pack("!I", (10 << 24) + flow // 60000 + 1)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 50, 0, 0, 64, 6, 0) + source + bytes((10, 1, 0, 1))
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 50, 0, 0, 64, proto, 0) + source + bytes((10, 1, 0, 1))
     return bytes(12) + b"\x08\x00" + ip + ports + bytes(10)
 
 
@@ -46,63 +54,95 @@ def _cost(prog: int, run: Callable[[], object]) -> float:
 
 
 def _hot(prog: int, data: bytes) -> float:
-    return min(
-        _cost(prog, lambda: bpf.test_run(prog, data, repeat=HOT_RUNS)) for _ in range(ROUNDS)
-    )
-
-
-def _spread(prog: int, packets: list[bytes]) -> float:
+    # short rounds: one of them finds the shared core to itself
     def run() -> None:
-        for data in packets:
-            bpf.test_run(prog, data)
+        bpf.test_run(prog, data, repeat=HOT_RUNS)
 
-    return _cost(prog, run)
+    return min(_cost(prog, run) for _ in range(HOT_ROUNDS))
+
+
+class Spread:
+    """The cost of a program over packets of one size, each run once, without Python in between."""
+
+    def __init__(self, folder: Path) -> None:
+        out = folder / "spread.so"
+        command = ["clang", "-O2", "-shared", "-fPIC", str(HERE / "spread.c"), "-o", str(out)]
+        subprocess.run(command, check=True)
+        self._call = ctypes.CDLL(str(out), use_errno=True).spread
+
+    def __call__(self, prog: int, packets: list[bytes]) -> float:
+        frames, size = b"".join(packets), len(packets[0])
+
+        def run() -> None:
+            if self._call(prog, frames, size, len(packets)):
+                raise OSError(ctypes.get_errno(), "cannot run the program on a packet")
+
+        return _cost(prog, run)
+
+
+def _event(probes: Probes, spread: Spread) -> float:
+    """An insert that tells of the opening (UDP) minus one that does not (TCP, without SYN)."""
+    prog, costs = probes.programs["flow_ingress"], []
+    with closing(RingReader(probes.maps["events"], EVENT.dtype)) as ring:
+        for start in range(0, 40 * CHUNK, CHUNK):
+            flows = range(start, start + CHUNK)
+            telling, silent = (
+                spread(prog, [packet(flow, 4, proto) for flow in flows]) for proto in (UDP, TCP)
+            )
+            told = sum(len(events) for events in ring.read())
+            assert told == CHUNK, f"{CHUNK} flows opened, the ring has {told}"
+            costs.append(telling - silent)
+    return statistics.median(costs)
 
 
 @contextmanager
-def _empty() -> Iterator[int]:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "empty.bpf.o"
-        include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-        compile = ["clang", "-O2", "-g", "-target", "bpf", include, "-c"]
-        subprocess.run([*compile, str(HERE / "empty.bpf.c"), "-o", str(out)], check=True)
-        made = bpf.BpfObject(out)
-        try:
-            made.load()
-            yield made.program_fd("empty")
-        finally:
-            made.close()
+def _empty(folder: Path) -> Iterator[int]:
+    out = folder / "empty.bpf.o"
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    compile = ["clang", "-O2", "-g", "-target", "bpf", include, "-c"]
+    subprocess.run([*compile, str(HERE / "empty.bpf.c"), "-o", str(out)], check=True)
+    made = bpf.BpfObject(out)
+    try:
+        made.load()
+        yield made.program_fd("empty")
+    finally:
+        made.close()
 
 
 def run() -> list[dict[str, object]]:
     """Needs root and clang.
 
-    Times are nanoseconds per packet, the smallest of three rounds for hot flows.
+    Times are nanoseconds per packet: of hot flows and updates the smallest of some rounds, of
+    inserts those of one round, of an event the median of pairs.
     """
+    with tempfile.TemporaryDirectory() as made:
+        stats = bpf.enable_stats()
+        try:
+            return _measure(Path(made))
+        finally:
+            os.close(stats)
+
+
+def _measure(folder: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    stats = bpf.enable_stats()
-    try:
-        with _empty() as empty:
-            base = _hot(empty, packet(0))
+    spread = Spread(folder)
+    with _empty(folder) as empty:
+        base = _hot(empty, packet(0))
 
-        def add(metric: str, value: float) -> None:
-            row = {"bench": "kernel", "metric": metric, "value": value, "unit": "ns"}
-            rows.append(row | {"against": "empty_ns", "ratio": value / base})
+    def add(metric: str, value: float) -> None:
+        row = {"bench": "kernel", "metric": metric, "value": value, "unit": "ns"}
+        rows.append(row | {"against": "empty_ns", "ratio": value / base})
 
-        add("empty_ns", base)
-        for family, suffix in ((4, ""), (6, "_v6")):
-            probes = load("core", flow_entries=131072)
-            try:
+    add("empty_ns", base)
+    for family, suffix in ((4, ""), (6, "_v6")):
+        for entries, count, name in ((65_536, 10_000, "10k"), (131_072, 100_000, "100k")):
+            with load("core", only=REQUIRED, flow_entries=entries) as probes:
                 prog = probes.programs["flow_ingress"]
-                ten = [packet(i, family) for i in range(10_000)]
-                hundred = [packet(i + 20_000, family) for i in range(100_000)]
-                add(f"hot{suffix}_ns", _hot(prog, packet(10_001, family)))
-                add(f"insert_10k{suffix}_ns", _spread(prog, ten))
-                add(f"update_10k{suffix}_ns", min(_spread(prog, ten) for _ in range(ROUNDS)))
-                add(f"insert_100k{suffix}_ns", _spread(prog, hundred))
-                add(f"update_100k{suffix}_ns", _spread(prog, hundred))
-            finally:
-                probes.close()
-    finally:
-        os.close(stats)
+                if name == "10k":
+                    add(f"hot{suffix}_ns", _hot(prog, packet(count, family)))
+                packets = [packet(flow, family) for flow in range(count)]
+                add(f"insert_{name}{suffix}_ns", spread(prog, packets))
+                add(f"update_{name}{suffix}_ns", min(spread(prog, packets) for _ in range(ROUNDS)))
+    with load("core", only=REQUIRED) as probes:
+        add("event_ns", _event(probes, spread))
     return rows

@@ -122,7 +122,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
     }
 }
 
-INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 now) {
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir) {
     u32 zero = 0;
     struct control *c = MAP_GET(control, &zero);
     if (!c) return 0;
@@ -134,6 +134,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     else
         f = MAP_GET(flows_0, k);
     if (f) return f;
+    u64 now = bpf_ktime_get_ns();
     struct flow fresh = {.first_ns = now};
     long error;
     if (active)
@@ -158,6 +159,9 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     struct packet p = {};
     struct flow_key k = {};
     int parsed = parse(skb, &p);
+    /* From here on p is in memory: in registers the verifier would know each header by its value, and follow all that
+     * comes now once for each. */
+    asm volatile("" : : "r"(&p) : "memory");
     u64 bytes = skb->len, packets = 1;
     if (parsed != PARSE_OK) {
         count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);
@@ -171,8 +175,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     k.ifindex = skb->ifindex;
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
-    u64 now = bpf_ktime_get_ns();
-    struct flow *f = flow_entry(skb, &k, &p, dir, now);
+    struct flow *f = flow_entry(skb, &k, &p, dir);
     if (!f) {
         u32 index = (u32)p.proto * 2 + egress;
         struct count *c = MAP_GET(overflow, &index);
@@ -183,16 +186,27 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
         count(STAT_MAP_FULL, packets, bytes);
         return -1;
     }
-    if (!f->packets[dir & 1] && !f->cookie[dir & 1]) {
+    u32 first = !f->packets[dir & 1];
+    if (first && !f->cookie[dir & 1]) {
         f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
         f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
     }
     __sync_fetch_and_add(&f->packets[dir & 1], packets);
     __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
-    f->last_ns = now;
+    u8 edges = 0;
     if (p.proto == PROTO_TCP) {
         f->tcp_flags[dir & 1] |= p.tcp_flags;
-        if (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) edge(skb, &k, f, &p, dir, now);
+        edges = p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+    }
+    /* The exact clock costs a third of all this: read where the moment matters, such as a reply's. Else a tick will
+     * do, which is a few milliseconds old: never before what was exact. */
+    u64 tick = bpf_ktime_get_coarse_ns();
+    if (first || edges) {
+        u64 now = bpf_ktime_get_ns();
+        f->last_ns = now;
+        if (edges) edge(skb, &k, f, &p, dir, now);
+    } else if (tick > f->last_ns) {
+        f->last_ns = tick;
     }
     return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
 }

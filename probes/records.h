@@ -22,7 +22,7 @@
 #define CLOSER_RST_A 3 /* a sent RST */
 #define CLOSER_RST_B 4 /* b sent RST */
 #define STAT_NOT_IP 0 /* packets that are not IP (ARP, LLDP ...) */
-#define STAT_UNPARSED 1 /* IP packets whose headers are cut short or broken */
+#define STAT_UNPARSED 1 /* packets whose IP header is cut short or broken, or behind more VLAN tags than we read */
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */
@@ -48,7 +48,7 @@ struct flow {
     u64 packets[2]; /* wire packets: each GSO segment counts */
     u64 bytes[2]; /* wire bytes, link header included */
     u64 first_ns; /* first packet of this interval, CLOCK_MONOTONIC */
-    u64 last_ns; /* last packet of this interval */
+    u64 last_ns; /* last packet of this interval; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST */
     u64 start_ns; /* first packet of the flow */
     u64 cookie[2]; /* socket cookie of the sender, where its socket is on this machine */
     u64 cgroup[2]; /* cgroup id of the sender's socket */

@@ -74,7 +74,7 @@ FLOW = Struct(
         ("u64", "packets", 2, "wire packets: each GSO segment counts"),
         ("u64", "bytes", 2, "wire bytes, link header included"),
         ("u64", "first_ns", 1, "first packet of this interval, CLOCK_MONOTONIC"),
-        ("u64", "last_ns", 1, "last packet of this interval"),
+        ("u64", "last_ns", 1, "last packet of this interval; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST"),
         ("u64", "start_ns", 1, "first packet of the flow"),
         ("u64", "cookie", 2, "socket cookie of the sender, where its socket is on this machine"),
         ("u64", "cgroup", 2, "cgroup id of the sender's socket"),
@@ -187,7 +187,7 @@ CLOSER = {
 
 STATS = {
     "STAT_NOT_IP": (0, "packets that are not IP (ARP, LLDP ...)"),
-    "STAT_UNPARSED": (1, "IP packets whose headers are cut short or broken"),
+    "STAT_UNPARSED": (1, "packets whose IP header is cut short or broken, or behind more VLAN tags than we read"),
     "STAT_MAP_FULL": (2, "packets whose flow found no room in the flow map"),
     "STAT_EVENT_SENT": (3, "events written to the ring"),
     "STAT_EVENT_LOST": (4, "events the ring had no room for"),

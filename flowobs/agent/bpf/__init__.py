@@ -37,6 +37,7 @@ from flowobs.agent.bpf.programs import (
     enable_stats,
     program_info,
     test_run,
+    test_run_each,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "read_iterator",
     "require",
     "test_run",
+    "test_run_each",
     "update",
     "warnings",
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_int, c_size_t, c_uint32, c_void_p
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from flowobs.agent.bpf._lib import check, lib
 
@@ -79,6 +81,34 @@ def test_run(prog_fd: int, packet: bytes, *, context: bytes = b"", repeat: int =
         f"cannot run the program on a packet of {len(packet)} bytes",
     )
     return TestRun(ctypes.c_int32(options.retval).value, options.duration)
+
+
+def test_run_each(
+    prog_fd: int, packets: Sequence[bytes], *, context: bytes = b""
+) -> tuple[npt.NDArray[np.int32], bytes]:
+    """Run a tc program once on each frame, with as little as possible in between: its return
+    values, and the frames as it left them, one behind the other.
+    """
+    data = np.frombuffer(b"".join(packets), np.uint8)
+    out = np.empty_like(data)
+    head = ctypes.create_string_buffer(context, len(context)) if context else None
+    runs = (_TestRun * len(packets))()
+    start = 0
+    for run, packet in zip(runs, packets, strict=True):
+        run.sz = ctypes.sizeof(_TestRun)
+        run.data_in, run.data_out = data.ctypes.data + start, out.ctypes.data + start
+        run.data_size_in = run.data_size_out = len(packet)
+        if head:
+            run.ctx_in, run.ctx_size_in = ctypes.addressof(head), len(context)
+        start += len(packet)
+    call, reference = lib().bpf_prog_test_run_opts, ctypes.byref
+    for run in runs:
+        if error := call(prog_fd, reference(run)):
+            check(error, f"cannot run the program on a packet of {run.data_size_in} bytes")
+    for run, packet in zip(runs, packets, strict=True):
+        assert run.data_size_out == len(packet), "the program changed a frame's length"
+    values = np.array([run.retval for run in runs], np.uint32)
+    return values.view(np.int32), out.tobytes()
 
 
 def program_info(prog_fd: int) -> ProgramInfo:

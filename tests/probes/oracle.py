@@ -1,0 +1,253 @@
+"""What dpkt, a parser that shares nothing with ours, says of a packet, as the flow it belongs to.
+
+``alone`` is dpkt by itself. Where ours differs on purpose the rule has a name in ``RULES``, and
+``read`` puts it to dpkt's decoders one by one and says which it needed. So a difference is either
+one of these rules or an error of the probes; the tests check both ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import dpkt
+
+RULES = {
+    "tags": "two VLAN tags (0x8100, 0x88a8) are read, more are unparsed, other types are no tags;"
+    " the first id that is not 0 (which is a mere priority) is the VLAN",
+    "mpls": "what is behind MPLS labels is not looked at: not IP",
+    "version": "an IP header of another version than its Ethernet type says is unparsed",
+    "length": "IP's length fields are not believed: the kernel's own length of a packet counts, and"
+    " segmentation offload leaves 0 or less than the truth there",
+    "options": "what is inside of an extension header is not judged, only skipped",
+    "cut": "of a packet cut short after its addresses what is there counts: the protocol, ports"
+    " when there are 4 bytes (TCP: all up to its window), ICMP's type and code",
+    "chain": "the seventh IPv6 extension header in a row is taken for the protocol",
+    "fragment": "a later IPv6 fragment is known by its header wherever in the chain that is",
+    "esp": "what is encrypted stays closed: ESP is the protocol",
+    "offset": "a TCP header that claims to be shorter than 20 bytes has ports and flags all the"
+    " same",
+    "chunks": "of SCTP the ports are read, whatever its chunks are",
+}
+
+NOT_IP, UNPARSED = "not IP", "unparsed"
+IPV4, IPV6, TAGS, MPLS = 0x0800, 0x86DD, (0x8100, 0x88A8), (0x8847, 0x8848)
+HOP, ROUTING, FRAGMENT, ESP, AH, OPTIONS = 0, 43, 44, 50, 51, 60
+CHAIN = (HOP, ROUTING, FRAGMENT, AH, OPTIONS)
+EXTENSIONS = 6
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+class Reading(NamedTuple):
+    """The flow of a packet, seen from its sender; and what else is counted of it."""
+
+    source: bytes
+    destination: bytes
+    sport: int
+    dport: int
+    vlan: int
+    icmp: int
+    proto: int
+    family: int
+    tcp_flags: int = 0
+    headers: int = 0
+
+
+Answer = Reading | str
+Firsts = dict[tuple[bytes, bytes, int, int], tuple[int, dict[str, int]]]
+"""First fragments by addresses, id and protocol: the protocol behind all headers, and the ports.
+A later fragment counts in its packet's flow if the first came before: dpkt looks at one packet."""
+
+
+class Needed(set[str]):
+    """The rules that a packet needed."""
+
+    def rule(self, name: str, applies: bool = True) -> bool:
+        assert name in RULES
+        if applies:
+            self.add(name)
+        return applies
+
+
+def alone(frame: bytes) -> Answer | None:
+    """dpkt's own answer; None where it fails (it does on some chains of extension headers)."""
+    try:
+        eth = dpkt.ethernet.Ethernet(frame)
+    except dpkt.UnpackError:  # of tags; dpkt does not raise for what is in an IP packet
+        return UNPARSED if _Ethernet(frame).type in dpkt.ethernet._ETH_TYPES_QINQ else NOT_IP
+    except (AttributeError, IndexError, TypeError):
+        return None
+    ip = eth.data
+    if not isinstance(ip, dpkt.ip.IP | dpkt.ip6.IP6):
+        return UNPARSED if eth._next_type in (IPV4, IPV6) else NOT_IP
+    tags = getattr(eth, "vlan_tags", [])
+    proto = ip.p if isinstance(ip, dpkt.ip.IP) else getattr(ip, "p", ESP)
+    return _reading(ip, proto, _transport(ip.data), tags[0].id if tags else 0)
+
+
+def _reading(
+    ip: Any, proto: int, transport: dict[str, int], vlan: int, headers: int = 0
+) -> Reading:
+    family, before = (4, MAPPED) if isinstance(ip, dpkt.ip.IP) else (6, b"")
+    return Reading(
+        before + ip.src,
+        before + ip.dst,
+        transport.get("sport", 0),
+        transport.get("dport", 0),
+        vlan,
+        transport.get("icmp", 0),
+        proto,
+        family,
+        transport.get("flags", 0) & 0xFF,
+        headers + transport.get("length", 0),
+    )
+
+
+def _transport(data: Any) -> dict[str, int]:
+    if isinstance(data, dpkt.icmp.ICMP | dpkt.icmp6.ICMP6):
+        request, reply = (8, 0) if isinstance(data, dpkt.icmp.ICMP) else (128, 129)
+        if data.type not in (request, reply):
+            return {"icmp": data.type << 8 | data.code}
+        # an echo request and its reply are one flow
+        identifier = data.data.id if isinstance(data.data, dpkt.Packet) else 0
+        return {"icmp": request << 8 | data.code, "sport": identifier, "dport": identifier}
+    if isinstance(data, dpkt.tcp.TCP | dpkt.udp.UDP | dpkt.sctp.SCTP):
+        flags = data.flags if isinstance(data, dpkt.tcp.TCP) else 0
+        return {"sport": data.sport, "dport": data.dport, "flags": flags}
+    return {}
+
+
+def _head(kind: type[Any]) -> type[Any]:
+    """dpkt's decoder of the fixed part of a header, without what it makes of the rest."""
+    return type(kind.__name__, (kind,), {"unpack": dpkt.Packet.unpack, "__init__": _init})
+
+
+def _init(self: Any, frame: bytes) -> None:
+    dpkt.Packet.__init__(self, frame)
+
+
+_Ethernet, _IP, _IP6 = _head(dpkt.ethernet.Ethernet), _head(dpkt.ip.IP), _head(dpkt.ip6.IP6)
+_Extension, _TCP, _SCTP = _head(dpkt.ip6.IP6OptsHeader), _head(dpkt.tcp.TCP), _head(dpkt.sctp.SCTP)
+_UDP = dpkt.udp.UDP
+# protocol: decoder, its length, and how much of that must be there
+_PORTS = {6: (_TCP, 20, 16), 17: (_UDP, 8, 4), 132: (_SCTP, 12, 4)}
+_WITH_OPTIONS = {HOP: dpkt.ip6.IP6HopOptsHeader, OPTIONS: dpkt.ip6.IP6DstOptsHeader}
+
+
+def read(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> tuple[Answer, Needed]:
+    """What a packet should count as after those that filled ``firsts``, and the rules needed."""
+    needed = Needed()
+    return _ethernet(frame, tags, {} if firsts is None else firsts, needed), needed
+
+
+def _ethernet(frame: bytes, tags: int, firsts: Firsts, needed: Needed) -> Answer:
+    eth = _Ethernet(frame)
+    rest, type, vlan = eth.data, eth.type, 0
+    for n in range(tags):
+        if type not in TAGS:
+            break
+        if len(rest) < 4:
+            needed.rule("tags", n == 1 and type != 0x8100)
+            return UNPARSED
+        tag = dpkt.ethernet.VLANtag8021Q(rest[:4])
+        needed.rule("tags", not tag.id or (n == 1 and type != 0x8100))
+        vlan = vlan or tag.id
+        rest, type = rest[4:], tag.type
+    if needed.rule("tags", type in TAGS):
+        return UNPARSED
+    needed.rule("mpls", type in MPLS)
+    needed.rule("tags", type in dpkt.ethernet._ETH_TYPES_QINQ)
+    if type == IPV4:
+        return _ipv4(rest, vlan, len(frame) - len(rest), firsts, needed)
+    if type == IPV6:
+        return _ipv6(rest, vlan, len(frame) - len(rest), firsts, needed)
+    return NOT_IP
+
+
+def _ipv4(data: bytes, vlan: int, before: int, firsts: Firsts, needed: Needed) -> Answer:
+    if len(data) < 20:
+        return UNPARSED
+    ip = _IP(data)
+    if needed.rule("version", ip.v != 4) or ip.hl < 5:
+        return UNPARSED
+    needed.rule("length", 0 < ip.len < len(data))
+    length = ip.hl * 4
+    packet = ip.src, ip.dst, ip.id, ip.p
+    if ip.offset:
+        proto, upper = firsts.get(packet, (ip.p, {}))
+        return _reading(ip, proto, upper, vlan, before + length)
+    upper = _upper(ip.p, data[length:], needed)
+    if ip.mf:
+        firsts[packet] = ip.p, _flow_of(upper)
+    return _reading(ip, ip.p, upper, vlan, before + length)
+
+
+def _flow_of(upper: dict[str, int]) -> dict[str, int]:
+    return {name: upper[name] for name in upper if name in ("sport", "dport", "icmp")}
+
+
+def _ipv6(data: bytes, vlan: int, before: int, firsts: Firsts, needed: Needed) -> Answer:
+    if len(data) < 40:
+        return UNPARSED
+    ip = _IP6(data)
+    if needed.rule("version", ip.v != 6):
+        return UNPARSED
+    rest, next, headers = ip.data, ip.nxt, before + 40
+    packet, more, later = (ip.src, ip.dst, 0, 0), False, False
+    needed.rule("length", 0 < ip.plen < len(rest))
+    for _ in range(EXTENSIONS):
+        if next not in CHAIN or later:
+            break
+        if needed.rule("cut", len(rest) < 8):
+            return _reading(ip, next, {}, vlan, headers)
+        extension = _Extension(rest)
+        length = (extension.len + 1) * 8
+        if next == FRAGMENT:
+            fragment = dpkt.ip6.IP6FragmentHeader(rest)
+            packet = ip.src, ip.dst, fragment.id, fragment.nxt
+            length, later, more = 8, fragment.frag_off > 0, more or fragment.m_flag
+            needed.rule("fragment", later or extension.nxt in CHAIN)
+        elif next == AH:
+            length = (extension.len + 2) * 4
+            needed.rule("cut", len(rest) < 12)
+        elif next in _WITH_OPTIONS:
+            needed.rule("options", not _decodes(_WITH_OPTIONS[next], rest))
+        next, headers, rest = extension.nxt, headers + length, rest[length:]
+    if later:
+        proto, upper = firsts.get(packet, (next, {}))
+        return _reading(ip, proto, upper, vlan, headers)
+    needed.rule("chain", next in CHAIN)
+    needed.rule("esp", next == ESP)
+    upper = _upper(next, rest, needed)
+    if more:
+        firsts[packet] = next, _flow_of(upper)
+    return _reading(ip, next, upper, vlan, headers)
+
+
+def _decodes(kind: type[Any], data: bytes) -> bool:
+    try:
+        kind(data)
+    except dpkt.UnpackError:
+        return False
+    return True
+
+
+def _upper(proto: int, data: bytes, needed: Needed) -> dict[str, int]:
+    """What is in the transport header, and its length."""
+    if proto in _PORTS:
+        kind, length, least = _PORTS[proto]
+        if needed.rule("cut", len(data) < length) and len(data) < least:
+            return {}
+        head = kind(data.ljust(length, b"\0"))
+        if proto == 6:
+            length = head.off * 4
+            needed.rule("offset", length < 20)
+        elif proto == 132:
+            needed.rule("chunks", not _decodes(dpkt.sctp.SCTP, data))
+        return _transport(head) | {"length": length}
+    if proto in (1, 58):
+        if needed.rule("cut", len(data) < 8) and len(data) < 2:
+            return {}
+        identifier = data[4:6] if len(data) >= 6 else bytes(2)
+        kind = dpkt.icmp.ICMP if proto == 1 else dpkt.icmp6.ICMP6
+        return _transport(kind(data[:2] + bytes(2) + identifier + bytes(2)))
+    return {}
