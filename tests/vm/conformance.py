@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowobs.agent import netns
 from flowobs.agent.agent import Agent
@@ -30,7 +30,6 @@ from flowobs.batch import FlowBatch
 from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab
 
 PEERS = Path(__file__).with_name("peers.py")
-VLAN = {"a": "10.98.7.1", "b": "10.98.7.2"}
 NOBODY = "10.99.0.77"
 CONNECTIONS, DATAGRAMS, PINGS = 10, 20, 3
 
@@ -46,8 +45,24 @@ STEPS = {
     "unheard4": ["unheard", V4["b"]],
     "reset4": ["reset", V4["b"]],
 }
-VLAN_STEPS = {"vlan": ["tcp", VLAN["b"], CONNECTIONS]}
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
+
+
+class Device(NamedTuple):
+    """A link of another kind on top of the pods' eth0. Not every kernel has every kind."""
+
+    kind: str
+    """In ip's words; ``{other}`` is the other pod's address."""
+    addresses: dict[str, str]
+
+
+DEVICES = {
+    "vlan": Device("link eth0 type vlan id 7", {"a": "10.98.7.1", "b": "10.98.7.2"}),
+    "vxlan": Device(
+        "type vxlan id 5 remote {other} dstport 4789", {"a": "10.98.5.1", "b": "10.98.5.2"}
+    ),
+    "geneve": Device("type geneve id 6 remote {other}", {"a": "10.98.6.1", "b": "10.98.6.2"}),
+}
 
 
 class Sink:
@@ -164,21 +179,23 @@ def silence(knob: Path) -> None:
 def hush(lab: Lab) -> None:
     """No router solicitations: a packet at any time would be in the counters or not by chance."""
     for pod in ("a", "b"):
-        for name in ("eth0", "eth0.7"):
+        for name in ("eth0", *DEVICES):
             knob = Path("/proc/sys/net/ipv6/conf", name, "accept_ra")
             netns.call(f"/run/netns/{lab.ns(pod)}", partial(silence, knob))
 
 
-def make_vlans(lab: Lab) -> str:
-    """A VLAN device in each pod; why not, where this kernel has none."""
+def make_device(lab: Lab, name: str, device: Device) -> str:
+    """One in each pod, called ``name``; why not, where this kernel has none."""
     for pod, other in (("a", "b"), ("b", "a")):
         try:
-            lab.ip(pod, "link add link eth0 name eth0.7 type vlan id 7")
+            lab.ip(pod, f"link add name {name} {device.kind.format(other=V4[other])}")
         except AssertionError as refused:
             return str(refused).rpartition("Error: ")[2].strip()
-        lab.ip(pod, "link set eth0.7 addrgenmode none up")
-        lab.ip(pod, f"addr add {VLAN[pod]}/24 dev eth0.7")
-        lab.ip(pod, f"neigh replace {VLAN[other]} lladdr {MAC[other]} dev eth0.7 nud permanent")
+        lab.ip(pod, f"link set {name} addrgenmode none")
+        lab.ip(pod, f"link set {name} address {MAC[pod]} up")
+        lab.ip(pod, f"addr add {device.addresses[pod]}/24 dev {name}")
+        neighbour = f"{device.addresses[other]} lladdr {MAC[other]} dev {name}"
+        lab.ip(pod, f"neigh replace {neighbour} nud permanent")
     return ""
 
 
@@ -196,9 +213,10 @@ def quiet(lab: Lab) -> dict[str, dict[str, int]]:
         before = now
 
 
-def observe(lab: Lab, loader: str, servers: dict[str, int], vlan: bool) -> dict[str, Any]:
+def observe(
+    lab: Lab, loader: str, servers: dict[str, int], steps: dict[str, Any]
+) -> dict[str, Any]:
     """Traffic between the pods and in the node, and what an agent with this loader tells of it."""
-    steps = STEPS | (VLAN_STEPS if vlan else {})
     plan = {"old": V4["b"], "silent": NOBODY, "steps": steps}
     client = peer(lab, "a", "client", json.dumps(plan))
     loop = peer(lab, "node", "client", json.dumps({"steps": LOOP_STEPS}))
@@ -224,7 +242,12 @@ def main(loaders: list[str]) -> dict[str, Any]:
     """Everything, for JSON."""
     runs: dict[str, Any] = {}
     with Lab() as lab:
-        no_vlan = make_vlans(lab)
+        absent = {name: make_device(lab, name, device) for name, device in DEVICES.items()}
+        steps = STEPS | {
+            name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
+            for name, reason in absent.items()
+            if not reason
+        }
         hush(lab)
         lab.ip("a", f"neigh replace {NOBODY} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
         # before any agent: their sockets can be known from the iterator only
@@ -235,9 +258,9 @@ def main(loaders: list[str]) -> dict[str, Any]:
         doctor = examine("core").as_dict()
         for loader in loaders:
             started = time.monotonic()
-            runs[loader] = observe(lab, loader, servers, not no_vlan)
+            runs[loader] = observe(lab, loader, servers, steps)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
-    return {"kernel": platform.release(), "no_vlan": no_vlan, "doctor": doctor, "runs": runs}
+    return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
 
 
 def pack(found: dict[str, Any]) -> bytes:

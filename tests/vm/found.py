@@ -20,7 +20,8 @@ class Run:
         self.loader = loader
         self.kernel = tuple(map(int, series(found["kernel"]).split(".")))
         self.doctor: dict[str, Any] = found["doctor"]
-        self.no_vlan: str = found["no_vlan"]
+        self.absent: dict[str, str] = found["absent"]
+        """Kinds of links that the kernel does not have, with its words; empty: it has."""
         mine = found["runs"][loader]
         self.missing: dict[str, str] = mine["missing"]
         self.dropped: dict[str, float] = mine["dropped"]

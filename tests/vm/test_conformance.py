@@ -65,8 +65,8 @@ def test_sums_equal_the_interfaces_counters(run: Run, veth: str, forward: str, b
 
 @pytest.mark.parametrize("name", ["tcp4", "tcp6", "vlan"])
 def test_each_connection_opens_and_closes_once_on_either_side(run: Run, name: str) -> None:
-    if name == "vlan" and run.no_vlan:
-        pytest.skip(f"this kernel makes no VLAN devices: {run.no_vlan}")
+    if reason := run.absent.get(name):
+        pytest.skip(f"this kernel makes no {name} devices: {reason}")
     for veth, reporter in SIDES:
         rows = run.rows(name, interface=veth)
         for kind in ("open", "close"):
@@ -81,8 +81,24 @@ def test_each_connection_opens_and_closes_once_on_either_side(run: Run, name: st
             assert {(r["src_name"], r["dst_name"]) for r in rows} == {("a-0", "b-0")}
 
 
-def test_6_1_has_vlan_devices(run: Run) -> None:
-    assert run.kernel != (6, 1) or not run.no_vlan
+@pytest.mark.parametrize(("name", "port"), [("vxlan", 4789), ("geneve", 6081)])
+def test_a_tunnel_is_seen_from_outside(run: Run, name: str, port: int) -> None:
+    if reason := run.absent.get(name):
+        pytest.skip(f"this kernel makes no {name} devices: {reason}")
+    for veth, _ in SIDES:
+        rows = [r for r in run.all_rows if (r.get("interface"), r.get("dst_port")) == (veth, port)]
+        assert {(r["proto"], r["src_name"], r["dst_name"]) for r in rows} == {
+            ("udp", "a-0", "b-0"),
+            ("udp", "b-0", "a-0"),
+        }
+        # at least SYN, ACK, data, FIN, ACK one way and SYN-ACK, data, FIN the other
+        for sender, packets in (("a-0", 5), ("b-0", 3)):
+            sent = sum(r["packets"] for r in rows if r["src_name"] == sender)
+            assert sent >= packets * CONNECTIONS
+
+
+def test_6_1_has_every_kind_of_link(run: Run) -> None:
+    assert run.kernel != (6, 1) or not any(run.absent.values())
 
 
 @pytest.mark.parametrize("name", ["loop4", "loop6"])
