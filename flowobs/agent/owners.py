@@ -150,11 +150,15 @@ class OwnerTable:
         found, owners = self._lookup(cookies)
         young = self._young
         young.owners[rows[found]] = owners[found]
+        resting = self._sockets is not None and now < self._next_dump
         if not found.all():
             young.owners[rows[~found]] = self._from_sockets(cookies[~found], now)
         vain = young.owners["pid"][rows] == 0
         young.retry_at[rows[~vain]] = np.inf
         tried = rows[vain]
+        if resting:  # that was no try: the iterator has not been asked
+            young.retry_at[tried] = self._next_dump
+            return
         wait = np.asarray(_WAITS_S)[young.tries[tried]]
         young.tries[tried] += 1
         young.retry_at[tried] = now + wait

@@ -126,6 +126,20 @@ def test_the_iterator_takes_no_more_than_a_tenth_of_the_time(kernel: Kernel) -> 
     assert 2 <= table.dumps <= 5
 
 
+def test_a_question_to_the_resting_iterator_is_no_try(kernel: Kernel) -> None:
+    kernel.open = {21: (5, 77, b"sshd")}
+    table = kernel.table()
+    table.fill(batch([99]))
+    for kernel.now in (0.1, 0.2, 0.3):
+        flows = batch([21])
+        table.fill(flows)
+        assert flows["src_pid"].tolist() == [0]
+    kernel.now = 0.5
+    table.fill(flows)
+    assert flows["src_pid"].tolist() == [5]
+    assert table.dumps == 2
+
+
 def test_it_keeps_the_sockets_seen_last(kernel: Kernel) -> None:
     kernel.map = {c: (c, 1, b"p%d" % c) for c in range(1, 1000)}
     table = kernel.table(capacity=8)

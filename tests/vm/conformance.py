@@ -1,0 +1,277 @@
+"""What the agent says about known traffic on the kernel it runs on: the same on every kernel.
+
+Run as ``python -m tests.vm.conformance OUT LOADER...``: writes what ``unpack`` reads to OUT. Judges
+nothing; that is for test_conformance.py. In namespaces of its own: works beside other traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import platform
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flowobs.agent import netns
+from flowobs.agent.agent import Agent
+from flowobs.agent.config import AgentConfig
+from flowobs.agent.doctor import examine
+from flowobs.agent.forward import ForwardStats
+from flowobs.batch import FlowBatch
+from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab
+
+PEERS = Path(__file__).with_name("peers.py")
+NOBODY = "10.99.0.77"
+CONNECTIONS, DATAGRAMS, PINGS = 10, 20, 3
+
+STEPS = {
+    "tcp4": ["tcp", V4["b"], CONNECTIONS],
+    "tcp6": ["tcp", V6["b"], CONNECTIONS],
+    "udp4": ["udp", V4["b"], DATAGRAMS],
+    "udp6": ["udp", V6["b"], DATAGRAMS],
+    "ping4": ["ping", V4["b"], PINGS],
+    "ping6": ["ping", V6["b"], PINGS],
+    "refused4": ["refused", V4["b"]],
+    "refused6": ["refused", V6["b"]],
+    "unheard4": ["unheard", V4["b"]],
+    "reset4": ["reset", V4["b"]],
+}
+LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
+
+
+class Device(NamedTuple):
+    """A link of another kind on top of the pods' eth0. Not every kernel has every kind."""
+
+    kind: str
+    """In ip's words; ``{other}`` is the other pod's address."""
+    addresses: dict[str, str]
+
+
+DEVICES = {
+    "vlan": Device("link eth0 type vlan id 7", {"a": "10.98.7.1", "b": "10.98.7.2"}),
+    "vxlan": Device(
+        "type vxlan id 5 remote {other} dstport 4789", {"a": "10.98.5.1", "b": "10.98.5.2"}
+    ),
+    "geneve": Device("type geneve id 6 remote {other}", {"a": "10.98.6.1", "b": "10.98.6.2"}),
+}
+
+
+class Sink:
+    """In the place of the forwarder: keeps the records."""
+
+    stats = ForwardStats()
+    spool_bytes = 0
+
+    def __init__(self) -> None:
+        self.batches: list[FlowBatch] = []
+
+    def put(self, batch: FlowBatch) -> None:
+        self.batches.append(batch)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def flush(self, seconds: float) -> None:
+        pass
+
+
+class Recorder(Agent):
+    """The agent, but its records stay here."""
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Programs that do not run, with the reason."""
+        return self._attachments.missing
+
+    def dropped(self) -> dict[str, float]:
+        """Records lost on their way, by reason."""
+        (metric,) = self.metrics.dropped.collect()
+        return {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
+
+    def _make_forwarder(self) -> Any:
+        self.sink = Sink()
+        return self.sink
+
+
+@contextmanager
+def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
+    """The agent at work on the lab's node; its sink has everything afterwards."""
+    inventory = Path(f"/tmp/{lab.prefix}.yaml")
+    inventory.write_text(INVENTORY)
+    config = AgentConfig(
+        loader=loader,  # type: ignore[arg-type]
+        node="lab-node",
+        netns=lab.ns("node"),
+        metrics="127.0.0.1:0",
+        inventory=inventory,
+        drain_interval=0.5,
+    )
+    started, failed = threading.Event(), []
+    agents: list[Recorder] = []
+
+    async def work() -> None:
+        agents.append(Recorder(config))
+        await asyncio.to_thread(agents[0].start)
+        running = asyncio.create_task(agents[0].run())
+        await asyncio.sleep(0)
+        started.set()
+        await running
+
+    def thread() -> None:
+        try:
+            asyncio.run(work())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            started.set()
+
+    worker = threading.Thread(target=thread)
+    worker.start()
+    started.wait()
+    try:
+        if not failed:
+            yield agents[0]
+    finally:
+        if agents:
+            agents[0].stop_soon()
+        worker.join()
+        inventory.unlink()
+    if failed:
+        raise failed[0]
+
+
+def peer(lab: Lab, pod: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process of peers.py, ready."""
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", lab.ns(pod), sys.executable, "-I", str(PEERS), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lab.processes.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(client: subprocess.Popen[str]) -> dict[str, list[int]]:
+    """Let a client do its steps."""
+    out, _ = client.communicate("go\n", timeout=60)
+    assert client.returncode == 0
+    made: dict[str, list[int]] = json.loads(out)
+    return made
+
+
+def silence(knob: Path) -> None:
+    if knob.exists():
+        knob.write_text("0")
+
+
+def hush(lab: Lab) -> None:
+    """No router solicitations: a packet at any time would be in the counters or not by chance."""
+    for pod in ("a", "b"):
+        for name in ("eth0", *DEVICES):
+            knob = Path("/proc/sys/net/ipv6/conf", name, "accept_ra")
+            netns.call(f"/run/netns/{lab.ns(pod)}", partial(silence, knob))
+
+
+def make_device(lab: Lab, name: str, device: Device) -> str:
+    """One in each pod, called ``name``; why not, where this kernel has none."""
+    for pod, other in (("a", "b"), ("b", "a")):
+        try:
+            lab.ip(pod, f"link add name {name} {device.kind.format(other=V4[other])}")
+        except AssertionError as refused:
+            return str(refused).rpartition("Error: ")[2].strip()
+        lab.ip(pod, f"link set {name} addrgenmode none")
+        lab.ip(pod, f"link set {name} address {MAC[pod]} up")
+        lab.ip(pod, f"addr add {device.addresses[pod]}/24 dev {name}")
+        neighbour = f"{device.addresses[other]} lladdr {MAC[other]} dev {name}"
+        lab.ip(pod, f"neigh replace {neighbour} nud permanent")
+    return ""
+
+
+def counters(lab: Lab) -> dict[str, dict[str, int]]:
+    return {name: lab.counters(name) for name in ("va", "vb")}
+
+
+def quiet(lab: Lab) -> dict[str, dict[str, int]]:
+    """The counters once nothing is sent any more: new IPv6 addresses are announced for 2 s."""
+    before = counters(lab)
+    while True:
+        time.sleep(1.2)
+        if (now := counters(lab)) == before:
+            return now
+        before = now
+
+
+def observe(
+    lab: Lab, loader: str, servers: dict[str, int], steps: dict[str, Any]
+) -> dict[str, Any]:
+    """Traffic between the pods and in the node, and what an agent with this loader tells of it."""
+    plan = {"old": V4["b"], "silent": NOBODY, "steps": steps}
+    client = peer(lab, "a", "client", json.dumps(plan))
+    loop = peer(lab, "node", "client", json.dumps({"steps": LOOP_STEPS}))
+    before = quiet(lab)
+    with observing(lab, loader) as agent:
+        ports = go(client) | go(loop)
+        time.sleep(1.2)  # two drains: what goes on is told as it does
+        after = counters(lab)
+    return {
+        "missing": agent.missing,
+        "dropped": agent.dropped(),
+        "ports": ports,
+        "pids": {**servers, "client": client.pid, "loop": loop.pid},
+        "counters": {
+            name: {key: after[name][key] - before[name][key] for key in after[name]}
+            for name in after
+        },
+        "rows": [row for batch in agent.sink.batches for row in batch.rows()],
+    }
+
+
+def main(loaders: list[str]) -> dict[str, Any]:
+    """Everything, for JSON."""
+    runs: dict[str, Any] = {}
+    with Lab() as lab:
+        absent = {name: make_device(lab, name, device) for name, device in DEVICES.items()}
+        steps = STEPS | {
+            name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
+            for name, reason in absent.items()
+            if not reason
+        }
+        hush(lab)
+        lab.ip("a", f"neigh replace {NOBODY} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
+        # before any agent: their sockets can be known from the iterator only
+        servers = {
+            "server": peer(lab, "b", "server").pid,
+            "loop_server": peer(lab, "node", "server").pid,
+        }
+        doctor = examine("core").as_dict()
+        for loader in loaders:
+            started = time.monotonic()
+            runs[loader] = observe(lab, loader, servers, steps)
+            runs[loader]["seconds"] = round(time.monotonic() - started, 1)
+    return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
+
+
+def pack(found: dict[str, Any]) -> bytes:
+    """As text, but short: a serial line takes 30 us for each byte in a virtual machine."""
+    return base64.b64encode(zlib.compress(json.dumps(found).encode()))
+
+
+def unpack(text: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(text)))
+    return found
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_bytes(pack(main(sys.argv[2:])))

@@ -1,0 +1,78 @@
+"""Runs the conformance program once on each kernel, and shows their capabilities at the end."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.vm import boot, conformance, table
+from tests.vm.found import LOADERS, Run
+from tests.vm.image import ROOT
+from tests.vm.kernel import VmError
+
+_found: dict[str, dict[str, Any]] = {}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("network namespaces and eBPF need root")
+
+
+@functools.cache
+def unavailable() -> str:
+    """Why there is no second kernel here; empty where there is."""
+    try:
+        boot.prepare()
+    except VmError as error:
+        return str(error)
+    return ""
+
+
+def _here() -> dict[str, Any]:
+    """In a process of its own, as in the virtual machine."""
+    boot.CACHE.mkdir(parents=True, exist_ok=True)
+    out = boot.CACHE / "here"
+    command = [sys.executable, "-m", "tests.vm.conformance", str(out), *LOADERS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    return conformance.unpack(out.read_bytes())
+
+
+@functools.cache
+def found_on(kernel: str) -> dict[str, Any]:
+    """What the agent told on a kernel; asked once for all tests."""
+    if kernel == "vm" and (reason := unavailable()):
+        pytest.skip(reason)
+    _found[kernel] = boot.run(LOADERS) if kernel == "vm" else _here()
+    return _found[kernel]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((kernel, loader), id=f"{kernel}-{loader}", marks=marks)
+        for kernel, mark in (("here", pytest.mark.bpf), ("vm", pytest.mark.vm))
+        for loader, marks in (("core", [mark]), ("bcc", [mark, pytest.mark.bcc]))
+    ]
+)
+def run(request: pytest.FixtureRequest) -> Run:
+    """The findings on one kernel with one loader."""
+    kernel, loader = request.param
+    return Run(found_on(kernel), loader)
+
+
+@pytest.fixture(params=[pytest.param("here"), pytest.param("vm", marks=pytest.mark.vm)])
+def found(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Everything found on one kernel."""
+    return found_on(request.param)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for kernel, each in _found.items():
+        took = f", {each['seconds']} s in a virtual machine" if kernel == "vm" else ""
+        terminalreporter.section(f"kernel {each['kernel']}{took}")
+        terminalreporter.write(table.capabilities([each]))
