@@ -99,6 +99,10 @@ INLINE int socket_ends(void *sk, struct packet *p, u64 *cookie, u32 *netns) {
     }
     KREAD(&port, sk, sock_common, skc_num);
     p->sport = port;
+    if (!port) { /* given back, as the socket is closed by now; inet_sport still tells it */
+        KREAD(&port, sk, inet_sock, inet_sport);
+        p->sport = BE16(port);
+    }
     KREAD(&port, sk, sock_common, skc_dport);
     p->dport = BE16(port);
     p->proto = PROTO_TCP;

@@ -89,11 +89,6 @@ PROGRAM("raw_tp/inet_sock_set_state") int tcp_state(struct bpf_raw_tracepoint_ar
     KREAD(&protocol, sk, sock, sk_protocol);
     if (protocol != PROTO_TCP || !socket_ends(sk, &p, &cookie, &netns)) return 0;
     KREAD(&error, sk, sock, sk_err);
-    if (!p.sport) { /* the port is given back by now; inet_sport still tells it */
-        u16 port = 0;
-        KREAD(&port, sk, inet_sock, inet_sport);
-        p.sport = BE16(port);
-    }
     tell(ctx, &p, KIND_FAIL, cookie, 1, netns, error);
     return 0;
 }
