@@ -30,7 +30,13 @@ INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 k
     __builtin_memcpy(e.tcp_flags, &both, 2);
     e.closer = f->closer;
     e.length = skb->len;
-    if (sent(PERF_OUT(events, skb, &e, sizeof(e))) && kind == KIND_OPEN) f->state |= FLOW_OPEN_LOST;
+    int error = PERF_OUT(events, skb, &e, sizeof(e));
+    if (error && kind == KIND_OPEN) { /* not lost, only late */
+        f->state |= FLOW_OPEN_LOST;
+        count(STAT_OPEN_LATE, 1, 0);
+    } else {
+        sent(error);
+    }
 }
 
 INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
@@ -96,6 +102,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         /* the same ports again within one interval: close the old connection, open the new one */
         if (!ended(f->fin[0], f->fin[1], f->closer)) return;
         if (!(f->state & FLOW_CLOSED_BEFORE)) emit(skb, k, f, KIND_CLOSE, dir, 0, now);
+        if (f->state & FLOW_OPEN_LOST) count(STAT_EVENT_LOST, 1, 0); /* an entry tells of one opening only */
         f->fin[0] = f->fin[1] = 0;
         f->closer = CLOSER_NONE;
         f->state = FLOW_OPENED;

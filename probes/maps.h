@@ -12,7 +12,8 @@
 /* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
 MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
-MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, FLOW_ENTRIES)
+/* one for each flow and interface, and one for each flow (remember_initiator): twice as many at most */
+MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, 2 * FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
 MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)

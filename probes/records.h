@@ -27,6 +27,7 @@
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */
 #define STAT_EVENT_SUPPRESSED 5 /* events held back by a rate limit */
+#define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {

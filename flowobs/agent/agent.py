@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -272,6 +273,9 @@ def run(config: AgentConfig) -> None:
     Raises what ``Agent`` raises, and what ended a part of it.
     """
     log.setup(as_json=config.log_json)
+    # two descriptors an interface: the usual soft limit of 1,024 is for programs that use select()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     assert threading.current_thread() is threading.main_thread()
 
     async def main() -> None:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Attachments:
     """The programs of ``probes`` on the hooks of one network namespace (None: ours).
 
-    Every link that is up, whose name matches one of ``include`` and none of ``exclude`` (globs), is
+    Every link whose name matches one of ``include`` and none of ``exclude`` (globs), is
     observed; one that comes later, at once. ``cgroup`` is the cgroup v2 folder below which socket
     owners are noted, None for nowhere. ``on_crash`` hears what ended the thread if not ``stop``.
     """
@@ -176,10 +176,11 @@ class Attachments:
         if event.change == "removed":
             hooks.forget(link.ifindex)
             self._complained.discard(link.ifindex)
-        elif link.up and selected and not observed:
+        elif selected and not observed:
+            # Not only when it is up: what is attached by then misses no packet.
             if link.ethernet:
                 self._attempt(hooks.attach, link, link)
-            else:
+            elif link.up:
                 self._complain(link, "frames without an Ethernet header are not understood")
         elif observed and not selected:  # it was renamed
             self._attempt(hooks.detach, link.ifindex, link)

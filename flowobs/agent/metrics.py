@@ -44,6 +44,11 @@ class Metrics:
         self.ring_lost = Counter(
             "flowobs_agent_ring_lost", "Events that found the ring full.", registry=registry
         )
+        self.ring_late = Counter(
+            "flowobs_agent_ring_late",
+            "Openings that found the ring full: told with their flow's first counts.",
+            registry=registry,
+        )
         self.fill_ratio = Gauge(
             "flowobs_agent_flow_map_fill_ratio",
             "How full the flow map was at the last drain; at 1 flows find no room.",

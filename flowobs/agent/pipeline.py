@@ -148,6 +148,7 @@ class Pipeline:
         deltas = self._counters.read()
         metrics, stats = self._metrics, deltas.stats
         metrics.ring_lost.inc(stats["event_lost"][0])
+        metrics.ring_late.inc(stats["open_late"][0])
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):

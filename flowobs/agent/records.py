@@ -192,6 +192,7 @@ STATS = {
     "STAT_EVENT_SENT": (3, "events written to the ring"),
     "STAT_EVENT_LOST": (4, "events the ring had no room for"),
     "STAT_EVENT_SUPPRESSED": (5, "events held back by a rate limit"),
+    "STAT_OPEN_LATE": (6, "openings the ring had no room for: the next drain tells of them"),
 }
 """Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
 

@@ -4,6 +4,7 @@ nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -111,9 +112,10 @@ def links_of(pid: int) -> set[int]:
     """Ids of the BPF links (TCX and others) that a process holds, from the kernel's fdinfo."""
     found = set()
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in info.read_text().splitlines():
-            if line.startswith("link_id:"):
-                found.add(int(line.split()[1]))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            for line in info.read_text().splitlines():
+                if line.startswith("link_id:"):
+                    found.add(int(line.split()[1]))
     return found
 
 

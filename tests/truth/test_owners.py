@@ -1,0 +1,78 @@
+"""Process ids and command names of both ends are those of /proc."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import V4, V6, Lab, stack
+from tests.truth.conftest import TALK
+from tests.truth.kernel import Watch
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+@contextmanager
+def talking(lab: Lab, kind: str, address: str) -> Iterator[subprocess.Popen[str]]:
+    """A client that holds a flow open; ``more`` has it send again."""
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", lab.ns("a"), sys.executable, TALK, "hold", kind, address, "7000"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def more(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "ready\n"
+
+
+def test_clients_and_servers_before_and_after_the_agent() -> None:
+    """The second half began before the agent, the accepted sockets among them."""
+    ends = [(kind, table["b"]) for kind in ("tcp", "udp") for table in (V4, V6)]
+    with Lab() as lab, ExitStack() as clients:
+        servers = {}
+        for address in (V4["b"], V6["b"]):
+            server = lab.start("b", sys.executable, TALK, "server", address, "7000")
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+            servers[address] = server.pid
+        old = [clients.enter_context(talking(lab, *end)) for end in ends]
+        with stack(lab) as flowobs:
+            watch = Watch(lab, flowobs)
+            new = [clients.enter_context(talking(lab, *end)) for end in ends]
+            for process in (*old, *new):
+                more(process)
+            watch.read()
+            counts = [r for r in watch.rows if r["packets"] and r["reply_packets"]]
+            told = {
+                (r["proto"], r["dst_ip"], *(r.get(f"{end}_{what}") for end in ("src", "dst")
+                 for what in ("pid", "process")))
+                for r in counts
+            }  # fmt: skip
+            assert {r["reporter"] for r in counts} == {"source", "destination"}
+        truth = {
+            (*end, process.pid, command(process.pid), servers[end[1]], command(servers[end[1]]))
+            for end, process in (*zip(ends, old, strict=True), *zip(ends, new, strict=True))
+        }
+        assert {row[3] for row in truth} == {"talk-hold"}
+        assert told == truth
