@@ -24,13 +24,14 @@ INLINE int load(struct __sk_buff *skb, u32 off, void *to, u32 n) {
 
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
 INLINE void parse_transport(struct __sk_buff *skb, struct packet *p, u32 off) {
-    u8 h[14];
+    u8 h[16];
     p->headers = off;
     if (p->proto == PROTO_TCP) {
-        if (load(skb, off, h, 14)) return;
+        if (load(skb, off, h, 16)) return;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->tcp_flags = h[13];
+        p->zero_window = !h[14] && !h[15] && !(h[13] & (TCP_SYN | TCP_RST));
         p->headers = off + (h[12] >> 4) * 4;
     } else if (p->proto == PROTO_UDP || p->proto == PROTO_SCTP) {
         if (load(skb, off, h, 4)) return;
