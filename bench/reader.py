@@ -48,7 +48,7 @@ def flows(rows: int) -> NDArray[Any]:
     found = np.zeros(rows, FLOW.dtype)
     number = np.arange(rows)
     found["packets"], found["bytes"] = (5, 4), (500, 40_000)
-    found["start_ns"] = found["first_ns"] = number
+    found["start_ns"] = number
     found["last_ns"] = number + 1_000_000
     found["initiator"] = number % 2
     found["fin"] = (number % 10 == 0)[:, None]

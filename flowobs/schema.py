@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by one with every change of a column's name, type or wire id."""
 
 
@@ -158,6 +158,14 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     *_ends(28, "cgroup", "u64", "cgroup id of the local socket", "cgroup"),
     *_ends(30, "pid", "u32", "process id of the local socket's owner", "pid"),
     *_ends(32, "process", "string", "command name of the local socket's owner", "process"),
+    Column("connect_ns", "u64", "TCP: first SYN to the end of the handshake; where reporter is source, the time its connect() took", "Connect latency", "ns", wire=36),
+    *_ends(37, "rtt_ns", "u32", "TCP: round trip in the handshake between here and that end; both together are that between the ends", "handshake RTT", unit="ns"),
+    *_ends(39, "srtt_us", "u32", "TCP: smoothed RTT as the local socket measures it", "smoothed RTT", unit="us"),
+    Column("retransmits", "u32", "TCP segments that the source's local socket sent again since this flow's last record here", "Retransmits", "segments", wire=41),
+    Column("reply_retransmits", "u32", "TCP segments that the destination's local socket sent again", "Reply retransmits", "segments", wire=42),
+    Column("zero_windows", "u32", "TCP packets in which the source tells that its receive buffer is full", "Zero windows", "packets", wire=43),
+    Column("reply_zero_windows", "u32", "TCP packets in which the destination tells that its receive buffer is full", "Reply zero windows", "packets", wire=44),
+    Column("netns", "u32", "kinds drop, retransmit, reset, fail: inode of the network namespace it happened in", "Network namespace", wire=45),
 )
 """Columns that travel, in store order."""
 

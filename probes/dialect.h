@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /* One source, two compilers: clang + libbpf (CO-RE), or BCC on the node (-DFO_BCC). Only what differs is here.
  *
- * BCC refuses map calls inside macros, so its loader rewrites MAP_GET/PUT/NEW/DEL and PERF_OUT by regular
+ * BCC refuses map calls inside macros, so its loader rewrites MAP_*, SOCKET_GET/NEW and PERF_OUT by regular
  * expressions before it compiles. It has no kernel headers either: KREAD and KADDR take the member's offset from
  * OFF_<struct>_<member>, which the loader computes from the running kernel's BTF. */
 #pragma once
@@ -14,6 +14,18 @@
 #define LICENSED
 #define MAP(kind, name, K, V, n) BPF_TABLE(kind, K, V, name, n);
 #define PERF_MAP(name) BPF_PERF_OUTPUT(name);
+/* BCC's own BPF_SK_STORAGE with the flag: whoever is accepted inherits it. */
+#define SOCKET_MAP(name, V) \
+    struct name##_table_t { \
+        int key; \
+        V leaf; \
+        void *(*sk_storage_get)(void *, void *, int); \
+        int (*sk_storage_delete)(void *); \
+        u32 flags; \
+    }; \
+    __attribute__((section("maps/sk_storage"))) struct name##_table_t name = {.flags = \
+                                                                                  BPF_F_NO_PREALLOC | BPF_F_CLONE}; \
+    BPF_ANNOTATE_KV_PAIR(name, int, V);
 #define MT_HASH "hash"
 #define MT_LRU_HASH "lru_hash"
 #define MT_ARRAY "array"
@@ -46,6 +58,13 @@ typedef __u64 u64;
         __uint(key_size, 4); \
         __uint(value_size, 4); \
     } name SEC(".maps");
+#define SOCKET_MAP(name, V) \
+    struct { \
+        __uint(type, BPF_MAP_TYPE_SK_STORAGE); \
+        __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE); \
+        __type(key, int); \
+        __type(value, V); \
+    } name SEC(".maps");
 #define MT_HASH BPF_MAP_TYPE_HASH
 #define MT_LRU_HASH BPF_MAP_TYPE_LRU_HASH
 #define MT_ARRAY BPF_MAP_TYPE_ARRAY
@@ -54,6 +73,8 @@ typedef __u64 u64;
 #define MAP_PUT(m, k, v) bpf_map_update_elem(&m, k, v, BPF_ANY)
 #define MAP_NEW(m, k, v) bpf_map_update_elem(&m, k, v, BPF_NOEXIST)
 #define MAP_DEL(m, k) bpf_map_delete_elem(&m, k)
+#define SOCKET_GET(m, sk) bpf_sk_storage_get(&m, sk, 0, 0)
+#define SOCKET_NEW(m, sk, v) bpf_sk_storage_get(&m, sk, v, BPF_SK_STORAGE_GET_F_CREATE)
 #define PERF_OUT(m, ctx, p, n) bpf_perf_event_output(ctx, &m, BPF_F_CURRENT_CPU, p, n)
 #define INLINE static __always_inline
 #define KADDR(ptr, type, member) ((void *)__builtin_preserve_access_index(&((const struct type *)(ptr))->member))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Packets that the kernel threw away, with its reason. */
+/* Packets that the kernel threw away, with its reason. The interface is of e.netns, which may not be the observed
+ * namespace: user space leaves it out then. */
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
@@ -32,7 +33,8 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     e.initiator = known_initiator(&e.key, dir);
     e.reason = reason;
     KREAD(&e.length, skb, sk_buff, len);
-    e.netns = packet_netns(skb);
+    /* only now: who opened the flow is known by the key without interface */
+    e.netns = packet_netns(skb, &e.key.ifindex);
     u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);
     if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));

@@ -5,6 +5,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
+#include "health.h"
 
 LICENSED
 
@@ -46,6 +47,9 @@ INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
 /* For hooks that see no interface (known_initiator in maps.h). */
 INLINE void remember_initiator(struct flow_key *k, struct conn *c) {
     struct flow_key anywhere = *k;
+    c->ifindex = k->ifindex;
+    c->vlan = k->vlan;
+    c->egress = k->egress;
     anywhere.ifindex = 0;
     anywhere.vlan = 0;
     anywhere.egress = 0;
@@ -66,11 +70,12 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->fin[1] = known->fin[1];
             f->closer = known->closer;
             f->state = (known->state & ~FLOW_OPEN_LOST) | (over ? FLOW_CLOSED_BEFORE : 0);
+            recall_handshake(f, known);
             known->last_ns = now;
             return;
         }
     }
-    struct conn fresh = {.start_ns = now, .last_ns = now};
+    struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now};
     if (opens) {
         fresh.state = FLOW_OPENED;
         fresh.initiator = dir;
@@ -94,13 +99,16 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     if (opens) emit(skb, k, f, KIND_OPEN, dir, p->tcp_flags, now);
 }
 
-/* SYN, FIN and RST. Stores are idempotent bytes, one writer's each, so that CPUs cannot undo each other. */
+/* SYN, SYN-ACK, FIN and RST. Stores are idempotent bytes, one writer's each, so that CPUs cannot undo each other. */
 INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
     struct conn *c = MAP_GET(conns, k);
     u8 flags = p->tcp_flags;
     if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
         /* the same ports again within one interval: close the old connection, open the new one */
-        if (!ended(f->fin[0], f->fin[1], f->closer)) return;
+        if (!ended(f->fin[0], f->fin[1], f->closer)) {
+            if (c) requested(c, now);
+            return;
+        }
         if (!(f->state & FLOW_CLOSED_BEFORE)) emit(skb, k, f, KIND_CLOSE, dir, 0, now);
         if (f->state & FLOW_OPEN_LOST) count(STAT_EVENT_LOST, 1, 0); /* an entry tells of one opening only */
         f->fin[0] = f->fin[1] = 0;
@@ -108,12 +116,15 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         f->state = FLOW_OPENED;
         f->initiator = dir;
         f->start_ns = now;
-        struct conn fresh = {.start_ns = now, .last_ns = now, .state = FLOW_OPENED, .initiator = dir};
+        struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .state = FLOW_OPENED, .initiator = dir};
+        recall_handshake(f, &fresh);
         MAP_PUT(conns, k, &fresh);
         remember_initiator(k, &fresh);
         emit(skb, k, f, KIND_OPEN, dir, flags, now);
         return;
     }
+    if (flags & TCP_SYN && c) answered(f, c, dir, now);
+    f->sampled[dir & 1] = 0; /* once more, for the close */
     u8 closer = 0;
     if (ended(f->fin[0], f->fin[1], f->closer)) return; /* stragglers do not change how it ended */
     if (flags & TCP_RST)
@@ -130,11 +141,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
 }
 
 INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir) {
-    u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
-    if (!c) return 0;
-    /* once: the agent may flip it at any moment, and all of this must go to one map */
-    u32 active = *(volatile u32 *)&c->active;
+    u32 active = active_map(); /* all of this must go to one map */
     struct flow *f;
     if (active)
         f = MAP_GET(flows_1, k);
@@ -142,7 +149,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
         f = MAP_GET(flows_0, k);
     if (f) return f;
     u64 now = bpf_ktime_get_ns();
-    struct flow fresh = {.first_ns = now};
+    struct flow fresh = {};
     long error;
     if (active)
         error = MAP_NEW(flows_1, k, &fresh);
@@ -200,20 +207,28 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     }
     __sync_fetch_and_add(&f->packets[dir & 1], packets);
     __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
-    u8 edges = 0;
+    u8 edges = 0, connects = 0;
     if (p.proto == PROTO_TCP) {
         f->tcp_flags[dir & 1] |= p.tcp_flags;
         edges = p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+        connects = f->handshake && dir == f->initiator;
     }
     /* The exact clock costs a third of all this: read where the moment matters, such as a reply's. Else a tick will
      * do, which is a few milliseconds old: never before what was exact. */
     u64 tick = bpf_ktime_get_coarse_ns();
-    if (first || edges) {
+    if (first || edges || connects) {
         u64 now = bpf_ktime_get_ns();
         f->last_ns = now;
-        if (edges) edge(skb, &k, f, &p, dir, now);
+        if (edges)
+            edge(skb, &k, f, &p, dir, now);
+        else if (connects)
+            established(&k, f, dir, now);
     } else if (tick > f->last_ns) {
         f->last_ns = tick;
+    }
+    if (p.proto == PROTO_TCP) {
+        if (!f->sampled[dir & 1]) sample(skb, f, &p, dir); /* after edge(), which asks for one more */
+        if (p.zero_window) __sync_fetch_and_add(&f->zero_windows[dir & 1], 1);
     }
     return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
 }

@@ -20,10 +20,22 @@ MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
 MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
 PERF_MAP(events)
 
+/* The keys have no interface; in its place is the network namespace of the socket. Two for the same reason. */
+#define RETRANSMIT_ENTRIES 8192
+MAP(MT_HASH, retransmits_0, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
+MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
+
 /* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
 INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
     struct conn *c = MAP_GET(conns, k);
     return c ? c->initiator : guess_initiator(k, sender);
+}
+
+/* Which of two maps to write to. Once a run: the agent may flip it at any moment. */
+INLINE u32 active_map(void) {
+    u32 zero = 0;
+    struct control *c = MAP_GET(control, &zero);
+    return c ? *(volatile u32 *)&c->active : 0;
 }
 
 #define EVENTS_PER_SECOND 5

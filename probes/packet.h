@@ -24,7 +24,7 @@ struct packet {
     u64 src[2], dst[2]; /* IPv4 as ::ffff:a.b.c.d */
     u16 sport, dport;
     u16 vlan, icmp;
-    u8 proto, family, tcp_flags, pad;
+    u8 proto, family, tcp_flags, zero_window;
     u32 headers; /* bytes before the payload: repeated in each GSO segment */
 };
 

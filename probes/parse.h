@@ -39,6 +39,7 @@ INLINE void parse_transport(struct frame *frame, struct packet *p, u32 off) {
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->tcp_flags = h[13];
+        p->zero_window = !h[14] && !h[15] && !(h[13] & (TCP_SYN | TCP_RST));
         p->headers = off + (h[12] >> 4) * 4;
     } else if (p->proto == PROTO_UDP || p->proto == PROTO_SCTP) {
         if (load(frame, off, h, 4)) return;

@@ -21,6 +21,9 @@
 #define CLOSER_FIN_B 2 /* b sent the first FIN */
 #define CLOSER_RST_A 3 /* a sent RST */
 #define CLOSER_RST_B 4 /* b sent RST */
+#define CLOSER_TIMEOUT 5 /* a local socket gave up: the other end no longer answers */
+#define HANDSHAKE_ANSWERED 1 /* SYN-ACK was seen */
+#define HANDSHAKE_REPEATED 2 /* what mark_ns tells of was sent again: no telling which was answered */
 #define STAT_NOT_IP 0 /* packets that are not IP (ARP, LLDP ...) */
 #define STAT_UNPARSED 1 /* packets whose IP header is cut short or broken, or behind more VLAN tags than we read */
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
@@ -48,23 +51,35 @@ struct flow_key {
 struct flow {
     u64 packets[2]; /* wire packets: each GSO segment counts */
     u64 bytes[2]; /* wire bytes, link header included */
-    u64 first_ns; /* first packet of this interval, CLOCK_MONOTONIC */
-    u64 last_ns; /* last packet of this interval; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST */
+    u64 last_ns; /* last packet of this interval, CLOCK_MONOTONIC; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST */
     u64 start_ns; /* first packet of the flow */
     u64 cookie[2]; /* socket cookie of the sender, where its socket is on this machine */
     u64 cgroup[2]; /* cgroup id of the sender's socket */
+    u64 connect_ns; /* TCP: first SYN to the ACK that ends the handshake, 0 = not seen */
+    u32 rtt_ns[2]; /* TCP: round trip from here to that end and back, in the handshake */
+    u32 srtt_us[2]; /* TCP: smoothed RTT of the sender's socket, where it is on this machine */
+    u32 zero_windows[2]; /* TCP: packets that tell the other end to stop sending */
     u8 tcp_flags[2]; /* OR of the TCP flags seen */
     u8 initiator; /* 0: a opened the flow, 1: b did */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* 1: that end has sent FIN, in this interval or before */
     u8 closer; /* CLOSER_*: the first FIN, or the RST */
-    u8 pad; /* 0 */
+    u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
+    u8 sampled[2]; /* 1: srtt_us was read in this interval */
+    u8 pad[6]; /* 0 */
 };
 
 /* What must outlive a drain: in an LRU map, where losing one costs a label and never a count. */
 struct conn {
     u64 start_ns; /* first packet of the flow */
     u64 last_ns; /* last time an interval began with it */
+    u64 connect_ns; /* as in struct flow */
+    u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
+    u32 rtt_ns[2]; /* as in struct flow */
+    u32 ifindex; /* of the entry without interface: one that saw the flow */
+    u16 vlan; /* as ifindex */
+    u8 egress; /* as ifindex */
+    u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* as in struct flow */
@@ -97,6 +112,8 @@ struct owner {
     u32 pid; /* process id (tgid) */
     u32 uid; /* user id */
     u64 cgroup; /* cgroup v2 id */
+    u32 inherited; /* 1: this is the listener's owner, who accepts may be another */
+    u32 pad; /* 0 */
     u8 comm[16]; /* command name of the process (not of a thread), NUL-padded */
 };
 
@@ -111,6 +128,11 @@ struct limit {
     u64 since_ns; /* start of the current second */
     u32 sent; /* events let through in it */
     u32 suppressed; /* events held back since the last one let through */
+};
+
+/* TCP segments that were sent again since the last drain, keyed without interface. */
+struct retransmits {
+    u32 segments[2]; /* 0: by a, 1: by b */
 };
 
 /* Packets and bytes. */

@@ -42,11 +42,16 @@ struct inet_sock {
     u16 inet_sport;
 };
 struct net_device {
+    int ifindex;
     possible_net_t nd_net;
+};
+struct tcp_skb_cb {
+    u16 tcp_gso_segs;
 };
 struct sk_buff {
     struct net_device *dev;
     struct sock *sk;
+    char cb[48];
     unsigned char *head;
     u16 network_header;
     u16 protocol;
@@ -63,18 +68,28 @@ INLINE u32 netns_inode(void *net) {
     return inode;
 }
 
-/* Of a packet that the kernel holds: its device's, or its socket's; 0 where it has neither. */
-INLINE u32 packet_netns(void *skb) {
+/* Of a packet that the kernel holds: the namespace of its device, or of its socket; 0 where it has neither. *ifindex
+ * becomes the device's, which counts in that namespace. */
+INLINE u32 packet_netns(void *skb, u32 *ifindex) {
     void *dev = 0, *sk = 0, *net = 0;
     KREAD(&dev, skb, sk_buff, dev);
     /* UDP keeps something else in the place of dev while the packet waits in a socket: no kernel address */
     if ((u64)dev >> 63) {
         KREAD(&net, dev, net_device, nd_net);
+        KREAD(ifindex, dev, net_device, ifindex);
     } else {
         KREAD(&sk, skb, sk_buff, sk);
         if (sk) KREAD(&net, sk, sock_common, skc_net);
     }
     return netns_inode(net);
+}
+
+/* Segments that a packet in TCP's send queue makes. */
+INLINE u32 queued_segments(void *skb) {
+    u16 segments = 0;
+    void *cb = KADDR(skb, sk_buff, cb);
+    KREAD(&segments, cb, tcp_skb_cb, tcp_gso_segs);
+    return segments ? segments : 1;
 }
 
 /* src is the local end, dst the remote one. Returns 0 where the socket is not IP. */

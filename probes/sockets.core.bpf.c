@@ -6,11 +6,13 @@
 #include <bpf/bpf_core_read.h>
 #include "dialect.h"
 #include "records.h"
+#include "owners.h"
 
 LICENSED
 
 #define AF_INET 2
 #define AF_INET6 10
+#define TCP_LISTEN 10
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct seq_file {};
@@ -41,6 +43,7 @@ struct bpf_iter__task_file {
 };
 struct sock_common {
     u16 skc_family;
+    unsigned char skc_state;
 };
 struct sock {
     struct sock_common __sk_common;
@@ -64,6 +67,11 @@ SEC("iter/task_file") int socket_owners(struct bpf_iter__task_file *ctx) {
     row.owner.pid = task->tgid;
     row.owner.cgroup = task->cgroups->dfl_cgrp->kn->id;
     bpf_probe_read_kernel(row.owner.comm, sizeof(row.owner.comm), task->group_leader->comm);
+    if (sk->__sk_common.skc_state == TCP_LISTEN) { /* one that was bound before its hook was there */
+        struct owner o = row.owner;
+        o.inherited = 1;
+        SOCKET_NEW(listeners, sk, &o);
+    }
     bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
     return 0;
 }

@@ -7,11 +7,13 @@
 #include "maps.h"
 #include "packet.h"
 #include "sock.h"
+#include "owners.h"
 
 LICENSED
 
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
+#define TIMED_OUT 110 /* ETIMEDOUT */
 
 /* An event about the flow of p, whose source is the end that acted. */
 INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_local, u32 netns, u32 reason) {
@@ -40,12 +42,31 @@ INLINE void reverse(struct packet *p) {
     p->dst[0] = a0, p->dst[1] = a1, p->dport = port;
 }
 
+/* Exactly, where events are held back: for the flow's next record. */
+INLINE void count_retransmit(struct packet *p, u32 netns, u32 segments) {
+    struct flow_key k = {};
+    struct retransmits *r;
+    u32 dir = set_key(&k, p), active = active_map();
+    struct retransmits fresh = {};
+    k.ifindex = netns;
+    if (active) {
+        MAP_NEW(retransmits_1, &k, &fresh);
+        r = MAP_GET(retransmits_1, &k);
+    } else {
+        MAP_NEW(retransmits_0, &k, &fresh);
+        r = MAP_GET(retransmits_0, &k);
+    }
+    if (r) __sync_fetch_and_add(&r->segments[dir & 1], segments);
+}
+
 /* (sk, skb, ...): the local end sends again. */
 PROGRAM("raw_tp/tcp_retransmit_skb") int tcp_retransmit(struct bpf_raw_tracepoint_args *ctx) {
     struct packet p = {};
     u64 cookie = 0;
     u32 netns = 0;
-    if (socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
+    if (!socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) return 0;
+    count_retransmit(&p, netns, queued_segments((void *)ctx->args[1]));
+    tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
     return 0;
 }
 
@@ -53,12 +74,12 @@ PROGRAM("raw_tp/tcp_retransmit_skb") int tcp_retransmit(struct bpf_raw_tracepoin
 PROGRAM("raw_tp/tcp_send_reset") int tcp_send_reset(struct bpf_raw_tracepoint_args *ctx) {
     struct packet p = {};
     u64 cookie = 0;
-    u32 netns = 0;
+    u32 netns = 0, ifindex = 0;
     void *skb = (void *)ctx->args[1];
     if (skb) {
         if (!packet_ends(skb, &p)) return 0;
         reverse(&p);
-        netns = packet_netns(skb);
+        netns = packet_netns(skb, &ifindex);
     } else if (!socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) {
         return 0;
     }
@@ -77,18 +98,58 @@ PROGRAM("raw_tp/tcp_receive_reset") int tcp_receive_reset(struct bpf_raw_tracepo
     return 0;
 }
 
-/* (sk, old state, new state): a connection attempt that ends without a connection. */
+/* A connection whose other end went silent: no packet tells of its end. Closes the flow at one interface that saw it,
+ * with its next record where it had packets since the last one. */
+INLINE void give_up(void *ctx, struct packet *p) {
+    struct event e = {};
+    struct flow *f;
+    u32 dir = set_key(&e.key, p);
+    struct conn *c = MAP_GET(conns, &e.key);
+    if (!c) return;
+    e.initiator = c->initiator;
+    e.key.ifindex = c->ifindex;
+    e.key.vlan = c->vlan;
+    e.key.egress = c->egress;
+    c = MAP_GET(conns, &e.key);
+    if (!c || c->closer >= CLOSER_RST_A) return;
+    c->closer = CLOSER_TIMEOUT;
+    if (active_map())
+        f = MAP_GET(flows_1, &e.key);
+    else
+        f = MAP_GET(flows_0, &e.key);
+    if (f) {
+        f->closer = CLOSER_TIMEOUT;
+        return;
+    }
+    e.version = RECORD_VERSION;
+    e.kind = KIND_CLOSE;
+    e.time_ns = bpf_ktime_get_ns();
+    e.direction = dir;
+    e.closer = CLOSER_TIMEOUT;
+    sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+}
+
+/* (sk, old state, new state): connections that end without a packet, and attempts that end without a connection. */
 PROGRAM("raw_tp/inet_sock_set_state") int tcp_state(struct bpf_raw_tracepoint_args *ctx) {
     struct packet p = {};
     u64 cookie = 0;
     u32 netns = 0;
-    int error = 0;
+    int error = 0, before = ctx->args[1], now = ctx->args[2];
     void *sk = (void *)ctx->args[0];
     u16 protocol = 0;
-    if ((int)ctx->args[1] != TCP_SYN_SENT || (int)ctx->args[2] != TCP_CLOSE) return 0;
+    if (now == TCP_SYN_SENT) {
+        KREAD(&cookie, sk, sock_common, skc_cookie);
+        MAP_DEL(attempts, &cookie);
+        return 0;
+    }
+    if (now != TCP_CLOSE) return 0;
+    KREAD(&error, sk, sock, sk_err);
+    if (before != TCP_SYN_SENT && error != TIMED_OUT) return 0;
     KREAD(&protocol, sk, sock, sk_protocol);
     if (protocol != PROTO_TCP || !socket_ends(sk, &p, &cookie, &netns)) return 0;
-    KREAD(&error, sk, sock, sk_err);
-    tell(ctx, &p, KIND_FAIL, cookie, 1, netns, error);
+    if (before == TCP_SYN_SENT)
+        tell(ctx, &p, KIND_FAIL, cookie, 1, netns, error);
+    else
+        give_up(ctx, &p);
     return 0;
 }

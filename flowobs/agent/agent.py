@@ -168,9 +168,14 @@ class Agent:
                 method=c.attach,
             )
             self._resolver, owners = self._names()
-            scope = Scope(self._namespace) if self._namespace else None
+            netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
             self._enricher = Enricher(
-                self.node, self._resolver, owners, self._attachments, scope=scope
+                self.node,
+                self._resolver,
+                owners,
+                self._attachments,
+                netns=netns,
+                scope=Scope(self._namespace) if self._namespace else None,
             )
             self._pipeline = Pipeline(
                 self._probes,
@@ -179,12 +184,15 @@ class Agent:
                 self.metrics,
                 self.crashed,
                 drop_reasons=self._drop_reasons,
+                netns=netns,
                 table_full=table_full,
                 drain_interval=c.drain_interval,
             )
             self._pipeline.start()
             undo.callback(self._pipeline.stop)
             self._attachments.start()
+            if self._iterator >= 0:
+                self._all_sockets()  # marks the listeners that were here before us
             self._resolver.poll()
             self._scrape.start()
             undo.pop_all()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flowobs.agent import bpf, netns
-from flowobs.agent.features import PROGRAMS
+from flowobs.agent.features import PROGRAMS, Program
 from flowobs.agent.links import Link, LinkEvent, LinkMonitor
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
@@ -105,6 +105,9 @@ class Attachments:
     def _attach_machine_wide(self) -> None:
         for program in PROGRAMS:
             fd = self._probes.programs.get(program.name)
+            if fd is not None and (reason := self._idle(program)):
+                _log.info("a program is not needed", extra={"program": program.name, "why": reason})
+                continue
             running = fd is not None
             try:
                 if fd is not None and program.kind == "raw_tp":
@@ -118,6 +121,16 @@ class Attachments:
                 self.missing[program.name] = str(error.strerror)
                 _log.warning("program %s does not run: %s", program.name, error.strerror)
             self._metrics.program_loaded.labels(program.name, program.feature).set(running)
+
+    def _idle(self, program: Program) -> str:
+        """Why a program that could run should not; empty where it should."""
+        if program.instead_of and program.instead_of in self._probes.programs:
+            return f"{program.instead_of} does more"
+        if program.needs and (
+            program.needs in self.missing or program.needs not in self._probes.programs
+        ):
+            return f"it needs {program.needs}"
+        return ""
 
     def _run(self) -> None:
         try:

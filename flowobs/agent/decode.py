@@ -25,6 +25,7 @@ _ADDRESS_WORDS = np.dtype(
     [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
 )
 """FLOW_KEY with each address as two words: choosing between words is eight times faster."""
+_END_TIMES = ("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
 _CORE_REASONS = 1 << 16
 """Drop reasons from here on belong to subsystems, which have the upper half of the number."""
 
@@ -37,6 +38,7 @@ for _closer, _a_is_source, _b_is_source in (
     ("CLOSER_RST_B", CloseReason.reset_destination, CloseReason.reset_source),
 ):
     _CLOSE_REASONS[CLOSER[_closer][0]] = _a_is_source, _b_is_source
+_CLOSE_REASONS[CLOSER["CLOSER_TIMEOUT"][0]] = CloseReason.timeout
 
 _FAIL_REASONS = np.full(256, CloseReason.aborted, np.uint8)
 """errno of a connection attempt -> CloseReason."""
@@ -73,10 +75,13 @@ class Decoder:
         self._reason_strings: Strings | None = None
         self._reason_ids = np.zeros(0, np.uint32)
 
-    def flows(self, keys: Array, flows: Array, offset_ns: int) -> Decoded:
+    def flows(
+        self, keys: Array, flows: Array, offset_ns: int, retransmits: Array | None = None
+    ) -> Decoded:
         """Drained flows, dtypes FLOW_KEY and FLOW, shape (n,): one update or close each.
 
         Flows whose open event found the ring full get an extra open record, at the end.
+        ``retransmits``, shape (n, 2): segments that a and b have sent again.
         ``offset_ns`` takes CLOCK_MONOTONIC to UTC.
         """
         opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LOST"][0])
@@ -93,8 +98,14 @@ class Decoder:
         # The clock of a flow's packets is read before the flow is looked up, so that two CPUs may
         # leave a last packet that is older than the first one.
         columns["duration"][:] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
-        for name in ("packets", "bytes", "tcp_flags"):
+        for name in ("packets", "bytes", "tcp_flags", "zero_windows"):
             columns[name][:], columns[f"reply_{name}"][:] = _sides(flows[name], swap)
+        columns["connect_ns"][:] = flows["connect_ns"]
+        for name in ("rtt_ns", "srtt_us"):
+            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(flows[name], swap)
+        if retransmits is not None and retransmits.any():
+            source, destination = _sides(retransmits, swap[:rows])
+            columns["retransmits"][:rows], columns["reply_retransmits"][:rows] = source, destination
         closed = _closed(flows)
         columns["kind"][:] = np.where(closed, Kind.close, Kind.update)
         columns["close_reason"][:] = np.where(closed, _CLOSE_REASONS[flows["closer"], initiator], 0)
@@ -115,7 +126,7 @@ class Decoder:
         swap = initiator.astype(np.bool_)
         decoded = self._oriented(events["key"], swap, events)
         columns = decoded.batch.columns
-        decoded.netns[:] = events["netns"]
+        decoded.netns[:] = columns["netns"][:] = events["netns"]
         columns["time"][:] = _utc(events["time_ns"], offset_ns)
         columns["kind"][:] = kind
         columns["reply"][:] = reply
@@ -201,9 +212,10 @@ class Decoder:
     def _make_open(columns: dict[str, Array], rows: slice, time: Array) -> None:
         columns["kind"][rows] = Kind.open
         columns["time"][rows] = time
-        for name in ("packets", "bytes", "tcp_flags"):
+        for name in ("packets", "bytes", "tcp_flags", "zero_windows"):
             columns[name][rows] = columns[f"reply_{name}"][rows] = 0
-        columns["duration"][rows] = columns["close_reason"][rows] = 0
+        for name in ("duration", "close_reason", "connect_ns", *_END_TIMES):
+            columns[name][rows] = 0
 
     def _reasons(self, numbers: Array) -> NDArray[np.uint32]:
         """String ids of drop reasons; one without a name is its number in digits."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent import bpf
-from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, STATS
+from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
 
 BATCH_ROWS = 16384
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
@@ -42,9 +42,12 @@ class FlowDrain:
     """The two flow maps: programs write to one while the other is emptied.
 
     ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
+    ``retransmits``: fds of the maps of that name, which take the same turns.
     """
 
-    def __init__(self, maps: tuple[int, int], control: int) -> None:
+    def __init__(
+        self, maps: tuple[int, int], control: int, retransmits: tuple[int, int] | None = None
+    ) -> None:
         self.capacity = bpf.map_info(maps[0]).max_entries
         """Flows that one map can hold."""
         self.fill = 0
@@ -53,6 +56,11 @@ class FlowDrain:
         """Grace periods that could only be slept through."""
         self._maps = maps
         self._control = control
+        self._retransmit_maps = retransmits
+        room = bpf.map_info(retransmits[0]).max_entries if retransmits else 0
+        self._again = np.empty(room, FLOW_KEY.dtype), np.empty(room, RETRANSMITS.dtype)
+        self.retransmits = self._again[0][:0], self._again[1][:0]
+        """(keys, counts) of the last drain, known from its first row on; views like its rows."""
         self._active = 0
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
         self._flows = np.empty(self.capacity, FLOW.dtype)
@@ -68,6 +76,9 @@ class FlowDrain:
         self._switch(1 - self._active)
         self.unsure_waits += not wait_grace_period()
         self.fill = 0
+        if self._retransmit_maps is not None:
+            again = bpf.drain(self._retransmit_maps[1 - self._active], *self._again)
+            self.retransmits = self._again[0][:again], self._again[1][:again]
         while count := bpf.drain(quiet, self._keys, self._flows):
             self.fill += count
             for start in range(0, count, BATCH_ROWS):

@@ -31,10 +31,11 @@ class Links(Protocol):
 class Enricher:
     """Names the records of one agent, called ``node``. Not for more than one thread.
 
-    ``scope``: inodes of the observed network namespaces where only those are observed, None where
-    all of the machine is. Records from elsewhere are then left out (``out_of_scope`` counts). Where
-    the kernel did not know the namespace, a record stays if an inventory or cluster names one of
-    its addresses or it is one of the observed namespace's own.
+    ``netns``: inode of the namespace whose interfaces ``links`` are. ``scope``: inodes of the
+    observed network namespaces where only those are observed, None where all of the machine is.
+    Records from elsewhere are then left out (``out_of_scope`` counts). Where the kernel did not
+    know the namespace, a record stays if an inventory or cluster names one of its addresses or it
+    is one of the observed namespace's own.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Enricher:
         owners: OwnerTable,
         links: Links,
         *,
+        netns: int = 0,
         scope: Container[int] | None = None,
     ) -> None:
         self.node = node
@@ -51,6 +53,7 @@ class Enricher:
         self._resolver = resolver
         self._owners = owners
         self._links = links
+        self._netns = netns
         self._scope = scope
         self._addresses = AddressTable(resolver)
         self._sharers = SharerTable(resolver)
@@ -63,6 +66,8 @@ class Enricher:
 
     def enrich(self, decoded: Decoded) -> FlowBatch:
         """The records with names, without those out of scope. Columns may change in place."""
+        # Interface numbers of other namespaces mean nothing here.
+        decoded.ifindex[(decoded.netns != 0) & (decoded.netns != self._netns)] = 0
         self._renew(decoded.batch.endpoints)
         columns = decoded.batch.columns
         ends = self._addresses.lookup(

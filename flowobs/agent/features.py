@@ -7,8 +7,13 @@ from typing import Literal
 
 from flowobs.agent.bpf import (
     CGROUP_INET4_CONNECT,
+    CGROUP_INET4_POST_BIND,
     CGROUP_INET6_CONNECT,
+    CGROUP_INET6_POST_BIND,
     CGROUP_INET_SOCK_CREATE,
+    CGROUP_INET_SOCK_RELEASE,
+    CGROUP_UDP4_SENDMSG,
+    CGROUP_UDP6_SENDMSG,
 )
 
 Kind = Literal["tc", "raw_tp", "cgroup", "iter"]
@@ -32,6 +37,10 @@ class Program:
     feature: str
     lost: str
     required: bool = False
+    needs: str = ""
+    """Program without which this one would tell untruths."""
+    instead_of: str = ""
+    """Better program: this one only runs where that one is refused."""
 
     @property
     def core_only(self) -> bool:
@@ -51,8 +60,13 @@ class Program:
 
 _CGROUP_HOOKS = {
     "sock_create": CGROUP_INET_SOCK_CREATE,
+    "sock_release": CGROUP_INET_SOCK_RELEASE,
+    "post_bind4": CGROUP_INET4_POST_BIND,
+    "post_bind6": CGROUP_INET6_POST_BIND,
     "connect4": CGROUP_INET4_CONNECT,
     "connect6": CGROUP_INET6_CONNECT,
+    "sendmsg4": CGROUP_UDP4_SENDMSG,
+    "sendmsg6": CGROUP_UDP6_SENDMSG,
 }
 
 PROGRAMS = (
@@ -104,7 +118,7 @@ PROGRAMS = (
         "raw_tp",
         "inet_sock_set_state",
         "tcp",
-        "fail records: connections refused or timed out",
+        "fail records: connections refused or timed out; closes by timeout",
     ),
     Program(
         "skb_drop",
@@ -137,6 +151,49 @@ PROGRAMS = (
         "connect6",
         "processes",
         "the process of inherited IPv6 sockets that connect",
+    ),
+    Program(
+        "owner_post_bind4",
+        "owner.bpf.c",
+        "cgroup",
+        "post_bind4",
+        "processes",
+        "the process of IPv4 connections that are accepted and closed at once",
+    ),
+    Program(
+        "owner_post_bind6",
+        "owner.bpf.c",
+        "cgroup",
+        "post_bind6",
+        "processes",
+        "the process of IPv6 connections that are accepted and closed at once",
+    ),
+    Program(
+        "owner_sock_release",
+        "owner.bpf.c",
+        "cgroup",
+        "sock_release",
+        "tcp",
+        "fail records: connections that found no route",
+        needs="tcp_state",
+    ),
+    Program(
+        "owner_sendmsg4",
+        "owner.bpf.c",
+        "cgroup",
+        "sendmsg4",
+        "processes",
+        "the process of IPv4 UDP sockets older than the agent",
+        instead_of="socket_owners",
+    ),
+    Program(
+        "owner_sendmsg6",
+        "owner.bpf.c",
+        "cgroup",
+        "sendmsg6",
+        "processes",
+        "the process of IPv6 UDP sockets older than the agent",
+        instead_of="socket_owners",
     ),
     Program(
         "socket_owners",

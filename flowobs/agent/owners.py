@@ -151,9 +151,13 @@ class OwnerTable:
         young = self._young
         young.owners[rows[found]] = owners[found]
         resting = self._sockets is not None and now < self._next_dump
-        if not found.all():
-            young.owners[rows[~found]] = self._from_sockets(cookies[~found], now)
-        vain = young.owners["pid"][rows] == 0
+        # A listener's owner will do for a socket that is gone; of others, who accepted is known.
+        unsure = ~found | (young.owners["inherited"][rows] != 0)
+        if unsure.any():
+            listed = self._from_sockets(cookies[unsure], now)
+            told = listed["pid"] != 0
+            young.owners[rows[unsure][told]] = listed[told]
+        vain = (young.owners["pid"][rows] == 0) | (young.owners["inherited"][rows] != 0)
         young.retry_at[rows[~vain]] = np.inf
         tried = rows[vain]
         if resting:  # that was no try: the iterator has not been asked
@@ -162,7 +166,8 @@ class OwnerTable:
         wait = np.asarray(_WAITS_S)[young.tries[tried]]
         young.tries[tried] += 1
         young.retry_at[tried] = now + wait
-        self.unknown += int(np.count_nonzero(np.isinf(wait)))
+        nobody = young.owners["pid"][tried] == 0
+        self.unknown += int(np.count_nonzero(np.isinf(wait) & nobody))
 
     def _from_sockets(self, cookies: Array, now: float) -> Array:
         """Owners of ascending ``cookies`` as the iterator tells; empty ones where it does not."""

@@ -18,6 +18,7 @@ from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.records import EVENT
+from flowobs.agent.retransmits import Retransmits
 from flowobs.agent.ring import RingReader
 from flowobs.batch import Endpoints, FlowBatch, Strings
 from flowobs.schema import Kind
@@ -30,8 +31,9 @@ class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
     Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``. ``drop_reasons`` are the
-    running kernel's. Once ``table_full`` says so of the batches' endpoint table, later batches have
-    a new one. ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
+    running kernel's, ``netns`` is the inode of the observed network namespace. Once ``table_full``
+    says so of the batches' endpoint table, later batches have a new one. ``on_crash`` hears what
+    ended the thread if not ``stop``: nothing is read any more.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Pipeline:
         on_crash: Callable[[BaseException], None],
         *,
         drop_reasons: Mapping[int, str],
+        netns: int,
         table_full: Callable[[Endpoints], bool],
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
@@ -56,6 +59,7 @@ class Pipeline:
         self._drain_interval = drain_interval
         self._ring_timeout = ring_timeout
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
+        self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
         self._stopping = -1
@@ -67,7 +71,12 @@ class Pipeline:
         Raises OSError where the kernel refuses the ring or a map.
         """
         maps = self._probes.maps
-        self._drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+        again = ("retransmits_0", "retransmits_1")
+        self._drain = FlowDrain(
+            (maps["flows_0"], maps["flows_1"]),
+            maps["control"],
+            (maps[again[0]], maps[again[1]]) if maps.keys() >= set(again) else None,
+        )
         self._counters = Counters(maps["stats"], maps["overflow"])
         self._ring = RingReader(maps["events"], EVENT.dtype)
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
@@ -130,12 +139,18 @@ class Pipeline:
 
     def _drain_flows(self) -> None:
         started = time.perf_counter()
-        unsure = self._drain.unsure_waits
+        unsure, first = self._drain.unsure_waits, True
         for keys, flows in self._drain.drain():
+            if first:
+                self._retransmits.begin(*self._drain.retransmits)
+                first = False
             # Here, after the maps were switched: so the opening of each of these flows goes before.
             self._collect()
             self._flush()
-            self._hand_over(self._current_decoder().flows(keys, flows, self._clock.offset_ns()))
+            again, decoder = self._retransmits.of(keys), self._current_decoder()
+            self._hand_over(decoder.flows(keys, flows, self._clock.offset_ns(), again))
+        if first:
+            self._retransmits.begin(*self._drain.retransmits)
         self._collect()
         self._flush()
         self._account()

@@ -73,17 +73,22 @@ FLOW = Struct(
     (
         ("u64", "packets", 2, "wire packets: each GSO segment counts"),
         ("u64", "bytes", 2, "wire bytes, link header included"),
-        ("u64", "first_ns", 1, "first packet of this interval, CLOCK_MONOTONIC"),
-        ("u64", "last_ns", 1, "last packet of this interval; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST"),
+        ("u64", "last_ns", 1, "last packet of this interval, CLOCK_MONOTONIC; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST"),
         ("u64", "start_ns", 1, "first packet of the flow"),
         ("u64", "cookie", 2, "socket cookie of the sender, where its socket is on this machine"),
         ("u64", "cgroup", 2, "cgroup id of the sender's socket"),
+        ("u64", "connect_ns", 1, "TCP: first SYN to the ACK that ends the handshake, 0 = not seen"),
+        ("u32", "rtt_ns", 2, "TCP: round trip from here to that end and back, in the handshake"),
+        ("u32", "srtt_us", 2, "TCP: smoothed RTT of the sender's socket, where it is on this machine"),
+        ("u32", "zero_windows", 2, "TCP: packets that tell the other end to stop sending"),
         ("u8", "tcp_flags", 2, "OR of the TCP flags seen"),
         ("u8", "initiator", 1, "0: a opened the flow, 1: b did"),
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "fin", 2, "1: that end has sent FIN, in this interval or before"),
         ("u8", "closer", 1, "CLOSER_*: the first FIN, or the RST"),
-        ("u8", "pad", 1, "0"),
+        ("u8", "handshake", 1, "1: SYN and SYN-ACK were seen, the ACK was not"),
+        ("u8", "sampled", 2, "1: srtt_us was read in this interval"),
+        ("u8", "pad", 6, "0"),
     ),
 )
 
@@ -93,6 +98,13 @@ CONN = Struct(
     (
         ("u64", "start_ns", 1, "first packet of the flow"),
         ("u64", "last_ns", 1, "last time an interval began with it"),
+        ("u64", "connect_ns", 1, "as in struct flow"),
+        ("u64", "mark_ns", 1, "the last SYN, or SYN-ACK, of a handshake that is not over"),
+        ("u32", "rtt_ns", 2, "as in struct flow"),
+        ("u32", "ifindex", 1, "of the entry without interface: one that saw the flow"),
+        ("u16", "vlan", 1, "as ifindex"),
+        ("u8", "egress", 1, "as ifindex"),
+        ("u8", "handshake", 1, "HANDSHAKE_* bits"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "fin", 2, "as in struct flow"),
@@ -132,6 +144,8 @@ OWNER = Struct(
         ("u32", "pid", 1, "process id (tgid)"),
         ("u32", "uid", 1, "user id"),
         ("u64", "cgroup", 1, "cgroup v2 id"),
+        ("u32", "inherited", 1, "1: this is the listener's owner, who accepts may be another"),
+        ("u32", "pad", 1, "0"),
         ("u8", "comm", 16, "command name of the process (not of a thread), NUL-padded"),
     ),
 )
@@ -144,6 +158,12 @@ LIMIT = Struct(
         ("u32", "sent", 1, "events let through in it"),
         ("u32", "suppressed", 1, "events held back since the last one let through"),
     ),
+)
+
+RETRANSMITS = Struct(
+    "retransmits",
+    "TCP segments that were sent again since the last drain, keyed without interface.",
+    (("u32", "segments", 2, "0: by a, 1: by b"),),
 )
 
 COUNT = Struct(
@@ -164,7 +184,9 @@ SOCKET_OWNER = Struct(
     (("u64", "cookie", 1, "socket cookie"), (OWNER, "owner", 1, "who holds it")),
 )
 
-STRUCTS = (FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, COUNT, CONTROL)
+STRUCTS = (
+    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, RETRANSMITS, COUNT, CONTROL,
+)
 
 FLOW_STATE = {
     "FLOW_OPENED": (1, "the flow's opening was seen: SYN, or the first packet where there are no connections"),
@@ -183,6 +205,12 @@ CLOSER = {
     "CLOSER_FIN_B": (2, "b sent the first FIN"),
     "CLOSER_RST_A": (3, "a sent RST"),
     "CLOSER_RST_B": (4, "b sent RST"),
+    "CLOSER_TIMEOUT": (5, "a local socket gave up: the other end no longer answers"),
+}
+
+HANDSHAKE = {
+    "HANDSHAKE_ANSWERED": (1, "SYN-ACK was seen"),
+    "HANDSHAKE_REPEATED": (2, "what mark_ns tells of was sent again: no telling which was answered"),
 }
 
 STATS = {
@@ -208,7 +236,7 @@ def header() -> str:
 
     defines = [f"#define RECORD_VERSION {RECORD_VERSION}", f"#define STATS_SIZE {STATS_SIZE}"]
     defines += [f"#define KIND_{name.upper()} {int(Kind[name])}" for name in _KINDS]
-    for table in (FLOW_STATE, CLOSER, STATS):
+    for table in (FLOW_STATE, CLOSER, HANDSHAKE, STATS):
         defines += [f"#define {name} {value} /* {doc} */" for name, (value, doc) in table.items()]
     return "\n".join(
         [

@@ -95,7 +95,10 @@ class Vantage:
         at = self._rows(ifindex, int(columns["time"][0]) if len(ifindex) else 0, strings)
         columns["interface"][:] = self._name.take(at, mode="wrap")
         src_local, dst_local = local
+        # A drop's interface is no observation point: the packet may have come or gone by it.
+        nowhere = np.flatnonzero((ifindex == 0) | (columns["kind"] == Kind.drop))
         case = self._link_case.take(at, mode="wrap")
+        case[nowhere] = 0
         case = (
             case
             | egress * np.uint8(_EGRESS)
@@ -103,7 +106,6 @@ class Vantage:
             | dst_local * np.uint8(_DST_LOCAL)
         )
         reporter = _REPORTERS.take(case, mode="wrap")
-        nowhere = np.flatnonzero(ifindex == 0)
         if nowhere.size:
             reporter[nowhere] = _without_interface(columns, nowhere, reporter[nowhere])
         columns["reporter"][:] = reporter

@@ -85,7 +85,7 @@ class Lines:
         cells += [(text, style) for text in ends]
         cells.append((f" {self._grow('proto', clean(row.get('proto', '?')), 8)} ", style or DIM))
         cells.append((self._grow("kind", kind, 10) + " ", style or KIND_STYLE.get(kind, {})))
-        cells.append((detail(row), style))
+        cells.append((detail(row, self._wide), style))
         return cells
 
     def _end(self, row: Row, side: str) -> str:
@@ -144,18 +144,19 @@ def process(row: Row, side: str) -> str:
     return f" ({clean(name or '?')}/{pid})" if name or pid else ""
 
 
-def detail(row: Row) -> str:
+def detail(row: Row, wide: bool = False) -> str:
     """What is to say about this kind of record."""
     parts: list[str] = []
     kind = row.get("kind")
     if kind in ("open", "retransmit", "reset"):
         parts = [icmp_name(row), flags(number(row, "tcp_flags") | number(row, "reply_tcp_flags"))]
     elif kind == "update":
-        parts = [icmp_name(row), counters(row)]
+        parts = [icmp_name(row), counters(row), health(row, wide)]
     elif kind == "close":
         reason = clean(row.get("close_reason", ""))
         took = number(row, "duration")
-        parts = [icmp_name(row), reason, duration(took) if took else "", counters(row)]
+        lasted = duration(took) if took else ""
+        parts = [icmp_name(row), reason, lasted, counters(row), health(row, wide)]
     elif kind == "drop":
         parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
     elif kind == "fail":
@@ -172,3 +173,23 @@ def flags(bits: int) -> str:
 def counters(row: Row) -> str:
     packets, reply = number(row, "packets"), number(row, "reply_packets")
     return f"{packets}/{reply} pkts {size(number(row, 'bytes'), number(row, 'reply_bytes'))}"
+
+
+def health(row: Row, wide: bool) -> str:
+    """How a TCP connection did: trouble always, times where there is room for them."""
+    parts = []
+    if wide and (connect := number(row, "connect_ns")):
+        parts.append(f"connect {duration(connect)}")
+    if wide and (rtt := round_trip(row)):
+        parts.append(f"rtt {duration(rtt)}")
+    for name, word in (("retransmits", "retransmits"), ("zero_windows", "zero windows")):
+        there, back = number(row, name), number(row, f"reply_{name}")
+        if there or back:
+            parts.append(f"{there}/{back} {word}")
+    return " ".join(parts)
+
+
+def round_trip(row: Row) -> int:
+    """The smoothed RTT of the source's socket, else the destination's, else the handshake's: ns."""
+    smoothed = number(row, "src_srtt_us") or number(row, "dst_srtt_us")
+    return smoothed * 1000 or number(row, "src_rtt_ns") + number(row, "dst_rtt_ns")

@@ -7,7 +7,8 @@ Several observation points see the same flow: interfaces, both ends' nodes, hops
    source if possible, else of the destination, else in transit; of several, the one with the most
    packets. Kernel events (drop, retransmit, fail) happen at one place once: all points are added
    up, also those without an interface. A reset is told by the end that sends it and by the end
-   that gets it: the larger of both sides counts.
+   that gets it: the larger of both sides counts. Retransmits are events, of which a rate limit and
+   a full ring hold some back, and numbers on the flow's records: the larger counts.
 3. ``edges``: flows added up by identity of the ends, protocol and port.
 """
 
@@ -28,6 +29,8 @@ NODE_FIELDS: Final = (
 _RANK: Final = (
     f"multiIf(reporter = {Reporter.source:d}, 2, reporter = {Reporter.destination:d}, 1, 0)"
 )
+_RTT: Final = """multiIf(src_srtt_us > 0, src_srtt_us * toUInt64(1000),
+    dst_srtt_us > 0, dst_srtt_us * toUInt64(1000), toUInt64(src_rtt_ns) + dst_rtt_ns)"""
 _FLOW: Final = "proto, src_ip, dst_ip, src_port, dst_port"
 
 
@@ -56,8 +59,10 @@ def edges_sql(condition: str) -> str:
   best.8 AS source, best.9 AS destination, proto, if(proto IN {icmp}, 0, dst_port) AS port,
   sum(best.1) AS flows, sum(best.2) AS closes, sum(best.3) AS packets, sum(best.4) AS bytes,
   sum(best.5) AS reply_packets, sum(best.6) AS reply_bytes,
-  sum(n_drops) AS drops, sum(n_resets) AS resets, sum(n_retransmits) AS retransmits,
-  sum(n_fails) AS fails, sumMapIf(reasons, n_drops > 0) AS drop_reasons,
+  sum(n_drops) AS drops, sum(n_resets) AS resets,
+  sum(greatest(n_retransmits, best.12)) AS retransmits, sum(n_fails) AS fails,
+  {_median("best.10")} AS connect_ms, {_median("best.11")} AS rtt_ms,
+  sumMapIf(reasons, n_drops > 0) AS drop_reasons,
   topK(1)(best.7)[1] AS reporter, min(first) AS first_seen, max(last) AS last_seen
 FROM ({_flows_sql(condition)})
 GROUP BY source, destination, proto, port
@@ -65,14 +70,21 @@ ORDER BY drops + resets + retransmits + fails > 0 DESC, packets + reply_packets 
 LIMIT {MAX_EDGES + 1}"""
 
 
+def _median(ns: str) -> str:
+    """Of the flows that know it, in milliseconds; NULL where none does."""
+    median = f"quantileIf(0.5)({ns}, {ns} > 0) / 1e6"
+    return f"if(isNaN({median}), NULL, round({median}, 3))"
+
+
 def _flows_sql(condition: str) -> str:
     from_source = f"reporter = {Reporter.source:d}"
     return f"""SELECT {_FLOW},
   argMax(
-    (if(opens > 0, opens, toUInt64(seen > 0)), closes, p, b, rp, rb, reporter, source, destination),
+    (if(opens > 0, opens, toUInt64(seen > 0)), closes, p, b, rp, rb, reporter, source, destination,
+      connect, rtt, again),
     (seen > 0, {_RANK}, p + rp)
   ) AS best,
-  sum(drops) AS n_drops, sum(retransmits) AS n_retransmits, sum(fails) AS n_fails,
+  sum(drops) AS n_drops, sum(n_again) AS n_retransmits, sum(fails) AS n_fails,
   greatest(sumIf(resets, {from_source}), sumIf(resets, NOT {from_source})) AS n_resets,
   sumMapIf(point_reasons, drops > 0) AS reasons, min(point_first) AS first, max(point_last) AS last
 FROM ({_points_sql(condition)})
@@ -89,7 +101,9 @@ def _points_sql(condition: str) -> str:
   countIf(kind = {Kind.open:d}) AS opens, countIf(kind = {Kind.close:d}) AS closes,
   countIf({traffic}) AS seen,
   sum(packets) AS p, sum(bytes) AS b, sum(reply_packets) AS rp, sum(reply_bytes) AS rb,
-  {events(Kind.drop)} AS drops, {events(Kind.retransmit)} AS retransmits,
+  max(connect_ns) AS connect, argMaxIf({_RTT}, time, {_RTT} > 0) AS rtt,
+  sum(toUInt64(retransmits) + reply_retransmits) AS again,
+  {events(Kind.drop)} AS drops, {events(Kind.retransmit)} AS n_again,
   {events(Kind.reset)} AS resets, countIf(kind = {Kind.fail:d}) AS fails,
   sumMapIf(map(toString(drop_reason), 1 + lost), kind = {Kind.drop:d}) AS point_reasons,
   argMax({_id("src")}, time) AS source, argMax({_id("dst")}, time) AS destination,

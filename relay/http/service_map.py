@@ -17,9 +17,9 @@ from relay.http.parameters import MapQuery, map_query, time_bounds
 from relay.http.queries import Queries, Session
 from relay.store import Table
 
-_COUNTS: Final = (
+_NUMBERS: Final = (
     "flows", "closes", "packets", "bytes", "reply_packets", "reply_bytes",
-    "drops", "resets", "retransmits", "fails",
+    "drops", "resets", "retransmits", "fails", "connect_ms", "rtt_ms",
 )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _edge(columns: Mapping[str, list[Any]], i: int) -> dict[str, Any]:
         "destination": columns["destination"][i],
         "proto": proto,
         "port": columns["port"][i],
-        **{name: columns[name][i] for name in _COUNTS},
+        **{name: columns[name][i] for name in _NUMBERS},
         "drop_reasons": dict(columns["drop_reasons"][i]),
         "reporter": enum_name(Reporter, columns["reporter"][i]),
         "first_seen": time_text(columns["first_seen"][i]),

@@ -7,6 +7,7 @@ name for (a newer agent) survives the round trip, and a new name needs no change
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from flowobs import schema
 
@@ -46,16 +47,30 @@ def store_type(column: schema.Column) -> str:
 
 def create_table(retention_s: int, window: int = DEDUPLICATION_WINDOW) -> str:
     """CREATE TABLE of the flows table; rows go, a day's part at a time, after ``retention_s``."""
-    columns = ",\n  ".join(
-        f"`{c.name}` {store_type(c)} CODEC({_CODECS.get(c.type, 'ZSTD(1)')})"
-        for c in schema.COLUMNS
-    )
+    columns = ",\n  ".join(map(_definition, schema.COLUMNS))
     return (
         f"CREATE TABLE IF NOT EXISTS {TABLE} (\n  {columns}\n)\nENGINE = MergeTree\n"
         f"PARTITION BY toDate(time)\nORDER BY time\nTTL {ttl(retention_s)}\n"
         f"SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = {window}\n"
         f"COMMENT '{mark()}'"
     )
+
+
+def migrate_table(there: Collection[str]) -> list[str]:
+    """Statements that bring an older table with the columns ``there`` up to this version.
+
+    Old rows have zero and empty text in the new columns. No column was ever renamed or retyped.
+    """
+    adds = [
+        f"ADD COLUMN IF NOT EXISTS {_definition(c)}" for c in schema.COLUMNS if c.name not in there
+    ]
+    alter = f"ALTER TABLE {TABLE} "
+    return [alter + ", ".join(adds)] * bool(adds) + [f"{alter}MODIFY COMMENT '{mark()}'"]
+
+
+def _definition(column: schema.Column) -> str:
+    codec = _CODECS.get(column.type, "ZSTD(1)")
+    return f"`{column.name}` {store_type(column)} CODEC({codec})"
 
 
 def ttl(retention_s: int) -> str:

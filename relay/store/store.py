@@ -97,13 +97,29 @@ class Store:
                 f"the store {self.url} has a table {ddl.TABLE} that flowobs did not make:"
                 " give another database or folder with --store"
             )
-        if version != schema.SCHEMA_VERSION:
+        if version > schema.SCHEMA_VERSION:
             raise StoreError(
                 f"the store {self.url} has schema version {version}, this relay writes version"
                 f" {schema.SCHEMA_VERSION}: run the relay that made it, or give an empty store"
             )
+        if version < schema.SCHEMA_VERSION:
+            self._migrate(version)
         if ddl.ttl(self.retention_s) not in statement:
             self._writer.command(f"ALTER TABLE {ddl.TABLE} MODIFY TTL {ddl.ttl(self.retention_s)}")
+
+    def _migrate(self, version: int) -> None:
+        """Add the columns that are new. The mark comes last: what breaks off is done again."""
+        there = self._writer.query(
+            "SELECT name FROM system.columns"
+            " WHERE database = currentDatabase() AND table = {table:String}",
+            {"table": ddl.TABLE},
+        ).result_rows
+        log.info(
+            "the store's table gets new columns",
+            extra={"from_version": version, "to_version": schema.SCHEMA_VERSION},
+        )
+        for statement in ddl.migrate_table({name for (name,) in there}):
+            self._writer.command(statement)
 
     def insert(self, batches: Sequence[FlowBatch], token: str) -> None:
         """Store records; a ``token`` that was stored before makes it a no-op. Raises StoreError.

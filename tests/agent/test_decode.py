@@ -51,12 +51,15 @@ def flow(**values: Any) -> Any:
         {
             "packets": (5, 3),
             "bytes": (500, 3000),
-            "first_ns": 2_000,
             "last_ns": 9_000,
             "start_ns": 1_000,
             "cookie": (11, 22),
             "cgroup": (111, 222),
             "tcp_flags": (0x02, 0x12),
+            "connect_ns": 70_000,
+            "rtt_ns": (10_000, 60_000),
+            "srtt_us": (65, 40),
+            "zero_windows": (0, 2),
         }
         | values,
     )
@@ -105,13 +108,35 @@ def test_opened_by_a(decoder: Decoder) -> None:
     assert (found["time"], found["duration"]) == (OFFSET + 9_000, 8_000)
 
 
+def test_tcp_health(decoder: Decoder) -> None:
+    found = row(decoded_flow(decoder))
+    assert (found["connect_ns"], found["src_rtt_ns"], found["dst_rtt_ns"]) == (
+        70_000,
+        10_000,
+        60_000,
+    )
+    assert (found["src_srtt_us"], found["dst_srtt_us"]) == (65, 40)
+    assert (found["zero_windows"], found["reply_zero_windows"]) == (0, 2)
+    assert (found["retransmits"], found["reply_retransmits"]) == (0, 0)
+
+
+def test_retransmits_belong_to_the_records_with_the_counts(decoder: Decoder) -> None:
+    keys = np.array([key(), key(port_a=40001)])
+    lost = FLOW_STATE["FLOW_OPEN_LOST"][0]
+    flows = np.array([flow(), flow(initiator=1, state=lost)])
+    batch = decoder.flows(keys, flows, OFFSET, np.array([(3, 0), (4, 1)], np.uint32)).batch
+    assert batch["kind"].tolist() == [Kind.update, Kind.update, Kind.open]
+    assert batch["retransmits"].tolist() == [3, 1, 0]
+    assert batch["reply_retransmits"].tolist() == [0, 4, 0]
+
+
 def test_opened_by_b_is_the_same_the_other_way_round(decoder: Decoder) -> None:
     straight, turned = (row(decoded_flow(decoder, initiator=i)) for i in (0, 1))
 
-    for name in ("ip", "port", "cookie", "cgroup"):
+    for name in ("ip", "port", "cookie", "cgroup", "rtt_ns", "srtt_us"):
         assert turned[f"src_{name}"] == straight[f"dst_{name}"]
         assert turned[f"dst_{name}"] == straight[f"src_{name}"]
-    for name in ("packets", "bytes", "tcp_flags"):
+    for name in ("packets", "bytes", "tcp_flags", "zero_windows"):
         assert turned[name] == straight[f"reply_{name}"]
         assert turned[f"reply_{name}"] == straight[name]
 
@@ -141,6 +166,8 @@ def test_side_of_the_interface(
         ("CLOSER_RST_A", 1, CloseReason.reset_destination),
         ("CLOSER_RST_B", 0, CloseReason.reset_destination),
         ("CLOSER_RST_B", 1, CloseReason.reset_source),
+        ("CLOSER_TIMEOUT", 0, CloseReason.timeout),
+        ("CLOSER_TIMEOUT", 1, CloseReason.timeout),
     ],
 )
 def test_how_it_ended(decoder: Decoder, closer: str, initiator: int, reason: CloseReason) -> None:
@@ -175,8 +202,10 @@ def test_a_lost_opening_is_made_good(decoder: Decoder) -> None:
     assert opened["time"] == OFFSET + 1_000
     assert (opened["dst_port"], opened["dst_ip"]) == (40001, A)
     assert opened["src_cookie"] == 22
-    counters = ("packets", "bytes", "tcp_flags", "duration", "close_reason")
-    assert [opened[n] or opened.get(f"reply_{n}", 0) for n in counters] == [0] * 5
+    counters = ("packets", "bytes", "tcp_flags", "duration", "close_reason", "zero_windows")
+    assert [opened[n] or opened.get(f"reply_{n}", 0) for n in counters] == [0] * 6
+    health = ("connect_ns", "src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
+    assert [opened[n] for n in health] == [0] * 5
     assert len(decoded.ifindex) == len(decoded.egress) == len(decoded.netns) == 3
 
 
@@ -274,6 +303,7 @@ def test_events_of_another_namespace(decoder: Decoder) -> None:
     events = np.array([event(Kind.reset, of=key(ifindex=0), netns=4026531840)])
     found = decoder.events(events, OFFSET)
     assert (found.netns.tolist(), found.ifindex.tolist()) == ([4026531840], [0])
+    assert row(found)["netns"] == 4026531840
 
 
 def test_what_is_not_known_is_dropped_and_counted(decoder: Decoder) -> None:

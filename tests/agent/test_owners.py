@@ -16,6 +16,7 @@ class Kernel:
     def __init__(self) -> None:
         self.map: dict[int, tuple[int, int, bytes]] = {}
         self.open: dict[int, tuple[int, int, bytes]] = {}
+        self.inherited: set[int] = set()
         self.asked: list[list[int]] = []
         self.now = 0.0
         self.dump_s = 0.0
@@ -26,6 +27,7 @@ class Kernel:
         owners = np.zeros(len(cookies), OWNER.dtype)
         for i in np.flatnonzero(found):
             _put(owners[i], self.map[int(cookies[i])])
+            owners[i]["inherited"] = int(cookies[i]) in self.inherited
         return found, owners
 
     def sockets(self) -> Array:
@@ -115,6 +117,31 @@ def test_a_socket_that_is_accepted_late_gets_its_owner(kernel: Kernel) -> None:
     table.fill(flows)
     assert flows.strings("src_process") == ["late"]
     assert table.unknown == 0
+
+
+def test_a_listeners_owner_will_do_until_the_one_who_accepted_is_known(kernel: Kernel) -> None:
+    kernel.map = {30: (8, 79, b"master")}
+    kernel.inherited = {30}
+    table = kernel.table()
+    flows = batch([30])
+    table.fill(flows)
+    assert flows.strings("src_process") == ["master"]
+    kernel.open = {30: (9, 79, b"worker")}
+    kernel.now = 0.6
+    flows = batch([30])
+    table.fill(flows)
+    assert (flows.strings("src_process"), flows["src_pid"].tolist()) == (["worker"], [9])
+
+
+def test_a_listeners_owner_stays_where_the_socket_is_gone(kernel: Kernel) -> None:
+    kernel.map = {30: (8, 79, b"master")}
+    kernel.inherited = {30}
+    table = kernel.table()
+    for _ in range(20):
+        table.fill(flows := batch([30]))
+        assert flows.strings("src_process") == ["master"]
+        kernel.now += 0.5
+    assert (table.unknown, len(kernel.asked)) == (0, 3)
 
 
 def test_the_iterator_takes_no_more_than_a_tenth_of_the_time(kernel: Kernel) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ class Made:
         )
         defaults: dict[str, Any] = {
             "drop_reasons": {},
+            "netns": Path(lab.path).stat().st_ino,
             "table_full": lambda _: False,
             "drain_interval": 0.2,
         }

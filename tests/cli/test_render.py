@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowobs.cli.render import endpoint
+from flowobs.cli.render import detail, endpoint
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,33 @@ from flowobs.cli.render import endpoint
 )
 def test_an_end_shows_what_is_known_of_it(row: dict[str, object], shown: tuple[str, str]) -> None:
     assert endpoint(row, "src") == shown
+
+
+CLOSE = {
+    "kind": "close",
+    "close_reason": "fin_source",
+    "packets": 5,
+    "reply_packets": 4,
+    "connect_ns": 61_000,
+    "src_rtt_ns": 10_000,
+    "dst_rtt_ns": 51_000,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "connect 61 us rtt 61 us"),
+        ({"dst_srtt_us": 200}, "connect 61 us rtt 200 us"),
+        ({"src_srtt_us": 100, "dst_srtt_us": 200}, "connect 61 us rtt 100 us"),
+        ({"reply_retransmits": 3}, "connect 61 us rtt 61 us 0/3 retransmits"),
+    ],
+)
+def test_a_wide_close_tells_how_it_did(more: dict[str, object], said: str) -> None:
+    assert detail(CLOSE | more, wide=True).endswith(said)
+
+
+def test_a_narrow_close_tells_of_trouble_only() -> None:
+    assert "connect" not in detail(CLOSE)
+    trouble = CLOSE | {"retransmits": 2, "zero_windows": 1}
+    assert detail(trouble).endswith("2/0 retransmits 1/0 zero windows")

@@ -91,6 +91,8 @@ def test_an_edge_has_everything(map: Map) -> None:
         "resets": 0,
         "retransmits": 0,
         "fails": 0,
+        "connect_ms": None,
+        "rtt_ms": None,
         "drop_reasons": {},
         "reporter": "source",
     }
@@ -221,3 +223,33 @@ def test_what_runs_on_a_host_is_told_apart(map: Map) -> None:
     map.add(src=curl, dst=web, kind=Kind.open)
     (edge,) = map.edges()
     assert (edge["source"], edge["destination"]) == ("laptop/curl", "laptop/nginx.service")
+
+
+def test_medians_are_over_flows_that_know_them(map: Map) -> None:
+    def connection(port: int, **columns: Any) -> None:
+        for kind in (Kind.update, Kind.close):  # each repeats what is known of the connection
+            map.add(first_port=port, kind=kind, **columns)
+
+    connection(1, connect_ns=1_000_000, src_srtt_us=100, dst_srtt_us=900)
+    connection(2, connect_ns=2_000_000, dst_srtt_us=200)
+    connection(3, connect_ns=9_000_000, src_rtt_ns=100_000, dst_rtt_ns=200_000)
+    connection(4)
+    connection(1, reporter=Reporter.destination, interface="veth1", connect_ns=50_000_000)
+    (edge,) = map.edges()
+    assert (edge["connect_ms"], edge["rtt_ms"]) == (2.0, 0.2)
+
+
+def test_the_latest_rtt_of_a_flow_counts(map: Map) -> None:
+    map.add(src_srtt_us=100)
+    map.add(src_srtt_us=300)
+    map.add(kind=Kind.close)
+    (edge,) = map.edges()
+    assert edge["rtt_ms"] == 0.3
+
+
+def test_retransmits_of_records_make_good_what_events_miss(map: Map) -> None:
+    map.add(kind=Kind.retransmit, packets=0, bytes=0, reply_packets=0, reply_bytes=0)
+    map.add(retransmits=3, reply_retransmits=1)
+    map.add(retransmits=3, reporter=Reporter.destination, interface="veth1")
+    (edge,) = map.edges()
+    assert edge["retransmits"] == 4

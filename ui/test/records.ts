@@ -38,6 +38,8 @@ export const edge = (source: string, destination: string, fields: Partial<MapEdg
   resets: 0,
   retransmits: 0,
   fails: 0,
+  connect_ms: null,
+  rtt_ms: null,
   drop_reasons: {},
   reporter: "source",
   first_seen: "2026-01-02T03:00:00Z",

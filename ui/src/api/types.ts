@@ -53,6 +53,16 @@ export interface FlowRecord {
   dst_pid?: number;
   src_process?: string;
   dst_process?: string;
+  connect_ns?: number;
+  src_rtt_ns?: number;
+  dst_rtt_ns?: number;
+  src_srtt_us?: number;
+  dst_srtt_us?: number;
+  retransmits?: number;
+  reply_retransmits?: number;
+  zero_windows?: number;
+  reply_zero_windows?: number;
+  netns?: number;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
@@ -103,6 +113,9 @@ export interface MapEdge {
   resets: number;
   retransmits: number;
   fails: number;
+  /** Medians over the edge's TCP flows; null where none tells. */
+  connect_ms: number | null;
+  rtt_ms: number | null;
   drop_reasons: Record<string, number>;
   reporter: string;
   first_seen: string;

@@ -73,8 +73,11 @@ function edges(map: ServiceMap, of: Folded["of"]): MapEdge[] {
 function add(a: MapEdge, b: MapEdge): MapEdge {
   const reasons = { ...a.drop_reasons };
   for (const [reason, n] of Object.entries(b.drop_reasons)) reasons[reason] = (reasons[reason] ?? 0) + n;
+  const busier = b.flows > a.flows ? b : a; // medians cannot be added: those of most flows stand for both
   return {
     ...a,
+    connect_ms: busier.connect_ms ?? a.connect_ms ?? b.connect_ms,
+    rtt_ms: busier.rtt_ms ?? a.rtt_ms ?? b.rtt_ms,
     flows: a.flows + b.flows,
     closes: a.closes + b.closes,
     packets: a.packets + b.packets,

@@ -1,0 +1,95 @@
+"""Processes whose sockets are to be found: own.py ROLE PROTO ADDRESS PORT. Stdlib only.
+
+``server`` echoes, ``hasty`` closes at once, ``forking`` has a worker that accepts; ``client`` asks
+once for each "go", ``once`` asks once and ends. "pid" and "worker" are answered with numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+KIND = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+def make(proto: str, address: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, KIND[proto])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def serve(made: socket.socket, proto: str, hasty: bool) -> None:
+    if proto == "udp":
+        while True:
+            data, peer = made.recvfrom(100)
+            made.sendto(data, peer)
+    while True:
+        one, _ = made.accept()
+        if hasty:
+            with one, contextlib.suppress(OSError):
+                one.recv(100)
+        else:
+            threading.Thread(target=echo, args=[one], daemon=True).start()
+
+
+def echo(one: socket.socket) -> None:
+    with one, contextlib.suppress(OSError):
+        while data := one.recv(100):
+            one.sendall(data)
+
+
+def ask(made: socket.socket) -> None:
+    made.sendall(b"question")
+    made.recv(100)
+
+
+def server(role: str, proto: str, address: str, port: int) -> dict[str, Callable[[], str]]:
+    made = make(proto, address)
+    made.bind((address, port))
+    if proto == "tcp":
+        made.listen(100)
+    if role == "forking" and (worker := os.fork()):
+        return {"worker": lambda: str(worker)}
+    if role == "forking":
+        serve(made, proto, False)
+    threading.Thread(target=serve, args=[made, proto, role == "hasty"], daemon=True).start()
+    return {}
+
+
+def client(role: str, proto: str, address: str, port: int) -> dict[str, Callable[[], str]]:
+    made = make(proto, address)
+    made.connect((address, port))
+    if role == "once":
+        ask(made)
+        made.close()
+        print(f"ready\n{os.getpid()}", flush=True)
+        sys.exit()
+
+    def go() -> str:
+        ask(made)
+        return "done"
+
+    def close() -> str:
+        made.close()
+        return "closed"
+
+    return {"go": go, "close": close}
+
+
+def main() -> None:
+    role, proto, address, port = sys.argv[1:]
+    Path("/proc/self/comm").write_text(role)
+    make_role = client if role in ("client", "once") else server
+    does = make_role(role, proto, address, int(port)) | {"pid": lambda: str(os.getpid())}
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(does[line.strip()](), flush=True)
+
+
+if __name__ == "__main__":
+    main()

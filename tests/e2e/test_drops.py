@@ -1,0 +1,120 @@
+"""Drops: the kernel's reason, where it happened, and all of them counted where few are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import V4, Lab, Stack, stack
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
+
+SEND = """
+import socket, sys, time
+address, port, bursts = sys.argv[1], int(sys.argv[2]), map(int, sys.argv[3:])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind(("", 40000))
+    for burst in bursts:
+        for _ in range(burst):
+            try:
+                sock.sendto(b"x", (address, port))
+            except OSError:
+                pass
+        time.sleep(1.3)
+"""
+
+
+@pytest.fixture(scope="module", params=["core", pytest.param("bcc", marks=pytest.mark.bcc)])
+def running(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Stack]]:
+    with Lab() as lab, stack(lab, loader=request.param) as flowobs:
+        yield lab, flowobs
+
+
+def forbid(lab: Lab, place: str, hook: str, port: int) -> None:
+    chain = f"{{ type filter hook {hook} priority 0; }}"
+    lab.exec(
+        place,
+        "nft",
+        f"add table inet lab; add chain inet lab {hook} {chain};"
+        f" add rule inet lab {hook} udp dport {port} counter drop",
+    )
+
+
+def forbidden(lab: Lab, place: str) -> int:
+    """What nftables itself has counted; the rules go."""
+    ruleset = json.loads(lab.exec(place, "nft", "-j", "list", "ruleset"))["nftables"]
+    lab.exec(place, "nft", "flush", "ruleset")
+    return sum(
+        part["counter"]["packets"]
+        for item in ruleset
+        for part in item.get("rule", {}).get("expr", [])
+        if "counter" in part
+    )
+
+
+def send(lab: Lab, place: str, address: str, port: int, *bursts: int) -> None:
+    words = map(str, (address, port, *bursts))
+    lab.exec(place, sys.executable, "-c", SEND, *words)
+
+
+def drops(flowobs: Stack, port: int) -> list[dict[str, Any]]:
+    return [r for r in flowobs.rows(port=port) if r["kind"] == "drop"]
+
+
+def inode(lab: Lab, place: str) -> int:
+    return Path("/run/netns", lab.ns(place)).stat().st_ino
+
+
+def test_a_netfilter_drop_in_a_pod(running: tuple[Lab, Stack]) -> None:
+    lab, flowobs = running
+    forbid(lab, "b", "input", 7101)
+    send(lab, "a", V4["b"], 7101, 3)
+    flowobs.settle()
+    found = drops(flowobs, 7101)
+    assert forbidden(lab, "b") == len(found) == 3
+    for r in found:
+        assert (r["drop_reason"], r["verdict"]) == ("NETFILTER_DROP", "dropped")
+        assert (r["src_name"], r["dst_name"], r["src_port"]) == ("a-0", "b-0", 40000)
+        assert r["netns"] == inode(lab, "b")
+        assert "interface" not in r  # eth0 of a namespace that is not the observed one
+
+
+def test_a_netfilter_drop_on_the_node_names_the_interface(running: tuple[Lab, Stack]) -> None:
+    lab, flowobs = running
+    lab.ip("node", "addr add 10.99.0.254/24 dev br0")
+    forbid(lab, "node", "input", 7102)
+    send(lab, "a", "10.99.0.254", 7102, 2)
+    flowobs.settle()
+    found = drops(flowobs, 7102)
+    assert forbidden(lab, "node") == len(found) == 2
+    assert {(r["interface"], r["netns"]) for r in found} == {("br0", inode(lab, "node"))}
+    assert {r["drop_reason"] for r in found} == {"NETFILTER_DROP"}
+
+
+def test_drops_that_are_held_back_are_counted(running: tuple[Lab, Stack]) -> None:
+    lab, flowobs = running
+    forbid(lab, "b", "input", 7103)
+    send(lab, "a", V4["b"], 7103, 60, 1, 1)
+    flowobs.settle()
+    found = drops(flowobs, 7103)
+    assert forbidden(lab, "b") == 62
+    assert len(found) <= 12  # five a second and flow
+    assert sum(1 + r.get("lost", 0) for r in found) == 62
+    (edge,) = [e for e in flowobs.get("/api/v1/service-map?since=5m")["edges"] if e["port"] == 7103]
+    assert (edge["drops"], edge["drop_reasons"]) == (62, {"NETFILTER_DROP": 62})
+
+
+def test_one_noisy_flow_does_not_hide_another(running: tuple[Lab, Stack]) -> None:
+    lab, flowobs = running
+    forbid(lab, "b", "input", 7104)
+    forbid(lab, "b", "input", 7105)
+    send(lab, "a", V4["b"], 7104, 100)
+    send(lab, "a", V4["b"], 7105, 1)
+    flowobs.settle()
+    assert forbidden(lab, "b") == 101
+    assert len(drops(flowobs, 7105)) == 1

@@ -1,0 +1,300 @@
+"""TCP health on the records, against what the kernel itself says: ss, nstat and clocks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import HERE, V4, V6, Lab, Stack, stack
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
+
+TALK = str(HERE / "talk.py")
+
+
+@pytest.fixture(scope="module", params=["core", pytest.param("bcc", marks=pytest.mark.bcc)])
+def running(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Stack]]:
+    with Lab() as lab, stack(lab, loader=request.param) as flowobs:
+        yield lab, flowobs
+
+
+class Talk:
+    """A process in a pod that does one thing for each line it is told, and answers with a line."""
+
+    def __init__(self, lab: Lab, pod: str, *words: str) -> None:
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", lab.ns(pod), sys.executable, TALK, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def say(self, line: str) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def server(running: tuple[Lab, Stack]) -> Iterator[Talk]:
+    with Talk(running[0], "b") as made:
+        yield made
+
+
+@pytest.fixture
+def client(running: tuple[Lab, Stack]) -> Iterator[Talk]:
+    with Talk(running[0], "a") as made:
+        yield made
+
+
+def ss(lab: Lab, pod: str, port: int) -> str:
+    """What ss tells of the one connection on a port."""
+    out = lab.exec(
+        pod, "ss", "-tinH", "state", "connected", f"( sport = :{port} or dport = :{port} )"
+    )
+    assert len(out.strip().splitlines()) == 2, out
+    return out
+
+
+def nft(lab: Lab, pod: str, rule: str) -> None:
+    """One more rule in the input chain of a pod."""
+    chain = "{ type filter hook input priority 0; }"
+    lab.exec(pod, "nft", f"add table inet lab; add chain inet lab in {chain}; {rule}")
+
+
+def flush(lab: Lab, pod: str) -> None:
+    lab.exec(pod, "nft", "flush ruleset")
+
+
+def rows(flowobs: Stack, port: int, *kinds: str) -> list[dict[str, Any]]:
+    return [r for r in flowobs.rows(port=port) if r["kind"] in kinds]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_connect_latency_and_handshake_rtt(
+    running: tuple[Lab, Stack], server: Talk, client: Talk, family: int
+) -> None:
+    _, flowobs = running
+    address, port = (V4 if family == 4 else V6)["b"], 7000 + family
+    server.say(f"listen {address} {port}")
+    took = float(client.say(f"connect {address} {port}"))
+    client.say("close")
+    flowobs.settle()
+    closes = rows(flowobs, port, "close")
+    assert {r["reporter"] for r in closes} == {"source", "destination"}
+    for r in closes:
+        assert 1_000 < r["connect_ns"] < took * 1e9, (r, took)
+        # nothing was sent twice: the two halves are the whole
+        assert r["src_rtt_ns"] + r["dst_rtt_ns"] == r["connect_ns"]
+    near = next(r for r in closes if r["reporter"] == "source")
+    far = next(r for r in closes if r["reporter"] == "destination")
+    assert near["dst_rtt_ns"] > far["dst_rtt_ns"]  # the far one is nearer to the destination
+    assert far["src_rtt_ns"] > near["src_rtt_ns"]
+
+
+def test_a_lost_syn_makes_the_connection_slow_and_leaves_the_rtt_out(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    lab, flowobs = running
+    port = 7010
+    server.say(f"listen {V4['b']} {port}")
+    # the first SYN only: the limit's bucket holds what comes later
+    once = "limit rate over 1/hour burst 1 packets"
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} tcp flags syn {once} accept")
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} tcp flags syn drop")
+    before = retransmitted(lab, "a")
+    took = float(client.say(f"connect {V4['b']} {port}"))
+    flush(lab, "b")
+    assert retransmitted(lab, "a") - before == 1
+    client.say("close")
+    flowobs.settle()
+    for r in rows(flowobs, port, "close"):
+        assert 1e9 < r["connect_ns"] < took * 1e9
+        # The SYN was seen twice at both places, and the answer may be to either.
+        assert "dst_rtt_ns" not in r and 0 < r["src_rtt_ns"] < 1e9
+    for reporter in ("source", "destination"):
+        of = [r for r in flowobs.rows(port=port) if r["reporter"] == reporter]
+        assert sum(r.get("retransmits", 0) for r in of if r["kind"] != "retransmit") == 1
+
+
+def retransmitted(lab: Lab, pod: str) -> int:
+    return int(re.search(r"TcpRetransSegs\s+(\d+)", lab.exec(pod, "nstat", "-asz"))[1])  # type: ignore[index]
+
+
+def test_smoothed_rtt_is_that_of_ss(running: tuple[Lab, Stack], server: Talk, client: Talk) -> None:
+    lab, flowobs = running
+    port = 7020
+    server.say(f"listen {V4['b']} {port}")
+    client.say(f"connect {V4['b']} {port}")
+    for _ in range(20):
+        client.say("echo 100")
+    time.sleep(2.5)  # a drain, so that the next packet begins an interval
+    told = {pod: re.search(r"\brtt:([\d.]+)/", ss(lab, pod, port)) for pod in "ab"}
+    # each end's first packet is sampled before anything answers it
+    client.say("send 100")
+    flowobs.settle()
+    update = rows(flowobs, port, "update")
+    for reporter in ("source", "destination"):
+        last = [r for r in update if r["reporter"] == reporter][-1]
+        for pod, side in (("a", "src"), ("b", "dst")):
+            found = told[pod]
+            assert found is not None
+            assert last[f"{side}_srtt_us"] == round(float(found[1]) * 1000), (last, pod)
+    client.say("close")
+    flowobs.settle()
+    for close in rows(flowobs, port, "close"):
+        assert close["src_srtt_us"] > 0 and close["dst_srtt_us"] > 0
+        assert close["connect_ns"] > 0
+    (edge,) = [e for e in flowobs.get("/api/v1/service-map?since=5m")["edges"] if e["port"] == port]
+    assert edge["rtt_ms"] > 0 and edge["connect_ms"] > 0
+
+
+def test_retransmits_are_those_of_ss_and_nstat(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    lab, flowobs = running
+    port = 7030
+    server.say(f"listen {V4['b']} {port}")
+    client.say(f"connect {V4['b']} {port}")
+    before = retransmitted(lab, "a")
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} numgen random mod 20 == 0 drop")
+    client.say("send 3000000")
+    time.sleep(1)
+    flush(lab, "b")
+    client.say("echo 1")
+    told = re.search(r"\bretrans:\d+/(\d+)", ss(lab, "a", port))
+    assert told is not None
+    assert retransmitted(lab, "a") - before == int(told[1]) > 20
+    client.say("close")
+    flowobs.settle()
+    for reporter in ("source", "destination"):
+        of = [r for r in rows(flowobs, port, "update", "close") if r["reporter"] == reporter]
+        assert sum(r.get("retransmits", 0) for r in of) == int(told[1])
+        assert not any(r.get("reply_retransmits") for r in of)
+    (edge,) = [e for e in flowobs.get("/api/v1/service-map?since=5m")["edges"] if e["port"] == port]
+    assert edge["retransmits"] == int(told[1])
+
+
+def test_a_receiver_that_does_not_read_shows_zero_windows(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    _, flowobs = running
+    port = 7040
+    server.say(f"deaf {V4['b']} {port}")
+    client.say(f"connect {V4['b']} {port}")
+    client.say("flood")
+    time.sleep(1)
+    client.say("reset")
+    flowobs.settle()
+    found = rows(flowobs, port, "update", "close")
+    assert sum(r.get("reply_zero_windows", 0) for r in found) > 0
+    assert sum(r.get("zero_windows", 0) for r in found) == 0
+    assert {r["close_reason"] for r in found if r["kind"] == "close"} == {"reset_source"}
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("10.99.0.2", "refused"),
+        ("10.99.0.77", "timeout"),
+        ("10.99.0.78", "unreachable"),
+        ("fd00:99::77", "timeout"),
+    ],
+)
+def test_an_attempt_that_fails_says_why(
+    running: tuple[Lab, Stack], client: Talk, address: str, reason: str
+) -> None:
+    """Refused by a reset; silence; a neighbour that does not answer."""
+    lab, flowobs = running
+    lab.exec("a", "sysctl", "-qw", "net.ipv4.tcp_syn_retries=1")
+    lab.exec("a", "sysctl", "-qw", "net.ipv4.neigh.eth0.retrans_time_ms=100")
+    if reason == "timeout":  # frames go out to a hole
+        lab.ip("a", f"neigh replace {address} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
+    port = 7050
+    said = client.say(f"connect {address} {port}")
+    assert (
+        said
+        == {
+            "refused": "ConnectionRefusedError",
+            "timeout": "TimeoutError",
+            "unreachable": "OSError 113",
+        }[reason]
+    )
+    flowobs.settle()
+    (fail,) = [r for r in rows(flowobs, port, "fail") if r["dst_ip"] == address]
+    assert fail["close_reason"] == reason
+    assert (fail["src_ip"], fail["dst_port"]) == ((V6 if ":" in address else V4)["a"], port)
+    assert fail["src_port"] > 1024
+    assert fail["src_pid"] == int(client.say("pid"))
+    assert fail["src_process"].startswith("python")
+    assert (fail["verdict"], fail["reporter"]) == ("error", "source")
+    if reason == "timeout":
+        again = sum(
+            r.get("retransmits", 0) for r in rows(flowobs, port, "update") if r["dst_ip"] == address
+        )
+        assert again >= 1
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_a_connect_without_a_route_is_a_record_too(
+    running: tuple[Lab, Stack], address: str
+) -> None:
+    """The kernel sends nothing and changes no state: only the hooks on connect and release tell."""
+    lab, flowobs = running
+    port = 7060
+    with Talk(lab, "node") as client:
+        assert client.say(f"connect {address} {port}") == "OSError 101"
+        pid = int(client.say("pid"))
+        flowobs.settle()
+        (fail,) = [r for r in rows(flowobs, port, "fail") if r["dst_ip"] == address]
+        assert (fail["close_reason"], fail["dst_port"]) == ("unreachable", port)
+        assert (fail["src_pid"], fail["reporter"]) == (pid, "source")
+        assert fail["src_ip"] == ("::" if ":" in address else "0.0.0.0")
+        assert "src_port" not in fail
+
+
+def test_attempts_that_succeed_or_are_closed_are_not_unreachable(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    _, flowobs = running
+    port = 7070
+    server.say(f"listen {V4['b']} {port}")
+    for _ in range(3):
+        client.say(f"connect {V4['b']} {port}")
+        client.say("close")
+    flowobs.settle()
+    assert rows(flowobs, port, "close")
+    assert not rows(flowobs, port, "fail")
+
+
+def test_a_connection_whose_other_end_goes_silent_closes_by_timeout(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    lab, flowobs = running
+    port = 7080
+    server.say(f"listen {V4['b']} {port}")
+    client.say(f"connect {V4['b']} {port}")
+    client.say("echo 10")
+    client.say("patience 2000")  # TCP_USER_TIMEOUT
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} drop")
+    client.say("send 100")
+    assert client.say("wait") == "TimeoutError"
+    flush(lab, "b")
+    flowobs.settle()
+    reasons = [(r["close_reason"], r["interface"]) for r in rows(flowobs, port, "close")]
+    assert len(reasons) == 1 and reasons[0][0] == "timeout"
+    assert reasons[0][1] in ("va", "vb")

@@ -1,0 +1,222 @@
+"""Every record of a local socket names the process that /proc has for it, and its cgroup."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import HERE, V4, V6, Lab, Stack, stack
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
+
+OWN = str(HERE / "own.py")
+V = {4: V4, 6: V6}
+KINDS = [(p, f) for p in ("tcp", "udp") for f in (4, 6)]
+
+
+def cgroup_mount() -> Path | None:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, folder, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(folder)
+    return None
+
+
+class Cgroup:
+    """A cgroup of the test's own; what it starts in there is moved before it makes a socket."""
+
+    def __init__(self, name: str) -> None:
+        mount = cgroup_mount()
+        if mount is None:
+            pytest.skip("no cgroup2 file system is mounted")
+        self.folder = mount / f"flowobs-test-{os.getpid()}-{name}"
+        self.folder.mkdir()
+        self.processes: list[subprocess.Popen[str]] = []
+
+    @property
+    def id(self) -> int:
+        return self.folder.stat().st_ino
+
+    def _enter(self) -> None:
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def start(self, lab: Lab, pod: str, *words: str) -> subprocess.Popen[str]:
+        """A process of own.py; returns once it says that it is ready."""
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", lab.ns(pod), sys.executable, OWN, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # here already: "ip netns exec" hides the cgroup file system
+            preexec_fn=self._enter,
+        )
+        self.processes.append(process)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        return process
+
+    def close(self) -> None:
+        # All of them before any is waited for: a worker holds its master's pipe open.
+        for pid in (self.folder / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        for process in self.processes:
+            process.communicate()
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+                return
+            time.sleep(0.1)
+
+
+def told(process: subprocess.Popen[str], line: str = "go") -> str:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+class Place:
+    """A running stack, with a cgroup for clients and one for servers. ``old`` was there before."""
+
+    def __init__(self, lab: Lab, clients: Cgroup, servers: Cgroup) -> None:
+        self.lab, self.clients, self.servers = lab, clients, servers
+        self.old: dict[tuple[str, int, str], subprocess.Popen[str]] = {}
+        self.flowobs: Stack
+
+
+@pytest.fixture(scope="module", params=["core", pytest.param("bcc", marks=pytest.mark.bcc)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with Lab() as lab, contextlib.ExitStack() as undo:
+        made = Place(lab, Cgroup(f"c-{request.param}"), Cgroup(f"s-{request.param}"))
+        undo.callback(made.clients.close)
+        undo.callback(made.servers.close)
+        for proto, family in KINDS:
+            at = V[family]["b"], str(_port(proto, family, old=True))
+            made.old[proto, family, "server"] = made.servers.start(lab, "b", "server", proto, *at)
+            made.old[proto, family, "client"] = made.clients.start(lab, "a", "client", proto, *at)
+            assert told(made.old[proto, family, "client"]) == "done"
+        made.flowobs = undo.enter_context(stack(lab, loader=request.param))
+        yield made
+
+
+def _port(proto: str, family: int, *, old: bool = False) -> int:
+    return 7500 + (100 if old else 0) + (10 if proto == "udp" else 0) + family
+
+
+def ends(rows: list[dict[str, Any]], side: str) -> set[tuple[int, str, int]]:
+    """(pid, command, cgroup) of the records that know one end's socket."""
+    return {
+        (r.get(f"{side}_pid", 0), r.get(f"{side}_process", ""), r.get(f"{side}_cgroup", 0))
+        for r in rows
+        if r.get(f"{side}_cookie")
+    }
+
+
+@pytest.mark.parametrize(("proto", "family"), KINDS)
+def test_client_and_server(place: Place, proto: str, family: int) -> None:
+    port = _port(proto, family)
+    at = V[family]["b"], str(port)
+    server = place.servers.start(place.lab, "b", "server", proto, *at)
+    client = place.clients.start(place.lab, "a", "client", proto, *at)
+    pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
+    names = {side: command(pid) for side, pid in pids.items()}
+    assert told(client) == "done"
+    time.sleep(1.2)  # so that it has records in two intervals
+    assert told(client) == "done"
+    assert told(client, "close") == "closed"
+    place.flowobs.settle()
+    rows = place.flowobs.rows(port=port)
+    assert {r["reporter"] for r in rows} == {"source", "destination"}
+    for side, cgroup in (("src", place.clients), ("dst", place.servers)):
+        assert ends(rows, side) == {(pids[side], names[side], cgroup.id)}
+    # The last record of each place knows both ends: the veth carries the sender's socket.
+    for reporter in ("source", "destination"):
+        last = [r for r in rows if r["reporter"] == reporter][-1]
+        assert (last["src_pid"], last["dst_pid"]) == (pids["src"], pids["dst"])
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_connection_that_is_over_before_anybody_looks(place: Place, family: int) -> None:
+    """Both processes and both sockets live for milliseconds: curl against inetd."""
+    port = 7520 + family
+    address = V[family]["b"]
+    server = place.servers.start(place.lab, "b", "hasty", "tcp", address, str(port))
+    pid = int(told(server, "pid"))
+    name = command(pid)
+    clients = []
+    for _ in range(10):
+        client = place.clients.start(place.lab, "a", "once", "tcp", address, str(port))
+        assert client.stdout is not None
+        clients.append(int(client.stdout.readline()))
+        client.wait()
+    place.flowobs.settle()
+    rows = [r for r in place.flowobs.rows(port=port) if r["kind"] == "close"]
+    assert len(rows) == 20
+    assert ends(rows, "dst") == {(pid, name, place.servers.id)}
+    assert {pid for pid, _, _ in ends(rows, "src")} == set(clients)
+    assert {name for _, name, _ in ends(rows, "src")} == {"once"}
+
+
+@pytest.mark.parametrize(("proto", "family"), KINDS)
+def test_sockets_older_than_the_agent(place: Place, proto: str, family: int) -> None:
+    loader = place.flowobs.loader
+    client, server = (place.old[proto, family, end] for end in ("client", "server"))
+    pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
+    names = {side: command(pid) for side, pid in pids.items()}
+    for _ in range(3):  # the iterator rests in between
+        assert told(client) == "done"
+        time.sleep(1.2)
+    place.flowobs.settle()
+    rows = place.flowobs.rows(port=_port(proto, family, old=True))
+    last = [r for r in rows if r["kind"] == "update"][-1]
+    for side, cgroup in (("src", place.clients), ("dst", place.servers)):
+        assert last[f"{side}_cgroup"] == cgroup.id
+        if loader == "bcc" and proto == "tcp":
+            continue  # it has no iterator, and a connection passes no hook
+        if loader == "bcc" and side == "src":
+            continue  # nor do the datagrams of a connected socket
+        assert (last[f"{side}_pid"], last[f"{side}_process"]) == (pids[side], names[side])
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_hasty_connections_to_a_listener_older_than_the_agent(place: Place, family: int) -> None:
+    if place.flowobs.loader == "bcc":
+        pytest.skip("BCC cannot compile the iterator that marks older listeners")
+    port = _port("tcp", family, old=True)
+    server = place.old["tcp", family, "server"]
+    pid = int(told(server, "pid"))
+    seen = len(place.flowobs.rows(port=port))
+    for _ in range(5):
+        client = place.clients.start(place.lab, "a", "once", "tcp", V[family]["b"], str(port))
+        client.wait()
+    place.flowobs.settle()
+    rows = [r for r in place.flowobs.rows(port=port)[seen:] if r["kind"] == "close"]
+    assert len(rows) == 10
+    assert {found for found, _, _ in ends(rows, "dst")} == {pid}
+
+
+def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place) -> None:
+    if place.flowobs.loader == "bcc":
+        pytest.skip("who accepted is known by the iterator")
+    server = place.servers.start(place.lab, "b", "forking", "tcp", V4["b"], "7530")
+    worker = int(told(server, "worker"))
+    client = place.clients.start(place.lab, "a", "client", "tcp", V4["b"], "7530")
+    for _ in range(4):
+        assert told(client) == "done"
+        time.sleep(1.2)
+    assert told(client, "close") == "closed"
+    place.flowobs.settle()
+    close = [r for r in place.flowobs.rows(port=7530) if r["kind"] == "close"]
+    assert {r["dst_pid"] for r in close} == {worker}
