@@ -153,6 +153,19 @@ def test_a_packet_is_counted_with_its_context(loaded: bpf.BpfObject, count: int)
     os.close(counters)
 
 
+def test_many_packets_each_once(loaded: bpf.BpfObject, count: int) -> None:
+    packets = [bytes((n,)) * (60 + n) for n in range(5)]
+    counters = loaded.map_fd("counters")
+    before = bpf.lookup_percpu(counters, 1, np.uint64).sum()
+    verdicts, left = bpf.test_run_each(count, packets)
+    assert verdicts.tolist() == [-1] * 5
+    assert left == b"".join(packets)
+    assert bpf.lookup_percpu(counters, 1, np.uint64).sum() - before == 5
+    with pytest.raises(bpf.BpfError, match="packet of 3 bytes: Invalid argument"):
+        bpf.test_run_each(count, [bytes(3)])
+    os.close(counters)
+
+
 def test_the_kernel_times_runs_while_asked_to(count: int) -> None:
     stats = bpf.enable_stats()
     before = bpf.program_info(count)
