@@ -28,6 +28,7 @@ from flowobs.agent.metrics import Metrics
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
+from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
@@ -167,13 +168,14 @@ class Agent:
             )
             self._resolver, owners = self._names()
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
+            scope = Scope(self._namespace) if self._namespace else None
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
                 owners,
                 self._attachments,
                 netns=netns,
-                scope={netns} if self._namespace else None,
+                scope=scope,
             )
             self._pipeline = Pipeline(
                 self._probes,

@@ -33,9 +33,9 @@ class Enricher:
 
     ``netns``: inode of the namespace whose interfaces ``links`` are. ``scope``: inodes of the
     observed network namespaces where only those are observed, None where all of the machine is.
-    Records from elsewhere are then left out (``out_of_scope`` counts), unless an inventory or
-    cluster names one of their addresses or it is one of the observed namespace's own; loopback
-    addresses mean nothing outside their namespace.
+    Records from elsewhere are then left out (``out_of_scope`` counts). Where the kernel did not
+    know the namespace, a record stays if an inventory or cluster names one of its addresses or it
+    is one of the observed namespace's own.
     """
 
     def __init__(
@@ -122,9 +122,10 @@ class Enricher:
         for inode in np.unique(netns).tolist():
             if inode in scope:
                 ours |= netns == inode
+        # the kernel does not always know the namespace; then an address that we know must do
         either = flags[0] | flags[1]
         known = ((either & (NAMED | LOCAL)) != 0) & ((either & LOOPBACK) == 0)
-        inside: Array = ours | known
+        inside: Array = ours | (known & (netns == 0))
         return inside
 
     def _tell_apart(self, batch: FlowBatch, rows: Array, flags: Array, owners: Array) -> None:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 
+_GETNSID, _NEWNSID = 90, 88
+_NETNSA_NSID, _NETNSA_FD = 1, 3
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _DUMP_INTERRUPTED = 0x01, 0x04, 0x300, 0x10
 _EXCLUSIVE, _CREATE = 0x200, 0x400
@@ -157,6 +159,22 @@ def links_and_addresses(sock: socket.socket) -> list[Message]:
         *_dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics),
         *_dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)),
     ]
+
+
+def is_peer(sock: socket.socket, namespace_fd: int) -> bool:
+    """Whether the socket's namespace knows the one behind the fd: the other end of a veth is there.
+
+    Raises OSError where the fd is no network namespace.
+    """
+    attribute = _ATTR.pack(_ATTR.size + 4, _NETNSA_FD) + _I32.pack(namespace_fd)
+    body = b"\0\0\0\0" + attribute  # struct rtgenmsg, padded
+    sock.send(_HEADER.pack(_HEADER.size + len(body), _GETNSID, _REQUEST, 1, 0) + body)
+    for message in messages(sock.recv(1 << 12)):
+        if message.type == _ERROR and (code := -_int(message.body)):
+            raise OSError(code, f"the kernel does not tell of a namespace: {os.strerror(code)}")
+        if message.type == _NEWNSID:
+            return _int(attributes(message.body[4:]).get(_NETNSA_NSID)) >= 0
+    return False
 
 
 def add_clsact(sock: socket.socket, ifindex: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flowobs.cli.client import Row
+from flowobs.cli.once import OnePoint
 from flowobs.cli.render import Lines, json_line
 from flowobs.cli.text import clean, number, paint
 
@@ -82,6 +83,7 @@ class Printer:
             (lambda: shutil.get_terminal_size().columns) if tty else None,
             self._fields,
         )
+        self._once = OnePoint() if not self._json and format != "wide" else None
         self._reader = select.poll()
         self._reader.register(sys.stdout, 0)
         self.matched = 0
@@ -100,6 +102,8 @@ class Printer:
             self.matched += 1
             if self._json:
                 lines.append(json_line(self._chosen(row)))
+            elif self._once is not None and not self._once.shows(row):
+                continue
             elif self._guard.allows():
                 lines.append(self._line(row))
         self._write(lines)

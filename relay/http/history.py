@@ -27,7 +27,7 @@ from relay.lines import TIME_END, Lines
 from relay.subscription import Subscription
 
 FetchLines = Callable[[Filter, int], Awaitable[list[bytes]]]
-"""(filter, limit) -> the newest stored records that match, in any order."""
+"""(filter, limit) -> the newest stored records that match, newest first."""
 
 
 class Page(NamedTuple):
@@ -80,6 +80,7 @@ def newest_lines(batches: list[FlowBatch], filter: Filter, limit: int) -> list[b
 
 
 def merge(stored: list[bytes], fresh: list[bytes]) -> list[bytes]:
-    """All records, oldest first; one that is in both is taken once."""
+    """All records, oldest first, each once. ``stored`` comes newest first."""
     not_stored = Counter(fresh) - Counter(stored) if fresh else Counter()
-    return sorted([*stored, *not_stored.elements()], key=lambda text: text[:TIME_END])
+    older_first = [*reversed(stored), *not_stored.elements()]
+    return sorted(older_first, key=lambda text: text[:TIME_END])

@@ -270,19 +270,22 @@ def test_only_the_observed_namespaces_are_seen() -> None:
         "n1", Resolver([bench.source, host]), OwnerTable(owners), bench.links, scope={4000}
     )
     drop = {"kind": Kind.drop, "netns": 1}
+    unsure = drop | {"netns": 0}  # the kernel did not know
     seen = bench.see(
         {"src": "10.5.5.5", "dst": WORLD, **drop},
         {"src": "10.5.5.5", "dst": WORLD, **drop, "netns": 4000, "src_port": 1},
         {"src": "10.5.5.5", "dst": WORLD, **drop, "netns": 0, "ifindex": ETH, "src_port": 2},
         {"src": "::", "dst": "::", "kind": Kind.lost, "src_port": 6},
-        {"src": WORLD, "dst": POD_A, **drop, "src_port": 3},
-        {"src": WORLD, "dst": NODE_IP, **drop, "src_port": 4},
+        {"src": WORLD, "dst": POD_A, **unsure, "src_port": 3},
+        {"src": WORLD, "dst": NODE_IP, **unsure, "src_port": 4},
+        {"src": WORLD, "dst": POD_A, **drop},  # a pod of the same address elsewhere
         {"src": "127.0.0.1", "dst": "127.0.0.1", **drop},
+        {"src": "127.0.0.1", "dst": "127.0.0.1", **unsure},
         {"src": "127.0.0.1", "dst": "127.0.0.1", **drop, "netns": 4000, "src_port": 5},
         {"src": "192.168.7.7", "dst": WORLD, **drop},
     )
     assert seen["src_port"].tolist() == [1, 2, 6, 3, 4, 5]
-    assert bench.enricher.out_of_scope == 3
+    assert bench.enricher.out_of_scope == 5
 
 
 def test_without_a_scope_all_is_seen(bench: Bench) -> None:

@@ -257,3 +257,19 @@ def test_subscribers_are_forgotten_when_they_leave(client: httpx.Client, tmp_pat
     while client.get("/api/v1/status").json()["live"]["subscribers"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_opening_comes_before_what_happened_at_the_same_time(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    """A flow of one packet: the same nanosecond, and the drain's record may be stored first."""
+    at = time.time_ns()
+    agent.put(flows(1, endpoints, dst_port=7400, start_ns=at, first_port=1))
+    agent.put(flows(1, endpoints, dst_port=7400, start_ns=at, first_port=1, kind=schema.Kind.open))
+    wanted = ["open", "update"]  # once they are in the store; in memory they are as they came
+    deadline = time.monotonic() + 10
+    kinds: list[str] = []
+    while kinds != wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+        kinds = [row["kind"] for row in get(client, "port=7400&kind=open&kind=update")]
+    assert kinds == wanted

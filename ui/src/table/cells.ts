@@ -15,10 +15,13 @@ export interface End {
 
 export function ends(r: FlowRecord): { source: End; destination: End } {
   return {
-    source: end(r.src_kind, r.src_namespace, r.src_name, r.src_ip, r.src_port),
-    destination: end(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip, r.dst_port),
+    source: end(r.src_kind, r.src_namespace, r.src_name, r.src_ip, port(r, r.src_port)),
+    destination: end(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip, port(r, r.dst_port)),
   };
 }
+
+/** ICMP keeps its echo identifier where others have a port. */
+const port = (r: FlowRecord, number: number | undefined) => (r.proto.startsWith("icmp") ? 0 : number);
 
 function end(kind: string | undefined, namespace = "", name = "", ip: string, port = 0): End {
   const shown = name || (ip.includes(":") ? `[${ip}]` : ip);
