@@ -62,7 +62,6 @@ INLINE void sample(struct __sk_buff *skb, struct flow *f, struct packet *p, u32 
     if (!tcp) return; /* somebody crafts TCP by a raw socket */
     f->srtt_us[dir & 1] = tcp->srtt_us >> 3;
     struct owner *o = SOCKET_GET(listeners, sk);
-    if (!o) return;
     u64 cookie = f->cookie[dir & 1];
-    MAP_NEW(owners, &cookie, o);
+    if (o && cookie) MAP_NEW(owners, &cookie, o);
 }

@@ -169,13 +169,14 @@ class Agent:
             )
             self._resolver, owners = self._names()
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
+            scope = Scope(self._namespace) if self._namespace else None
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
                 owners,
                 self._attachments,
                 netns=netns,
-                scope=Scope(self._namespace) if self._namespace else None,
+                scope=scope,
             )
             self._pipeline = Pipeline(
                 self._probes,
