@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from flowobs import schema
 from flowobs.batch import Endpoint, Endpoints, FlowBatch, Strings
-from flowobs.filters import And, Filter, Mask, Match, Not, Op, Or, where
+from flowobs.filters import And, Filter, Mask, Match, Not, Op, Or, Value, network, where
+from flowobs.rows import ip_text
 from relay.store import Reader, Store
 from relay.store.ddl import TABLE
 
@@ -29,6 +31,7 @@ TEXTS = [
     "ab\n",
     "a\tb",
     "web-0",
+    "WEB-0",
     "{f0:String}",
     "*",
 ]
@@ -73,21 +76,50 @@ def stored() -> Iterator[tuple[FlowBatch, Reader]]:
 
 
 def matches() -> st.SearchStrategy[Filter]:
-    def of(column: schema.Column) -> st.SearchStrategy[Filter]:
-        name = column.name
-        if column.type == "string":
-            pattern = st.text(st.sampled_from("ab%_\\'*?é\n\t"), max_size=4)
-            return st.one_of(
-                st.builds(Match, st.just(name), st.just(Op.eq), st.sampled_from(TEXTS)),
-                st.builds(Match, st.just(name), st.just(Op.glob), pattern),
-            )
-        if column.type == "ip":
-            return st.builds(Match, st.just(name), st.just(Op.eq), st.sampled_from(ADDRESSES))
-        base = NOW - 4 if column.type == "time" else 0
-        numbers = st.one_of(st.integers(base, base + 4), st.just(2**63 - 1))
-        return st.builds(Match, st.just(name), st.sampled_from([Op.eq, Op.ge, Op.lt]), numbers)
+    return st.sampled_from(schema.COLUMNS).flatmap(matches_of)
 
-    return st.sampled_from(schema.COLUMNS).flatmap(of)
+
+def matches_of(column: schema.Column) -> st.SearchStrategy[Filter]:
+    """Comparisons of one column by every operator that it has."""
+
+    def each(op: Op, values: st.SearchStrategy[Value]) -> st.SearchStrategy[Filter]:
+        return st.builds(Match, st.just(column.name), st.just(op), values)
+
+    if column.type == "string":
+        texts = st.sampled_from(TEXTS)
+        return st.one_of(
+            each(Op.eq, texts),
+            each(Op.any_of, st.lists(texts, max_size=3).map(tuple)),
+            each(Op.glob, st.text(st.sampled_from("ab%_\\'*?é\n\t"), max_size=4)),
+            each(Op.contains, st.text(st.sampled_from("aB%_\\'éÉ*-0\n"), max_size=3)),
+        )
+    if column.type == "ip":
+        addresses = st.sampled_from(ADDRESSES)
+        networks = st.builds(
+            lambda address, bits: network(f"{ip_text(address)}/{bits}"),
+            addresses,
+            st.integers(0, 32),
+        ) | st.builds(
+            lambda address, bits: network(f"{IPv6Address(address)}/{bits}"),
+            addresses,
+            st.integers(0, 128),
+        )
+        return st.one_of(
+            each(Op.eq, addresses),
+            each(Op.any_of, st.lists(addresses, max_size=3).map(tuple)),
+            each(Op.inside, networks),
+        )
+    base = NOW - 4 if column.type == "time" else 0
+    numbers = st.one_of(st.integers(base, base + 4), st.just(2**63 - 1))
+    compared = st.sampled_from([Op.eq, Op.ge, Op.gt, Op.le, Op.lt]).flatmap(
+        lambda op: each(op, numbers)
+    )
+    return st.one_of(
+        compared,
+        each(Op.between, st.tuples(numbers, numbers)),
+        each(Op.any_of, st.lists(numbers, max_size=3).map(tuple)),
+        *([] if column.type == "time" else [each(Op.bits, st.integers(1, 7))]),
+    )
 
 
 def filters() -> st.SearchStrategy[Filter]:
@@ -99,7 +131,7 @@ def filters() -> st.SearchStrategy[Filter]:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(filter=filters())
 def test_mask_and_sql_agree(stored: tuple[FlowBatch, Reader], filter: Filter) -> None:
