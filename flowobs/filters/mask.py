@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from flowobs import schema
 from flowobs.batch import DTYPES, Array, FlowBatch, Strings
+from flowobs.filters.glob import glob_regex
 from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 
 _Predicate = Callable[[FlowBatch], Array]
@@ -155,18 +155,3 @@ class _Hits:
             new = [bool(self._matches(v)) for v in values[have:]]
             self._hits = np.concatenate((self._hits, np.array(new, bool)))
         return self._hits
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a glob in which only ``*`` and ``?`` are special.
-
-    What stands between two stars is matched at its first place and never tried again (atomic
-    groups): no pattern takes more than linear time per star.
-    """
-    first, *rest = (
-        "".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*")
-    )
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)

@@ -94,6 +94,8 @@ class Match:
             raise FilterError(f"there is no field `{self.field}`; see docs/fields.md")
         if self.op not in ALLOWED[column.type]:
             raise FilterError(f"`{self.field}` cannot be compared with `{self.op.value}`")
+        if self.op is Op.bits and column.unit != "flags":
+            raise FilterError(f"`{self.field}` has no flags")
 
 
 @dataclass(frozen=True, slots=True)

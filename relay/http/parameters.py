@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal, cast, get_args
 
 from fastapi import Request
@@ -16,6 +15,7 @@ from starlette.datastructures import QueryParams
 from flowobs import schema
 from flowobs.filters import And, Filter, FilterError, Match, Op, Or, from_parameters
 from flowobs.filters.parameters import PARAMETERS
+from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 
 Format = Literal["json", "ndjson", "sse"]
@@ -34,10 +34,6 @@ _MEDIA: dict[str, Format] = {
 }
 _UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+ -]\d\d:\d\d)", re.ASCII
-)  # an unescaped + in a query string arrives as a space
-_MAX_NS = 2**63 - 1
 _LOST = Match("kind", Op.eq, int(schema.Kind.lost))
 
 
@@ -112,18 +108,9 @@ def parse_time(name: str, text: str, now_ns: int) -> int:
     ago = _AGO.fullmatch(text)
     if ago:
         return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
-    absolute = _RFC3339.fullmatch(text)
-    if absolute:
-        day, clock, fraction, zone = absolute.groups()
-        try:
-            at = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace(' ', '+')}")
-        except ValueError:
-            pass
-        else:
-            seconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
-            ns = seconds * 10**9 + int((fraction or "0").ljust(9, "0"))
-            if 0 <= ns <= _MAX_NS:
-                return ns
+    absolute = parse_rfc3339(text)
+    if absolute is not None:
+        return absolute
     raise ApiError(400, f"`{name}` cannot be `{text}`; write `5m` or `2026-01-31T12:00:00Z`")
 
 
