@@ -13,8 +13,20 @@ from fastapi import Request
 from starlette.datastructures import QueryParams
 
 from flowobs import schema
-from flowobs.filters import And, Filter, FilterError, Match, Op, Or, from_parameters
+from flowobs.filters import (
+    EVERYTHING,
+    And,
+    Filter,
+    FilterError,
+    Match,
+    Op,
+    Or,
+    all_of,
+    from_parameters,
+    matches,
+)
 from flowobs.filters.parameters import PARAMETERS
+from flowobs.query import QueryError, parse
 from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 
@@ -57,7 +69,7 @@ class FlowsQuery:
 def flows_query(request: Request) -> FlowsQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "since", "until", "last", "follow", "format"}, PARAMETERS)
+    _check(given, {*PARAMETERS, "q", "since", "until", "last", "follow", "format"})
     now_ns = time.time_ns()
     since_ns, until_ns = _range(given, now_ns)
     follow = _flag(given, "follow")
@@ -67,7 +79,7 @@ def flows_query(request: Request) -> FlowsQuery:
     if last is None:
         last = LAST_SINCE if since_ns is not None else 0 if follow else LAST
     filter = _filter(given)
-    if "kind" not in given and filter != And(()):
+    if filter != EVERYTHING and not any(match.field == "kind" for match in matches(filter)):
         # Whoever looks at some flows must see that some may be missing, whatever they filter by.
         filter = Or((filter, _LOST))
     return FlowsQuery(filter, since_ns, until_ns, last, follow, _format(request, follow))
@@ -85,7 +97,7 @@ class MapQuery:
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {"namespace", "since", "until"}, {"namespace"})
+    _check(given, {*PARAMETERS, "q", "since", "until"})
     now_ns = time.time_ns()
     since_ns, until_ns = _range(given, now_ns)
     to_ns = now_ns if until_ns is None else until_ns
@@ -126,12 +138,17 @@ def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
 def _filter(given: QueryParams) -> Filter:
     values = {name: sorted(set(given.getlist(name))) for name in PARAMETERS if name in given}
     try:
-        return from_parameters(values)
+        asked = parse(given.get("q", ""))
+        named = from_parameters(values)
+    except QueryError as error:
+        raise ApiError(400, error.sentence, error.column) from None
     except FilterError as error:
         raise ApiError(400, str(error)) from None
+    parts = [part for part in (named, asked) if part != EVERYTHING]
+    return all_of(parts)
 
 
-def _check(given: QueryParams, known: Collection[str], repeatable: Collection[str]) -> None:
+def _check(given: QueryParams, known: Collection[str]) -> None:
     # a misspelt filter that is ignored would show flows nobody asked for
     for name in given:
         if name not in known:
@@ -140,7 +157,7 @@ def _check(given: QueryParams, known: Collection[str], repeatable: Collection[st
                 f"did you mean `{close[0]}`?" if close else f"there are {', '.join(sorted(known))}"
             )
             raise ApiError(400, f"there is no parameter `{name}`; {hint}")
-        if name not in repeatable and len(given.getlist(name)) > 1:
+        if name not in PARAMETERS and len(given.getlist(name)) > 1:
             raise ApiError(400, f"`{name}` is given twice; give it once")
 
 

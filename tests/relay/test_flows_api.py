@@ -85,6 +85,12 @@ def get(client: httpx.Client, query: str = "", **headers: str) -> list[dict[str,
         ("kind=drop&kind=open", [5432]),
         ("proto=udp", []),
         ("proto=6&last=1", [5432]),
+        ("q=port:5432 or port:9999", [9999, 5432]),
+        ("q=pod:shop/api-* and not port:8080", [9999]),
+        ("q=dst.port:8080 bytes<1kB&last=1", [8080]),
+        ("q=legacy&kind=drop", [5432]),
+        ("q=legacy&kind=update", []),
+        ("q=", [9999, 8080, 8080, 8080, 8080, 5432]),
     ],
 )
 def test_filters_and_ranges(client: httpx.Client, query: str, ports: list[int]) -> None:
@@ -159,6 +165,31 @@ def test_bad_requests_get_one_sentence(client: httpx.Client, query: str, sentenc
     answer = client.get(f"/api/v1/flows?{query}")
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"] and sentence in answer.json()["error"]
+
+
+def test_a_bad_question_says_where(client: httpx.Client) -> None:
+    answer = client.get("/api/v1/flows", params={"q": "port:443 and kind:opn"})
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "`kind` cannot be `opn`; did you mean `open`?", "column": 19}
+    answer = client.get("/api/v1/service-map", params={"q": "namspace:shop"})
+    assert answer.status_code == 400 and answer.json()["column"] == 1
+    assert client.get("/api/v1/flows?q=a&q=b").json() == {
+        "error": "`q` is given twice; give it once"
+    }
+
+
+def test_the_map_answers_a_question(client: httpx.Client) -> None:
+    def edges(q: str) -> list[tuple[str, str, int]]:
+        answer = client.get("/api/v1/service-map", params={"q": q, "since": "1h"})
+        assert answer.status_code == 200, answer.text
+        return sorted((e["source"], e["destination"], e["port"]) for e in answer.json()["edges"])
+
+    assert edges("verdict:dropped") == [("shop/web-0", "legacy-db", 5432)]
+    assert edges("to:shop/api-*") == [
+        ("shop/web-0", "shop/api-1", 8080),
+        ("shop/web-0", "shop/api-1", 9999),
+    ]
+    assert edges("port:1") == []
 
 
 def test_other_errors(client: httpx.Client) -> None:
@@ -237,6 +268,8 @@ def test_losses_pass_every_filter_but_kind(
     (row,) = rows
     assert (row["lost"], row["drop_reason"]) == (7, "ring_full")
     assert get(client, "pod=nobody/at-all&kind=drop") == []
+    assert get(client, "q=pod:nobody/at-all src.kind:vm") == [row]
+    assert get(client, "q=pod:nobody/at-all and not kind:open,lost") == []
     assert [r["kind"] for r in get(client, "kind=lost")] == ["lost"]
 
 
