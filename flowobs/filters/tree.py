@@ -59,6 +59,13 @@ def network(text: str) -> Network:
     return Network(found.network_address.packed, found.prefixlen)
 
 
+def packed(text: str) -> bytes:
+    """The 16 bytes of an address, IPv4 mapped. Raises ValueError."""
+    found = ipaddress.ip_address(text)
+    v4 = isinstance(found, ipaddress.IPv4Address)
+    return b"\0" * 10 + b"\xff\xff" + found.packed if v4 else found.packed
+
+
 Value = int | str | bytes | Network | tuple[int, ...] | tuple[str, ...] | tuple[bytes, ...]
 
 _NUMBER = frozenset({Op.eq, Op.ge, Op.gt, Op.le, Op.lt, Op.between, Op.any_of, Op.bits})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -10,7 +9,7 @@ from typing import Final
 
 from flowobs import schema
 from flowobs.filters.glob import glob_regex
-from flowobs.filters.tree import Match, Network, Op, network
+from flowobs.filters.tree import Match, Network, Op, network, packed
 from flowobs.query.error import QueryError, nearest
 from flowobs.query.words import Word
 from flowobs.times import parse_rfc3339
@@ -139,11 +138,9 @@ def address(text: str) -> bytes | Network | None:
             return network(f"{'.'.join([*octets, '0', '0', '0'][:4])}/{8 * len(octets)}")
         if "/" in text:
             return network(text)
-        found = ipaddress.ip_address(text)
+        return packed(text)
     except ValueError:
         return None
-    mapped = b"\0" * 10 + b"\xff\xff"
-    return found.packed if isinstance(found, ipaddress.IPv6Address) else mapped + found.packed
 
 
 def address_match(field: str, value: bytes | Network) -> Match:
