@@ -1,6 +1,6 @@
 import { pause, resume, select } from "../state/actions";
 import { formatSelection } from "../state/selection";
-import { frozen, pausedBehind, rows, search, selection, serviceMap, skipped, tab, visibleRows } from "../state/store";
+import { frozen, pausedBehind, question, rows, search, selection, serviceMap, skipped, tab, visibleRows } from "../state/store";
 import type { Tab } from "../state/url";
 import { count, short } from "../text/format";
 import { current } from "./cursor";
@@ -45,9 +45,9 @@ function Filters() {
           <span class="name">{formatSelection(chosen).replace("->", " → ")}</span> ×
         </button>
       )}
-      {search.value.trim() && (
+      {question.value && (
         <button class="chip" title="Clear the search" onClick={() => (search.value = "")}>
-          <span class="name">“{search.value.trim()}”</span> ×
+          <span class="name">“{question.value}”</span> ×
         </button>
       )}
     </>
