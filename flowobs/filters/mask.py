@@ -25,23 +25,23 @@ class Mask:
     __slots__ = ("_run",)
 
     def __init__(self, filter: Filter) -> None:
-        self._run = _compile(filter)
+        self._run = _compile(filter, {})
 
     def __call__(self, batch: FlowBatch) -> Array:
         return self._run(batch)
 
 
-def _compile(filter: Filter) -> _Predicate:
+def _compile(filter: Filter, patterns: _Patterns) -> _Predicate:
     match filter:
         case Match():
-            return _compile_match(filter)
+            return _compile_match(filter, patterns)
         case Not(part):
-            inner = _compile(part)
+            inner = _compile(part, patterns)
             return lambda batch: ~inner(batch)
         case And(parts):
-            return _fold([_compile(p) for p in parts], np.logical_and, empty=True)
+            return _fold([_compile(p, patterns) for p in parts], np.logical_and, empty=True)
         case Or(parts):
-            return _fold([_compile(p) for p in parts], np.logical_or, empty=False)
+            return _fold([_compile(p, patterns) for p in parts], np.logical_or, empty=False)
 
 
 def _fold(parts: list[_Predicate], join: Callable[..., Array], *, empty: bool) -> _Predicate:
@@ -56,12 +56,16 @@ def _fold(parts: list[_Predicate], join: Callable[..., Array], *, empty: bool) -
     return run
 
 
-def _compile_match(match: Match) -> _Predicate:
+def _compile_match(match: Match, patterns: _Patterns) -> _Predicate:
     name, value = match.field, match.value
     column = schema.BY_NAME[name]
     if match.op is Op.glob or match.op is Op.contains:
         assert isinstance(value, str)
-        hits = _Hits(glob_regex(value).fullmatch if match.op is Op.glob else _container(value))
+        # a bare word looks for one text in ten columns: all of them share a string table
+        hits = patterns.get((match.op, value))
+        if hits is None:
+            found = glob_regex(value).fullmatch if match.op is Op.glob else _container(value)
+            hits = patterns[match.op, value] = _Hits(found)
         return lambda batch: hits.of(batch.endpoints.strings)[batch[name]]
     values = value if match.op is Op.any_of and isinstance(value, tuple) else (value,)
     if column.type == "string":
@@ -155,3 +159,7 @@ class _Hits:
             new = [bool(self._matches(v)) for v in values[have:]]
             self._hits = np.concatenate((self._hits, np.array(new, bool)))
         return self._hits
+
+
+_Patterns = dict[tuple[Op, str], _Hits]
+"""The patterns of one filter, each once."""

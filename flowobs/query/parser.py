@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from flowobs.filters.tree import EVERYTHING, Filter, Not, all_of, any_of, matches
+from flowobs.filters.tree import EVERYTHING, Filter, Not, Op, all_of, any_of, matches
 from flowobs.query import fields
 from flowobs.query.ends import bare
 from flowobs.query.error import QueryError
@@ -22,6 +22,8 @@ from flowobs.query.words import Mark, Word, split
 
 MOST_DEPTH: Final = 30
 MOST_COMPARISONS: Final = 1_000
+MOST_PATTERNS: Final = 100
+"""Each is tried on every name that the relay knows."""
 _FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 _KEYWORDS: Final = frozenset({"and", "or", "not"})
 _FOREIGN: Final = {"&&": "and", "||": "or", "&": "and", "|": "or"}
@@ -34,6 +36,13 @@ def parse(text: str) -> Filter:
     if weight > MOST_COMPARISONS:
         raise QueryError(
             f"this makes {weight} comparisons, {MOST_COMPARISONS} is the limit; ask for less", 1
+        )
+    patterns = {m.value for m in matches(tree) if m.op in (Op.glob, Op.contains)}
+    if len(patterns) > MOST_PATTERNS:
+        raise QueryError(
+            f"this looks for {len(patterns)} words and patterns, {MOST_PATTERNS} is the limit; "
+            "ask for less",
+            1,
         )
     return tree
 

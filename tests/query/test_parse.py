@@ -200,6 +200,7 @@ def test_questions_select(batch: FlowBatch, question: str, rows: list[int]) -> N
         ("(" * 40 + "a" + ")" * 40, 32, "nested more than 30 deep"),
         ("a " * 2100, 4097, "longer than 4096 characters"),
         ("a " * 200, 1, "this makes 2000 comparisons, 1000 is the limit"),
+        ("pod:" + ",".join(f"a{n}*" for n in range(101)), 1, "101 words and patterns, 100 is"),
         ('pod:"*"*', 5, "a quoted `*` or `?` cannot stand beside one that is a wildcard"),
         ('"*/a"', 1, "cannot be quoted beside a `/`"),
         ("a\0b", 2, "a character that no name can have"),

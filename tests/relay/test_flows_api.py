@@ -191,6 +191,14 @@ def test_the_map_answers_a_question(client: httpx.Client) -> None:
     ]
     assert edges("port:1") == []
 
+    def nodes(q: str) -> list[tuple[str, str]]:
+        answer = client.get("/api/v1/service-map", params={"q": q, "since": "1h"})
+        return sorted((n["id"], n["kind"]) for n in answer.json()["nodes"])
+
+    # fields that the record has, and its ends, too
+    both = [("legacy-db", "vm"), ("shop/web-0", "pod")]
+    assert nodes("kind:drop") == nodes("kind:drop node:node-1") == both
+
 
 def test_other_errors(client: httpx.Client) -> None:
     assert client.get("/api/v2/flows").json() == {
