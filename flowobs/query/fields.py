@@ -112,8 +112,8 @@ def _table() -> dict[str, Maker]:
     found["to"] = partial(end_filter, ("dst",))
     found["end"] = partial(end_filter, SIDES)
     for column in schema.COLUMNS:  # `connect` for `connect_ns`: the value says its unit
-        short = column.name.removesuffix(f"_{column.unit}") if column.unit else column.name
-        found.setdefault(short, found[column.name])
+        if column.unit in ("ns", "us", "ms"):
+            found.setdefault(column.name.removesuffix(f"_{column.unit}"), found[column.name])
     return found
 
 

@@ -48,7 +48,7 @@ def _match(match: Match) -> str:
         shown = "+".join(n for bit, n in enumerate(schema.TCP_FLAGS) if value >> bit & 1)
     elif match.op is Op.glob:
         parts = _BETWEEN_STARS.split(str(value))
-        shown = "".join(p if i % 2 else p and _quoted(p) for i, p in enumerate(parts))
+        shown = "".join(p if i % 2 else p and quoted(p) for i, p in enumerate(parts))
     else:
         shown = _value(column, value)
     return f"{match.field}{_SIGNS.get(match.op, ':')}{shown}"
@@ -56,7 +56,7 @@ def _match(match: Match) -> str:
 
 def _value(column: schema.Column, value: object) -> str:
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     if isinstance(value, bytes):
         return ip_text(value)
     assert isinstance(value, int)
@@ -67,7 +67,8 @@ def _value(column: schema.Column, value: object) -> str:
     return f"{value}{column.unit}" if column.unit in ("ns", "us") else str(value)
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """``value`` as a word, in quotes where it needs them."""
     if _PLAIN.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""The query string of /api/v1/flows and /api/v1/service-map, checked and turned into values."""
+"""The query strings of /api/v1/flows, service-map and hints, checked and turned into values."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from flowobs.filters import (
 )
 from flowobs.filters.parameters import PARAMETERS
 from flowobs.query import QueryError, parse
+from flowobs.query.words import MOST_CHARACTERS
 from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 
@@ -98,11 +99,30 @@ def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
     _check(given, {*PARAMETERS, "q", "since", "until"})
-    now_ns = time.time_ns()
-    since_ns, until_ns = _range(given, now_ns)
-    to_ns = now_ns if until_ns is None else until_ns
-    from_ns = to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns
-    return MapQuery(_filter(given), from_ns, to_ns)
+    return MapQuery(_filter(given), *_window(given))
+
+
+@dataclass(frozen=True, slots=True)
+class HintsQuery:
+    """What /api/v1/hints was asked for: a cursor before column ``at`` of ``text``."""
+
+    text: str
+    at: int
+    from_ns: int
+    to_ns: int
+
+
+def hints_query(request: Request) -> HintsQuery:
+    """Raises ApiError (400) with one sentence."""
+    given = request.query_params
+    _check(given, {"q", "at", "since", "until"})
+    text = given.get("q", "")
+    if len(text) > MOST_CHARACTERS:
+        raise ApiError(400, f"`q` is longer than {MOST_CHARACTERS} characters; ask for less")
+    at = given.get("at", str(len(text) + 1))
+    if not (at.isascii() and at.isdecimal() and 1 <= int(at[:9]) <= len(text) + 1):
+        raise ApiError(400, f"`at` cannot be `{at}`; use a column from 1 to {len(text) + 1}")
+    return HintsQuery(text, int(at), *_window(given))
 
 
 def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
@@ -133,6 +153,14 @@ def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
     if since_ns is not None and (now_ns if until_ns is None else until_ns) <= since_ns:
         raise ApiError(400, "`since` is not before `until`; swap them or leave one out")
     return since_ns, until_ns
+
+
+def _window(given: QueryParams) -> tuple[int, int]:
+    """From when until when, by default the last five minutes."""
+    now_ns = time.time_ns()
+    since_ns, until_ns = _range(given, now_ns)
+    to_ns = now_ns if until_ns is None else until_ns
+    return to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns, to_ns
 
 
 def _filter(given: QueryParams) -> Filter:

@@ -200,6 +200,36 @@ def test_the_map_answers_a_question(client: httpx.Client) -> None:
     assert nodes("kind:drop") == nodes("kind:drop node:node-1") == both
 
 
+def hints(client: httpx.Client, **params: Any) -> dict[str, Any]:
+    answer = client.get("/api/v1/hints", params={"since": "1h", **params})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -> None:
+    found = hints(client, q="port:443 and ki")
+    assert (found["start"], found["field"]) == (14, "")
+    assert found["hints"][0] == {"text": "kind:", "about": "what happened"}
+
+    def counted(q: str) -> dict[str, int]:
+        return {hint["text"]: hint["count"] for hint in hints(client, q=q)["hints"]}
+
+    assert counted("kind:dr") == {"drop": 1}
+    assert counted("verdict:dropped pod:") == {"legacy-db": 1, "shop/web-0": 1}
+    assert counted("dst.port:5") == {"5432": 1}
+    assert counted("kind:drop to:LEG") == {"legacy-db": 1}
+    assert counted("kind:drop src.ip:") == {"10.0.0.1": 1}
+    assert counted("reason:N") == {"NETFILTER_DROP": 1}
+    assert counted("bytes:1") == counted("nothing:x") == {}
+
+
+@pytest.mark.parametrize("query", ["q=a&at=3", "q=a&at=0", "at=x", "q=" + 5000 * "a", "last=1"])
+def test_hints_refuse_what_makes_no_sense(client: httpx.Client, query: str) -> None:
+    answer = client.get(f"/api/v1/hints?{query}")
+    assert answer.status_code == 400 and "error" in answer.json()
+
+
 def test_other_errors(client: httpx.Client) -> None:
     assert client.get("/api/v2/flows").json() == {
         "error": "there is nothing at /api/v2/flows; see docs/api.md"

@@ -175,6 +175,20 @@ def test_search_narrows_rows_and_edges(relay: MockRelay) -> None:
     assert all("kube-dns" in row for row in visit.results[1])
 
 
+def test_the_box_offers_how_to_go_on(relay: MockRelay) -> None:
+    offered = "[...document.querySelectorAll('#search-hints option')].map(o => o.value)"
+    visit = browse(
+        relay.url,
+        [
+            {"wait": "[data-edge]"},
+            {"fill": ["#search", "kube-dns p"]},
+            {"wait": "#search-hints option[value='kube-dns port:']"},
+            {"eval": offered},
+        ],
+    )
+    assert visit.results == [["kube-dns pod:", "kube-dns port:", "kube-dns proto:"]]
+
+
 def test_what_is_wrong_with_a_question_is_shown_below_the_box(relay: MockRelay) -> None:
     visit = browse(
         relay.url + "?search=kube-dns",

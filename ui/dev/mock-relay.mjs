@@ -44,6 +44,12 @@ function wrong(query) {
   return { error: `there is no field \`${bad.split(":")[0]}\`; docs/query.md has them all`, column: query.get("q").indexOf(bad) + 1 };
 }
 
+function hints(q) {
+  const word = /[^\s]*$/.exec(q)[0];
+  const fields = FIELDS.filter((name) => name.startsWith(word)).map((name) => ({ text: `${name}:`, about: "a field" }));
+  return { start: q.length - word.length + 1, field: "", hints: fields };
+}
+
 function answers(call, query) {
   return asked(query).every((word) => {
     const [field, value] = word.includes(":") ? word.split(":") : [undefined, word];
@@ -166,6 +172,7 @@ const server = createServer((request, response) => {
   const path = url.pathname.slice(options.prefix.length);
   if (path === "/api/v1/status") return json(response, 200, status());
   if (mode === "store-down" && path.startsWith("/api/")) return json(response, 503, { error: "The store's disk is full. Free some space." });
+  if (path === "/api/v1/hints") return json(response, 200, hints(url.searchParams.get("q") ?? ""));
   const refused = path.startsWith("/api/v1/") && wrong(url.searchParams);
   if (refused) return json(response, 400, refused);
   if (path === "/api/v1/service-map") return json(response, 200, serviceMap(url.searchParams));

@@ -1,4 +1,4 @@
-import type { FlowRecord, ServiceMap, Status } from "./types";
+import type { FlowRecord, Hints, ServiceMap, Status } from "./types";
 
 /** The relay refused or broke: `message` is its own sentence. Anything else thrown by a request means unreachable. */
 export class RelayError extends Error {
@@ -48,6 +48,12 @@ export const getStatus = (): Promise<Status> => get("status");
 
 /** Rejects when the relay does not understand the question; asks for no record. */
 export const checkQuestion = (q: string): Promise<unknown> => get("flows", { q, last: 0, format: "json" });
+
+/** What could stand at the end of a question: whole questions, each with a few words about it. */
+export async function getHints(q: string, since: string): Promise<{ value: string; label: string }[]> {
+  const { start, hints } = await get<Hints>("hints", { q, since });
+  return hints.map(({ text, count, about }) => ({ value: q.slice(0, start - 1) + text, label: about ?? `${count} records` }));
+}
 
 export const getFlows = async (query: Query): Promise<FlowRecord[]> =>
   (await get<{ flows: FlowRecord[] }>("flows", { ...query, format: "json" })).flows;
