@@ -52,11 +52,16 @@ def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, A
     column = schema.BY_NAME[columns[0]]
     condition, parameters = where(And((here.others, *time_bounds(query.from_ns, query.to_ns))))
     texts = ", ".join(_text(name, here.field) for name in columns)
-    starts = "" if column.enum else "AND startsWith(lower(value), {prefix:String})"
+    # `we` begins `web-0`, and the name in `shop/web-0`
+    begins = (
+        "AND (startsWith(lower(value), {prefix:String})"
+        " OR position(lower(value), concat('/', {prefix:String})) > 0)"
+    )
     found = session.query(
         f"SELECT value, count() AS n FROM (SELECT arrayJoin([{texts}]) AS value FROM {TABLE} "
         f"WHERE {condition} ORDER BY time DESC LIMIT {_ROWS}) "
-        f"WHERE value != '' {starts} GROUP BY value ORDER BY n DESC, value LIMIT {MOST}",
+        f"WHERE value != '' {'' if column.enum else begins} "
+        f"GROUP BY value ORDER BY n DESC, value LIMIT {MOST}",
         {**parameters, "prefix": here.prefix.encode().lower().decode()},
     )
     counted = dict(zip(found["value"], found["n"], strict=True))

@@ -218,6 +218,7 @@ def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -
     assert counted("kind:dr") == {"drop": 1}
     assert counted("verdict:dropped pod:") == {"legacy-db": 1, "shop/web-0": 1}
     assert counted("dst.port:5") == {"5432": 1}
+    assert counted("verdict:dropped pod:we") == {"shop/web-0": 1}
     assert counted("kind:drop to:LEG") == {"legacy-db": 1}
     assert counted("kind:drop src.ip:") == {"10.0.0.1": 1}
     assert counted("reason:N") == {"NETFILTER_DROP": 1}
