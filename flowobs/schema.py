@@ -93,7 +93,8 @@ class Column:
     """One column of a flow record.
 
     ``wire`` is its id on the wire (never reused); 0 means it does not travel on its own but is
-    taken from the record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` is for the docs.
+    taken from the record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` also says how a
+    question writes a value: ns and us as 50ms, bytes as 1MB, yes/no, flags as SYN+ACK.
     """
 
     name: str
@@ -135,7 +136,7 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("kind", "u8", "what happened", "Kind", enum=Kind, wire=2, optional=False),
     Column("verdict", "u8", "what became of the packet", "Verdict", enum=Verdict, wire=3, optional=False),
     Column("reporter", "u8", "for which end it was seen", "Reporter", enum=Reporter, wire=4, optional=False),
-    Column("reply", "u8", "1: the packet that made this record went from destination to source", "Reply", wire=5),
+    Column("reply", "u8", "1: the packet that made this record went from destination to source", "Reply", "yes/no", wire=5),
     Column("proto", "u8", "IP protocol", "Protocol", enum=Protocol, wire=6, optional=False),
     *_ends(7, "ip", "ip", "address; IPv4 as ::ffff:a.b.c.d", "address", optional=False),
     *_ends(9, "port", "u16", "port; ICMP: the echo identifier", "port"),
@@ -148,8 +149,8 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("bytes", "u64", "bytes source to destination, link headers included", "Bytes", "bytes", wire=17, optional=False),
     Column("reply_packets", "u64", "packets destination to source", "Reply packets", "packets", wire=18, optional=False),
     Column("reply_bytes", "u64", "bytes destination to source", "Reply bytes", "bytes", wire=19, optional=False),
-    Column("tcp_flags", "u8", "TCP flags seen source to destination, OR-ed", "TCP flags", wire=20),
-    Column("reply_tcp_flags", "u8", "TCP flags seen destination to source, OR-ed", "Reply TCP flags", wire=21),
+    Column("tcp_flags", "u8", "TCP flags seen source to destination, OR-ed", "TCP flags", "flags", wire=20),
+    Column("reply_tcp_flags", "u8", "TCP flags seen destination to source, OR-ed", "Reply TCP flags", "flags", wire=21),
     Column("duration", "u64", "first packet to last packet", "Duration", "ns", wire=22),
     Column("drop_reason", "string", "the kernel's drop reason; for kind=lost, where records were lost", "Drop reason", wire=23),
     Column("close_reason", "u8", "how the connection ended or failed", "Close reason", enum=CloseReason, wire=24),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowobs.cli.errors import CliError, Interrupted, Refused, Unavailable, Unreachable
+from flowobs.cli.text import clean, pointed
 
 CONNECT_S = 10
 QUERY_S = 60
@@ -112,7 +113,7 @@ class Relay:
         try:
             answer: http.client.HTTPResponse = self._open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, str(params.get("q", ""))) from error
         except NETWORK_ERRORS as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             raise Unreachable(
@@ -124,17 +125,19 @@ class Relay:
             raise self._foreign(answer.headers.get_content_type())
         return answer
 
-    def _refusal(self, error: urllib.error.HTTPError) -> CliError:
+    def _refusal(self, error: urllib.error.HTTPError, question: str) -> CliError:
         with error:
             try:
-                sentence = json.loads(error.read())["error"]
-            except (*NETWORK_ERRORS, ValueError, KeyError, TypeError):
+                told = json.loads(error.read())
+                sentence, column = clean(told["error"]), told.get("column")
+            except (*NETWORK_ERRORS, ValueError, KeyError, TypeError, AttributeError):
+                column = None
                 sentence = (
                     f"{self.url} answered {error.code} {error.reason}. Is it a flowobs relay?"
                 )
         if error.code == 400:
-            return Refused(str(sentence))
-        return Unavailable(str(sentence)) if error.code >= 500 else CliError(str(sentence))
+            return Refused(sentence + (pointed(question, column) if question else ""))
+        return Unavailable(sentence) if error.code >= 500 else CliError(sentence)
 
     def _interrupted(self, reason: object) -> Interrupted:
         return Interrupted(f"The answer of {self.url} broke off ({_reason(reason)}).")

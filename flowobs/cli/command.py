@@ -22,6 +22,18 @@ class Option(click.Option):
         self.section = section
 
 
+class Argument(click.Argument):
+    """An argument with a heading and a line of its own in the help."""
+
+    def __init__(self, *args: Any, section: str, about: str, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.section = section
+        self._about = about
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        return self.make_metavar(ctx), self._about
+
+
 def sections(
     params: Iterable[click.Parameter], ctx: click.Context
 ) -> dict[str, list[tuple[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import sys
 from typing import Any
@@ -20,16 +21,31 @@ DEFAULT_LAST_SINCE = 10_000
 
 
 class Flows(click.Group):
-    """``flows --last 20`` is ``flows tail --last 20``: what starts with an option is a tail."""
+    """``flows --last 20`` and ``flows QUERY`` are tails: what does not begin with a command is."""
 
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = {*ctx.help_option_names, "--version"}
-        plain = args[0].startswith("-") and args[0] not in own if args else True
-        if plain and not (ctx.resilient_parsing and not args):
+        if self._is_tail(ctx, args):
             args = ["tail", *args]
         return super().parse_args(ctx, args)
+
+    def _is_tail(self, ctx: click.Context, args: list[str]) -> bool:
+        if not args:
+            return not ctx.resilient_parsing
+        first = args[0]
+        if first in self.commands or first in (*ctx.help_option_names, "--version"):
+            return False
+        if ctx.resilient_parsing:
+            return first.startswith("-")
+        close = difflib.get_close_matches(first, self.commands, 1, 0.8)
+        if close:
+            raise click.UsageError(
+                f"No such command '{first}'. Did you mean 'flows {close[0]}'? "
+                f"To look for the word, write: flows tail {first}",
+                ctx,
+            )
+        return True
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         found = super().shell_complete(ctx, incomplete)
@@ -46,7 +62,12 @@ class Flows(click.Group):
         write_sections(params.values(), ctx, formatter)
 
 
-@click.group(cls=Flows, context_settings=CONTEXT)
+@click.group(
+    cls=Flows,
+    context_settings=CONTEXT,
+    subcommand_metavar="[COMMAND] [QUERY]...",
+    epilog=options.EXAMPLES,
+)
 @click.version_option(__version__, message="flows %(version)s")
 def flows() -> None:
     """Shows who talks to whom: 'flows' alone follows live, with --last or --since it looks back.
@@ -55,8 +76,9 @@ def flows() -> None:
     """
 
 
-@flows.command(context_settings={"allow_extra_args": True})
+@flows.command(epilog=options.EXAMPLES)
 @options.options(
+    options.question,
     options.follow,
     options.last,
     options.since(),
@@ -68,12 +90,12 @@ def flows() -> None:
     options.color,
     options.server,
 )
-@click.pass_context
-def tail(ctx: click.Context, /, **given: Any) -> None:
+def tail(**given: Any) -> None:
     """Follow live, or look back (the default command)."""
-    if ctx.args:
+    if given["q"] in flows.commands:
         raise click.UsageError(
-            f"'{ctx.args[0]}' was not expected. Write a command first: flows list --last 20."
+            f"'{given['q']}' is a command. Write a command first: flows {given['q']} ...; "
+            f"to look for the word, quote it: '\"{given['q']}\"'"
         )
     looks_back = bool(given["last"] or given["since"] or given["until"])
     if given["follow"] or not looks_back:
@@ -86,8 +108,9 @@ def tail(ctx: click.Context, /, **given: Any) -> None:
         _look_back(given)
 
 
-@flows.command("list")
+@flows.command("list", epilog=options.EXAMPLES)
 @options.options(
+    options.question,
     options.last,
     options.since(),
     options.until,
@@ -140,8 +163,9 @@ def _follow(given: dict[str, Any]) -> None:
         printer.tick(end=True)
 
 
-@flows.command("map")
+@flows.command("map", epilog=options.EXAMPLES)
 @options.options(
+    options.question,
     options.since("5m"),
     options.until,
     options.namespace,

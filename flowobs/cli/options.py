@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from flowobs import schema
-from flowobs.cli.command import Option
+from flowobs.cli.command import Argument, Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
@@ -54,6 +54,29 @@ def options(*decorators: Decorator) -> Decorator:
 def option(section: str, *names: str, **kw: Any) -> Decorator:
     return click.option(*names, cls=Option, section=section, **kw)
 
+
+def _question(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str | None:
+    return " ".join(value) or None
+
+
+question = click.argument(
+    "q",
+    cls=Argument,
+    section="Question",
+    about="Like 'pod:shop/* and not port:53', see docs/query.md; filters below narrow it further.",
+    nargs=-1,
+    metavar="[QUERY]...",
+    callback=_question,
+)
+"""Several words of the shell are one question."""
+EXAMPLES = """\b
+Questions (docs/query.md has the whole language):
+  flows 'pod:shop/web-* and verdict:dropped'
+  flows list --since 1h 'from:shop/web-0 to:10.0.0.0/8 port:443,8000-9000'
+  flows list --since 1d 'kind:close (bytes>1MB or duration>5s) not ns:kube-*'
+  flows map 'process:nginx or service:shop/api'
+  flows redis                             a part of either end's name
+"""
 
 SELECTION = "Selection"
 FILTER = "Filters (repeat one: any value matches; different ones: all must match)"
@@ -191,5 +214,5 @@ server = click.option(
 
 def query(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an API request: what of ``given`` was given."""
-    names = (*FILTERS, "since", "until", "last")
+    names = ("q", *FILTERS, "since", "until", "last")
     return {name: given[name] for name in names if given.get(name) not in (None, ())}

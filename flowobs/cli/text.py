@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+_BEFORE = 50
+_AFTER = 25
+"""Columns that are shown of a question before and behind what is wrong with it."""
+
 
 def clean(value: object) -> str:
     """``value`` as printable text: control characters, direction marks ... become \\x1b."""
@@ -43,6 +47,16 @@ def cut_middle(text: str, columns: int) -> str:
         return text
     tail = _head(text[::-1], (columns - 1) // 2)[::-1]
     return f"{_head(text, columns - 1 - width(tail))}…{tail}"
+
+
+def pointed(question: str, column: object) -> str:
+    """Two lines to put below a sentence: the question, and a mark below ``column`` (from 1)."""
+    if not isinstance(column, int) or not 1 <= column <= len(question) + 1:
+        return ""
+    before, after = clean(question[: column - 1]), clean(question[column - 1 :])
+    if width(before) > _BEFORE:
+        before = "…" + _head(before[::-1], _BEFORE - 1)[::-1]
+    return f"\n  {before}{cut(after, _AFTER)}\n  {' ' * width(before)}^"
 
 
 def _head(text: str, columns: int) -> str:

@@ -7,18 +7,41 @@ runs it over a ``FlowBatch``, :func:`where` makes a WHERE clause of it; both sel
 from flowobs.filters.mask import Mask
 from flowobs.filters.parameters import from_parameters
 from flowobs.filters.sql import where
-from flowobs.filters.tree import EVERYTHING, And, Filter, FilterError, Match, Not, Op, Or
+from flowobs.filters.tree import (
+    EVERYTHING,
+    NOTHING,
+    And,
+    Filter,
+    FilterError,
+    Match,
+    Network,
+    Not,
+    Op,
+    Or,
+    Value,
+    all_of,
+    any_of,
+    matches,
+    network,
+)
 
 __all__ = [
     "EVERYTHING",
+    "NOTHING",
     "And",
     "Filter",
     "FilterError",
     "Mask",
     "Match",
+    "Network",
     "Not",
     "Op",
     "Or",
+    "Value",
+    "all_of",
+    "any_of",
     "from_parameters",
+    "matches",
+    "network",
     "where",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from flowobs import schema
-from flowobs.batch import Array, FlowBatch, Strings
-from flowobs.filters.tree import And, Filter, Match, Not, Op, Or
+from flowobs.batch import DTYPES, Array, FlowBatch, Strings
+from flowobs.filters.glob import glob_regex
+from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 
 _Predicate = Callable[[FlowBatch], Array]
 
@@ -24,23 +25,23 @@ class Mask:
     __slots__ = ("_run",)
 
     def __init__(self, filter: Filter) -> None:
-        self._run = _compile(filter)
+        self._run = _compile(filter, {})
 
     def __call__(self, batch: FlowBatch) -> Array:
         return self._run(batch)
 
 
-def _compile(filter: Filter) -> _Predicate:
+def _compile(filter: Filter, patterns: _Patterns) -> _Predicate:
     match filter:
         case Match():
-            return _compile_match(filter)
+            return _compile_match(filter, patterns)
         case Not(part):
-            inner = _compile(part)
+            inner = _compile(part, patterns)
             return lambda batch: ~inner(batch)
         case And(parts):
-            return _fold([_compile(p) for p in parts], np.logical_and, empty=True)
+            return _fold([_compile(p, patterns) for p in parts], np.logical_and, empty=True)
         case Or(parts):
-            return _fold([_compile(p) for p in parts], np.logical_or, empty=False)
+            return _fold([_compile(p, patterns) for p in parts], np.logical_or, empty=False)
 
 
 def _fold(parts: list[_Predicate], join: Callable[..., Array], *, empty: bool) -> _Predicate:
@@ -55,28 +56,88 @@ def _fold(parts: list[_Predicate], join: Callable[..., Array], *, empty: bool) -
     return run
 
 
-def _compile_match(match: Match) -> _Predicate:
+def _compile_match(match: Match, patterns: _Patterns) -> _Predicate:
     name, value = match.field, match.value
-    if match.op is Op.glob:
+    column = schema.BY_NAME[name]
+    if match.op is Op.glob or match.op is Op.contains:
         assert isinstance(value, str)
-        hits = _Hits(value)
+        # a bare word looks for one text in ten columns: all of them share a string table
+        hits = patterns.get((match.op, value))
+        if hits is None:
+            found = glob_regex(value).fullmatch if match.op is Op.glob else _container(value)
+            hits = patterns[match.op, value] = _Hits(found)
         return lambda batch: hits.of(batch.endpoints.strings)[batch[name]]
-    if isinstance(value, str):
-        return lambda batch: _equals_string(batch, name, value)
-    if schema.BY_NAME[name].type == "ip":
-        assert isinstance(value, bytes)
-        address = np.frombuffer(value, np.uint8)
-        return lambda batch: (batch[name] == address).all(axis=1)
-    compare = {Op.eq: np.equal, Op.ge: np.greater_equal, Op.lt: np.less}[match.op]
+    values = value if match.op is Op.any_of and isinstance(value, tuple) else (value,)
+    if column.type == "string":
+        return lambda batch: _equals_string(batch, name, values)
+    if isinstance(value, Network):
+        return _inside(name, value)
+    if column.type == "ip":
+        addresses = [np.frombuffer(v, np.uint8) for v in values if isinstance(v, bytes)]
+        return lambda batch: _any([(batch[name] == a).all(axis=1) for a in addresses], batch)
+    return _compile_number(match, column)
+
+
+_COMPARE: dict[Op, Callable[[Array, Any], Array]] = {
+    Op.eq: np.equal,
+    Op.ge: np.greater_equal,
+    Op.gt: np.greater,
+    Op.le: np.less_equal,
+    Op.lt: np.less,
+}
+
+
+def _compile_number(match: Match, column: schema.Column) -> _Predicate:
+    name, value = match.field, match.value
+    if match.op is Op.any_of or match.op is Op.between:
+        assert isinstance(value, tuple)
+        if match.op is Op.between:
+            least, most = value
+            return lambda batch: (batch[name] >= least) & (batch[name] <= most)
+        # numpy would compare u64 and negative or larger numbers as floats
+        info = np.iinfo(DTYPES[column.type])
+        known = [v for v in value if isinstance(v, int) and info.min <= v <= info.max]
+        wanted = np.array(known, DTYPES[column.type])
+        return lambda batch: np.isin(batch[name], wanted)
+    if match.op is Op.bits:
+        assert isinstance(value, int)
+        bits = np.uint64(value)
+        return lambda batch: (batch[name].astype(np.uint64) & bits) == bits
+    compare = _COMPARE[match.op]
     return lambda batch: compare(batch[name], value)
 
 
-def _equals_string(batch: FlowBatch, name: str, value: str) -> Array:
-    found = batch.endpoints.strings.find(value)
-    if found is None:
-        return np.zeros(len(batch), bool)
-    mask: Array = batch[name] == found
-    return mask
+def _any(masks: list[Array], batch: FlowBatch) -> Array:
+    return np.logical_or.reduce(masks) if masks else np.zeros(len(batch), bool)
+
+
+def _equals_string(batch: FlowBatch, name: str, values: tuple[object, ...]) -> Array:
+    ids = [batch.endpoints.strings.find(v) for v in values if isinstance(v, str)]
+    return _any([batch[name] == found for found in ids if found is not None], batch)
+
+
+def _inside(name: str, network: Network) -> _Predicate:
+    whole, rest = divmod(network.bits, 8)
+    address = np.frombuffer(network.address, np.uint8)
+    bits = np.uint8(0xFF00 >> rest & 0xFF)
+
+    def run(batch: FlowBatch) -> Array:
+        column = batch[name]
+        mask: Array = (column[:, :whole] == address[:whole]).all(axis=1)
+        if rest:
+            mask &= (column[:, whole] & bits) == address[whole]
+        return mask
+
+    return run
+
+
+def _container(text: str) -> Callable[[str], bool]:
+    wanted = _folded(text)
+    return lambda value: wanted in _folded(value)
+
+
+def _folded(text: str) -> bytes:
+    return text.encode().lower()  # ASCII letters only, as the store's lower()
 
 
 class _Hits:
@@ -84,8 +145,8 @@ class _Hits:
 
     __slots__ = ("_hits", "_matches", "_table")
 
-    def __init__(self, pattern: str) -> None:
-        self._matches = glob_regex(pattern).fullmatch
+    def __init__(self, matches: Callable[[str], object]) -> None:
+        self._matches = matches
         self._table: Strings | None = None
         self._hits: Array = np.zeros(0, bool)
 
@@ -95,21 +156,10 @@ class _Hits:
             self._table, self._hits = table, np.zeros(0, bool)
         have, values = len(self._hits), table.values
         if have < len(values):
-            new = [self._matches(v) is not None for v in values[have:]]
+            new = [bool(self._matches(v)) for v in values[have:]]
             self._hits = np.concatenate((self._hits, np.array(new, bool)))
         return self._hits
 
 
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a glob in which only ``*`` and ``?`` are special.
-
-    What stands between two stars is matched at its first place and never tried again (atomic
-    groups): no pattern takes more than linear time per star.
-    """
-    first, *rest = (
-        "".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*")
-    )
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
+_Patterns = dict[tuple[Op, str], _Hits]
+"""The patterns of one filter, each once."""

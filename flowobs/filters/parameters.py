@@ -6,12 +6,8 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 
 from flowobs import schema
-from flowobs.filters.tree import And, Filter, FilterError, Match, Not, Op, Or, text_match
-
-_NOT_PORTS = Not(
-    Or(tuple(Match("proto", Op.eq, int(p)) for p in (schema.Protocol.icmp, schema.Protocol.icmpv6)))
-)
-"""ICMP keeps its echo identifier where others have a port: it must not be found by port."""
+from flowobs.filters.ends import NOT_PORTS, SIDES, pattern, pod
+from flowobs.filters.tree import And, Filter, FilterError, Match, Op, Or, all_of, any_of, text_match
 
 
 def from_parameters(values: Mapping[str, Sequence[str]]) -> Filter:
@@ -25,12 +21,8 @@ def from_parameters(values: Mapping[str, Sequence[str]]) -> Filter:
         if make is None:
             raise FilterError(f"there is no filter `{name}`; filters are {', '.join(PARAMETERS)}")
         if texts:
-            parts.append(_any([make(text) for text in texts]))
-    return parts[0] if len(parts) == 1 else And(tuple(parts))
-
-
-def _any(parts: list[Filter]) -> Filter:
-    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+            parts.append(any_of([make(text) for text in texts]))
+    return all_of(parts)
 
 
 def _namespace(text: str) -> Filter:
@@ -44,24 +36,14 @@ def _pod(text: str) -> Filter:
     if not name or (slash and not namespace) or "/" in namespace:
         raise FilterError(f"`pod` cannot be `{text}`; write `web-0` or `shop/web-*`")
 
-    def end(side: str) -> Filter:
-        named = text_match(f"{side}_name", name)
-        if not slash:
-            return named
-        on_host = (
-            Match(f"{side}_kind", Op.eq, int(schema.EndpointKind.host)),
-            text_match(f"{side}_name", namespace),
-            text_match(f"{side}_workload", name),
-        )
-        return Or((And((text_match(f"{side}_namespace", namespace), named)), And(on_host)))
-
-    return Or((end("src"), end("dst")))
+    within = pattern(namespace) if slash else None
+    return Or(tuple(pod(side, within, pattern(name)) for side in SIDES))
 
 
 def _port(text: str) -> Filter:
     number = _number("port", text, 65535)
     ports = Or((Match("src_port", Op.eq, number), Match("dst_port", Op.eq, number)))
-    return And((ports, _NOT_PORTS))
+    return And((ports, NOT_PORTS))
 
 
 def _proto(text: str) -> Filter:

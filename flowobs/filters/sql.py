@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 
 from flowobs import schema
-from flowobs.filters.tree import And, Filter, Match, Not, Op, Or
+from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 
 _PARAMETER_TYPE: dict[schema.ColumnType, str] = {
     "time": "Int64",
@@ -39,18 +39,31 @@ def _text(filter: Filter, parameters: dict[str, Any]) -> str:
 
 def _match(match: Match, parameters: dict[str, Any]) -> str:
     type = schema.BY_NAME[match.field].type
-    name, value = f"f{len(parameters)}", match.value
-    bound = f"{{{name}:{_PARAMETER_TYPE[type]}}}"
+    field, value = match.field, match.value
+
+    def bound(value: object) -> str:
+        name = f"f{len(parameters)}"
+        parameters[name] = str(ipaddress.IPv6Address(value)) if isinstance(value, bytes) else value
+        text = f"{{{name}:{_PARAMETER_TYPE[type]}}}"
+        return f"fromUnixTimestamp64Nano({text})" if type == "time" else text
+
+    if isinstance(value, Network):
+        first, last = map(bound, value.bounds())
+        return f"{field} >= {first} AND {field} <= {last}"
+    if isinstance(value, tuple):
+        if match.op is Op.between:
+            return f"{field} >= {bound(value[0])} AND {field} <= {bound(value[1])}"
+        return f"{field} IN ({', '.join(map(bound, value))})" if value else "0"
     if match.op is Op.glob:
-        parameters[name] = like_pattern(str(value))
-        return f"{match.field} LIKE {bound}"
-    if isinstance(value, bytes):
-        parameters[name] = str(ipaddress.IPv6Address(value))
-    else:
-        parameters[name] = value
-    if type == "time":
-        bound = f"fromUnixTimestamp64Nano({bound})"
-    return f"{match.field} {match.op.value} {bound}"
+        return f"{field} LIKE {bound(like_pattern(str(value)))}"
+    if match.op is Op.contains:
+        # ASCII letters only, on both sides and in the mask
+        lower = str(value).encode().lower().decode()
+        return f"position(lower({field}), {bound(lower)}) > 0"
+    if match.op is Op.bits:
+        bits = bound(value)
+        return f"bitAnd({field}, {bits}) = {bits}"
+    return f"{field} {match.op.value} {bound(value)}"
 
 
 def like_pattern(pattern: str) -> str:

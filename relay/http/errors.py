@@ -1,4 +1,7 @@
-"""Errors as the API tells them: ``{"error": "one sentence and the next step"}``."""
+"""Errors as the API tells them: ``{"error": "one sentence and the next step"}``.
+
+What is wrong with a question has a ``column``, too.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """An answer that is not 200. ``sentence`` says what is wrong and what to do."""
+    """An answer that is not 200. ``sentence`` says what is wrong and what to do; ``column`` where
+    in the question, from 1."""
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, column: int | None = None) -> None:
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
+        self.column = column
 
 
 def install(app: FastAPI) -> None:
@@ -29,13 +34,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _answer(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers={"cache-control": "no-store"})
+def _answer(status: int, sentence: str, column: int | None = None) -> JSONResponse:
+    place = {} if column is None else {"column": column}
+    return JSONResponse({"error": sentence, **place}, status, headers={"cache-control": "no-store"})
 
 
 def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return _answer(error.status, error.sentence)
+    return _answer(error.status, error.sentence, error.column)
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""The query string of /api/v1/flows and /api/v1/service-map, checked and turned into values."""
+"""The query strings of /api/v1/flows, service-map and hints, checked and turned into values."""
 
 from __future__ import annotations
 
@@ -7,15 +7,28 @@ import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal, cast, get_args
 
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
 from flowobs import schema
-from flowobs.filters import And, Filter, FilterError, Match, Op, Or, from_parameters
+from flowobs.filters import (
+    EVERYTHING,
+    And,
+    Filter,
+    FilterError,
+    Match,
+    Op,
+    Or,
+    all_of,
+    from_parameters,
+    matches,
+)
 from flowobs.filters.parameters import PARAMETERS
+from flowobs.query import QueryError, parse
+from flowobs.query.words import MOST_CHARACTERS
+from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 
 Format = Literal["json", "ndjson", "sse"]
@@ -34,10 +47,6 @@ _MEDIA: dict[str, Format] = {
 }
 _UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+ -]\d\d:\d\d)", re.ASCII
-)  # an unescaped + in a query string arrives as a space
-_MAX_NS = 2**63 - 1
 _LOST = Match("kind", Op.eq, int(schema.Kind.lost))
 
 
@@ -61,7 +70,7 @@ class FlowsQuery:
 def flows_query(request: Request) -> FlowsQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "since", "until", "last", "follow", "format"}, PARAMETERS)
+    _check(given, {*PARAMETERS, "q", "since", "until", "last", "follow", "format"})
     now_ns = time.time_ns()
     since_ns, until_ns = _range(given, now_ns)
     follow = _flag(given, "follow")
@@ -71,7 +80,7 @@ def flows_query(request: Request) -> FlowsQuery:
     if last is None:
         last = LAST_SINCE if since_ns is not None else 0 if follow else LAST
     filter = _filter(given)
-    if "kind" not in given and filter != And(()):
+    if filter != EVERYTHING and not any(match.field == "kind" for match in matches(filter)):
         # Whoever looks at some flows must see that some may be missing, whatever they filter by.
         filter = Or((filter, _LOST))
     return FlowsQuery(filter, since_ns, until_ns, last, follow, _format(request, follow))
@@ -89,12 +98,31 @@ class MapQuery:
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {"namespace", "since", "until"}, {"namespace"})
-    now_ns = time.time_ns()
-    since_ns, until_ns = _range(given, now_ns)
-    to_ns = now_ns if until_ns is None else until_ns
-    from_ns = to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns
-    return MapQuery(_filter(given), from_ns, to_ns)
+    _check(given, {*PARAMETERS, "q", "since", "until"})
+    return MapQuery(_filter(given), *_window(given))
+
+
+@dataclass(frozen=True, slots=True)
+class HintsQuery:
+    """What /api/v1/hints was asked for: a cursor before column ``at`` of ``text``."""
+
+    text: str
+    at: int
+    from_ns: int
+    to_ns: int
+
+
+def hints_query(request: Request) -> HintsQuery:
+    """Raises ApiError (400) with one sentence."""
+    given = request.query_params
+    _check(given, {"q", "at", "since", "until"})
+    text = given.get("q", "")
+    if len(text) > MOST_CHARACTERS:
+        raise ApiError(400, f"`q` is longer than {MOST_CHARACTERS} characters; ask for less")
+    at = given.get("at", str(len(text) + 1))
+    if not (at.isascii() and at.isdecimal() and 1 <= int(at[:9]) <= len(text) + 1):
+        raise ApiError(400, f"`at` cannot be `{at}`; use a column from 1 to {len(text) + 1}")
+    return HintsQuery(text, int(at), *_window(given))
 
 
 def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
@@ -112,18 +140,9 @@ def parse_time(name: str, text: str, now_ns: int) -> int:
     ago = _AGO.fullmatch(text)
     if ago:
         return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
-    absolute = _RFC3339.fullmatch(text)
-    if absolute:
-        day, clock, fraction, zone = absolute.groups()
-        try:
-            at = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace(' ', '+')}")
-        except ValueError:
-            pass
-        else:
-            seconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
-            ns = seconds * 10**9 + int((fraction or "0").ljust(9, "0"))
-            if 0 <= ns <= _MAX_NS:
-                return ns
+    absolute = parse_rfc3339(text)
+    if absolute is not None:
+        return absolute
     raise ApiError(400, f"`{name}` cannot be `{text}`; write `5m` or `2026-01-31T12:00:00Z`")
 
 
@@ -136,15 +155,28 @@ def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
     return since_ns, until_ns
 
 
+def _window(given: QueryParams) -> tuple[int, int]:
+    """From when until when, by default the last five minutes."""
+    now_ns = time.time_ns()
+    since_ns, until_ns = _range(given, now_ns)
+    to_ns = now_ns if until_ns is None else until_ns
+    return to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns, to_ns
+
+
 def _filter(given: QueryParams) -> Filter:
     values = {name: sorted(set(given.getlist(name))) for name in PARAMETERS if name in given}
     try:
-        return from_parameters(values)
+        asked = parse(given.get("q", ""))
+        named = from_parameters(values)
+    except QueryError as error:
+        raise ApiError(400, error.sentence, error.column) from None
     except FilterError as error:
         raise ApiError(400, str(error)) from None
+    parts = [part for part in (named, asked) if part != EVERYTHING]
+    return all_of(parts)
 
 
-def _check(given: QueryParams, known: Collection[str], repeatable: Collection[str]) -> None:
+def _check(given: QueryParams, known: Collection[str]) -> None:
     # a misspelt filter that is ignored would show flows nobody asked for
     for name in given:
         if name not in known:
@@ -153,7 +185,7 @@ def _check(given: QueryParams, known: Collection[str], repeatable: Collection[st
                 f"did you mean `{close[0]}`?" if close else f"there are {', '.join(sorted(known))}"
             )
             raise ApiError(400, f"there is no parameter `{name}`; {hint}")
-        if name not in repeatable and len(given.getlist(name)) > 1:
+        if name not in PARAMETERS and len(given.getlist(name)) > 1:
             raise ApiError(400, f"`{name}` is given twice; give it once")
 
 

@@ -52,6 +52,8 @@ class FakeRelay:
     status: int = 200
     error: str | None = "The store is not there. Start it."
     """The sentence of an answer that is not 200; None: a body that is no JSON."""
+    column: int | None = None
+    """Where in the question the error is."""
     raw: bytes | None = None
     """Sent instead of records, as it is."""
     cut: bool = False
@@ -100,7 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(fake.slow_s)
         try:
             if fake.status != 200:
-                body = json.dumps({"error": fake.error}) if fake.error else "<h1>oops</h1>"
+                place = {} if fake.column is None else {"column": fake.column}
+                told = json.dumps({"error": fake.error, **place})
+                body = told if fake.error else "<h1>oops</h1>"
                 self._whole(fake.status, body.encode())
             elif url.path == "/api/v1/flows":
                 self._flows(query)

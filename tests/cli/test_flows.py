@@ -78,6 +78,31 @@ def test_filters_and_selection_reach_the_relay(relay: FakeRelay) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (["pod:shop/* and verdict:dropped", "--last", "3"], "pod:shop/* and verdict:dropped"),
+        (["--last", "3", "port:443", "or", "web"], "port:443 or web"),
+        (["list", "web"], "web"),
+        (["tail", "lst", "--last", "1"], "lst"),
+        (["--last", "1", '"list"'], '"list"'),
+    ],
+)
+def test_a_question_is_an_argument(relay: FakeRelay, words: list[str], question: str) -> None:
+    assert run(*words, server=relay.url).returncode == 0
+    ((path, asked),) = relay.requests
+    assert (path, asked["q"]) == ("/api/v1/flows", [question])
+
+
+def test_what_is_wrong_with_a_question_is_pointed_at(relay: FakeRelay) -> None:
+    relay.status, relay.error, relay.column = 400, "`kind` cannot be `opn`.", 15
+    result = run("list", "port:443", "kind:opn", server=relay.url)
+    assert result.stderr == (
+        "Error: `kind` cannot be `opn`.\n  port:443 kind:opn\n                ^\n"
+    )
+    assert result.returncode == 2
+
+
 def test_fields_are_chosen_in_the_order_asked_for(relay: FakeRelay) -> None:
     relay.history = [record()]
     result = run("list", "--fields", "dst_name,drop_reason,src_port", server=relay.url)
@@ -276,7 +301,8 @@ def test_nobody_answers() -> None:
     ("args", "sentence"),
     [
         (["--lst", "3"], "No such option"),
-        (["lst"], "No such command 'lst'"),
+        (["lst"], "No such command 'lst'. Did you mean 'flows list'?"),
+        (["lst"], "To look for the word, write: flows tail lst"),
         (["-n", "shop", "list"], "Write a command first: flows list"),
         (["list", "--last", "0"], "0 is not in the range"),
         (["list", "--port", "http"], "'http' is not a valid integer"),

@@ -95,6 +95,13 @@ def test_the_map_in_a_pipe_is_the_answer(relay: FakeRelay) -> None:
     assert json.loads(run("map", server=relay.url).stdout) == MAP
 
 
+def test_the_map_takes_a_question(relay: FakeRelay) -> None:
+    run("map", "pod:shop/*", "!port:53", server=relay.url)
+    assert relay.requests == [
+        ("/api/v1/service-map", {"since": ["5m"], "q": ["pod:shop/* !port:53"]})
+    ]
+
+
 def test_an_empty_map_says_so(relay: FakeRelay) -> None:
     relay.documents["/api/v1/service-map"] = MAP | {"edges": []}
     result = run("map", "-o", "tree", server=relay.url)

@@ -65,3 +65,14 @@ def test_the_guard_opens_again_each_second() -> None:
     assert guard.hidden() == 2
     assert [guard.allows() for _ in range(3)] == [True, True, False]
     assert guard.hidden(now=True) == 1
+
+
+def test_a_question_is_shown_around_what_is_wrong() -> None:
+    assert text.pointed("kind:opn", 6) == "\n  kind:opn\n       ^"
+    assert text.pointed("a\tb", 3) == "\n  a\\tb\n     ^"
+    assert text.pointed("日:x", 2) == "\n  日:x\n    ^"
+    long = text.pointed("a" * 100 + "!" * 100, 101).splitlines()
+    assert long[1] == "  …" + "a" * 49 + "!" * 24 + "…"
+    assert long[2] == " " * 52 + "^"
+    for column in (0, 3, None, "1"):
+        assert text.pointed("x", column) == ""

@@ -7,32 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, reject, settings
 
 from flowobs import schema
 from flowobs.batch import Endpoint, Endpoints, FlowBatch, Strings
-from flowobs.filters import And, Filter, Mask, Match, Not, Op, Or, where
+from flowobs.filters import Filter, Mask, Match, Op, where
+from flowobs.query import QueryError, parse
+from flowobs.query.parser import MOST_DEPTH
 from relay.store import Reader, Store
 from relay.store.ddl import TABLE
+from tests.query.trees import ADDRESSES, TEXTS, filters, questions
 
 ROWS = 200
-TEXTS = [
-    "",
-    "a",
-    "ab",
-    "a%b",
-    "a_b",
-    "a\\b",
-    "a'b",
-    "é",
-    "ab\n",
-    "a\tb",
-    "web-0",
-    "{f0:String}",
-    "*",
-]
-ADDRESSES = [bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in range(3)] + [bytes(16)]
 NOW = time.time_ns()
 
 
@@ -72,41 +58,48 @@ def stored() -> Iterator[tuple[FlowBatch, Reader]]:
         store.close()
 
 
-def matches() -> st.SearchStrategy[Filter]:
-    def of(column: schema.Column) -> st.SearchStrategy[Filter]:
-        name = column.name
-        if column.type == "string":
-            pattern = st.text(st.sampled_from("ab%_\\'*?é\n\t"), max_size=4)
-            return st.one_of(
-                st.builds(Match, st.just(name), st.just(Op.eq), st.sampled_from(TEXTS)),
-                st.builds(Match, st.just(name), st.just(Op.glob), pattern),
-            )
-        if column.type == "ip":
-            return st.builds(Match, st.just(name), st.just(Op.eq), st.sampled_from(ADDRESSES))
-        base = NOW - 4 if column.type == "time" else 0
-        numbers = st.one_of(st.integers(base, base + 4), st.just(2**63 - 1))
-        return st.builds(Match, st.just(name), st.sampled_from([Op.eq, Op.ge, Op.lt]), numbers)
-
-    return st.sampled_from(schema.COLUMNS).flatmap(of)
-
-
-def filters() -> st.SearchStrategy[Filter]:
-    def grow(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
-        parts = st.lists(inner, max_size=3).map(tuple)
-        return st.one_of(parts.map(And), parts.map(Or), inner.map(Not))
-
-    return st.recursive(matches(), grow, max_leaves=6)
-
-
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+SETTINGS = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(filter=filters())
-def test_mask_and_sql_agree(stored: tuple[FlowBatch, Reader], filter: Filter) -> None:
+
+
+def check(stored: tuple[FlowBatch, Reader], filter: Filter) -> None:
     batch, reader = stored
     condition, parameters = where(filter)
     found = reader.query(f"SELECT src_cookie FROM {TABLE} WHERE {condition}", parameters)
     assert sorted(found.columns.get("src_cookie", [])) == Mask(filter)(batch).nonzero()[0].tolist()
+
+
+@SETTINGS
+@given(filter=filters(NOW))
+def test_mask_and_sql_agree(stored: tuple[FlowBatch, Reader], filter: Filter) -> None:
+    check(stored, filter)
+
+
+@SETTINGS
+@given(question=questions())
+def test_they_agree_on_questions(stored: tuple[FlowBatch, Reader], question: str) -> None:
+    try:
+        filter = parse(question)
+    except QueryError:
+        reject()
+    check(stored, filter)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "(" * MOST_DEPTH + "port:80" + ")" * MOST_DEPTH,
+        "not " * MOST_DEPTH + "pod:a/b",
+        " or ".join(f"({'! ' * 20} port!={n})" for n in range(70)),
+        "ip:" + ",".join(f"10.0.{n}.0/24" for n in range(250)),
+        " ".join(f"w{n}" for n in range(99)),
+    ],
+)
+def test_the_engine_takes_questions_at_the_limits(
+    stored: tuple[FlowBatch, Reader], question: str
+) -> None:
+    check(stored, parse(question))
 
 
 def test_values_never_become_sql() -> None:

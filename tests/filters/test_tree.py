@@ -5,7 +5,7 @@ import pytest
 from flowobs import schema
 from flowobs.batch import Endpoint, Endpoints, FlowBatch, Strings
 from flowobs.filters import EVERYTHING, FilterError, Mask, Match, Not, Op, from_parameters
-from flowobs.filters.mask import glob_regex
+from flowobs.filters.glob import glob_regex
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def get(client: httpx.Client, query: str = "", **headers: str) -> list[dict[str,
         ("kind=drop&kind=open", [5432]),
         ("proto=udp", []),
         ("proto=6&last=1", [5432]),
+        ("q=port:5432 or port:9999", [9999, 5432]),
+        ("q=pod:shop/api-* and not port:8080", [9999]),
+        ("q=dst.port:8080 bytes<1kB&last=1", [8080]),
+        ("q=legacy&kind=drop", [5432]),
+        ("q=legacy&kind=update", []),
+        ("q=", [9999, 8080, 8080, 8080, 8080, 5432]),
     ],
 )
 def test_filters_and_ranges(client: httpx.Client, query: str, ports: list[int]) -> None:
@@ -159,6 +165,70 @@ def test_bad_requests_get_one_sentence(client: httpx.Client, query: str, sentenc
     answer = client.get(f"/api/v1/flows?{query}")
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"] and sentence in answer.json()["error"]
+
+
+def test_a_bad_question_says_where(client: httpx.Client) -> None:
+    answer = client.get("/api/v1/flows", params={"q": "port:443 and kind:opn"})
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "`kind` cannot be `opn`; did you mean `open`?", "column": 19}
+    answer = client.get("/api/v1/service-map", params={"q": "namspace:shop"})
+    assert answer.status_code == 400 and answer.json()["column"] == 1
+    assert client.get("/api/v1/flows?q=a&q=b").json() == {
+        "error": "`q` is given twice; give it once"
+    }
+
+
+def test_the_map_answers_a_question(client: httpx.Client) -> None:
+    def edges(q: str) -> list[tuple[str, str, int]]:
+        answer = client.get("/api/v1/service-map", params={"q": q, "since": "1h"})
+        assert answer.status_code == 200, answer.text
+        return sorted((e["source"], e["destination"], e["port"]) for e in answer.json()["edges"])
+
+    assert edges("verdict:dropped") == [("shop/web-0", "legacy-db", 5432)]
+    assert edges("to:shop/api-*") == [
+        ("shop/web-0", "shop/api-1", 8080),
+        ("shop/web-0", "shop/api-1", 9999),
+    ]
+    assert edges("port:1") == []
+
+    def nodes(q: str) -> list[tuple[str, str]]:
+        answer = client.get("/api/v1/service-map", params={"q": q, "since": "1h"})
+        return sorted((n["id"], n["kind"]) for n in answer.json()["nodes"])
+
+    # fields that the record has, and its ends, too
+    both = [("legacy-db", "vm"), ("shop/web-0", "pod")]
+    assert nodes("kind:drop") == nodes("kind:drop node:node-1") == both
+
+
+def hints(client: httpx.Client, **params: Any) -> dict[str, Any]:
+    answer = client.get("/api/v1/hints", params={"since": "1h", **params})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -> None:
+    found = hints(client, q="port:443 and ki")
+    assert (found["start"], found["field"]) == (14, "")
+    assert found["hints"][0] == {"text": "kind:", "about": "what happened"}
+
+    def counted(q: str) -> dict[str, int]:
+        return {hint["text"]: hint["count"] for hint in hints(client, q=q)["hints"]}
+
+    assert counted("kind:dr") == {"drop": 1}
+    assert counted("verdict:dropped pod:") == {"legacy-db": 1, "shop/web-0": 1}
+    assert counted("dst.port:5") == {"5432": 1}
+    assert counted("verdict:dropped pod:we") == {"shop/web-0": 1}
+    assert counted("kind:drop to:LEG") == {"legacy-db": 1}
+    assert counted("kind:drop src.ip:") == {"10.0.0.1": 1}
+    assert counted("reason:N") == {"NETFILTER_DROP": 1}
+    assert counted("bytes:1") == counted("nothing:x") == {}
+
+
+@pytest.mark.parametrize("query", ["q=a&at=3", "q=a&at=0", "at=x", "q=" + 5000 * "a", "last=1"])
+def test_hints_refuse_what_makes_no_sense(client: httpx.Client, query: str) -> None:
+    answer = client.get(f"/api/v1/hints?{query}")
+    assert answer.status_code == 400 and "error" in answer.json()
 
 
 def test_other_errors(client: httpx.Client) -> None:
@@ -237,6 +307,8 @@ def test_losses_pass_every_filter_but_kind(
     (row,) = rows
     assert (row["lost"], row["drop_reason"]) == (7, "ring_full")
     assert get(client, "pod=nobody/at-all&kind=drop") == []
+    assert get(client, "q=pod:nobody/at-all src.kind:vm") == [row]
+    assert get(client, "q=pod:nobody/at-all and not kind:open,lost") == []
     assert [r["kind"] for r in get(client, "kind=lost")] == ["lost"]
 
 

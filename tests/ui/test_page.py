@@ -81,10 +81,8 @@ def test_the_address_tells_the_view(relay: MockRelay) -> None:
         ],
     )
     panel, listed, window, left = visit.results
-    assert (
-        f"flows --since 15m --pod payments/pay-0 --port 1521 --proto tcp --server {relay.url[:-1]}"
-        in panel
-    )
+    command = "flows tail --since 15m --pod payments/pay-0 --port 1521 --proto tcp"
+    assert f"{command} --server {relay.url[:-1]} pay" in panel
     assert "NETFILTER_DROP" in panel
     assert [e["edge"] for e in listed] == ["payments/pay-0->legacy-erp:1521"]
     assert window == "15m"
@@ -165,8 +163,9 @@ def test_search_narrows_rows_and_edges(relay: MockRelay) -> None:
         [
             ROWS,
             {"wait": "[data-edge]"},
-            {"fill": ["#search", "kube-dns udp"]},
-            {"sleep": 500},
+            {"fill": ["#search", "kube-dns proto:udp"]},
+            {"wait": ".chip:has-text('proto:udp')"},
+            {"sleep": 2500},
             {"edges": True},
             {"eval": "[...document.querySelectorAll('.flows .all .row')].map(r => r.innerText)"},
         ],
@@ -174,6 +173,43 @@ def test_search_narrows_rows_and_edges(relay: MockRelay) -> None:
     assert {e["edge"].split("->")[1] for e in visit.results[0]} == {"kube-system/kube-dns:53"}
     assert visit.results[1]
     assert all("kube-dns" in row for row in visit.results[1])
+
+
+def test_the_box_offers_how_to_go_on(relay: MockRelay) -> None:
+    offered = "[...document.querySelectorAll('#search-hints option')].map(o => o.value)"
+    visit = browse(
+        relay.url,
+        [
+            {"wait": "[data-edge]"},
+            {"fill": ["#search", "kube-dns p"]},
+            {"wait": "#search-hints option[value='kube-dns port:']"},
+            {"eval": offered},
+        ],
+    )
+    assert visit.results == [["kube-dns pod:", "kube-dns port:", "kube-dns proto:"]]
+
+
+def test_what_is_wrong_with_a_question_is_shown_below_the_box(relay: MockRelay) -> None:
+    visit = browse(
+        relay.url + "?search=kube-dns",
+        [
+            {"wait": "[data-edge]"},
+            {"fill": ["#search", "kube-dns prt:53"]},
+            {"wait": "#search-wrong"},
+            {"text": "#search-wrong p"},
+            {"text": "#search-wrong mark"},
+            {"text": ".chip"},
+            {"eval": "location.search"},
+            {"fill": ["#search", "kube-dns port:53"]},
+            {"wait": ".chip:has-text('port:53')"},
+            {"gone": "#search-wrong"},
+        ],
+    )
+    sentence, mark, chip, address = visit.results
+    assert sentence == "there is no field `prt`; docs/query.md has them all"
+    assert mark == "prt:53"
+    assert "“kube-dns”" in chip  # the last question that was understood stands
+    assert address == "?search=kube-dns+prt:53"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,32 @@ function world() {
   return { nodes: NODES, calls: CALLS };
 }
 
+const FIELDS = ["kind", "ns", "pod", "port", "proto", "verdict"];
+
+/** The question as far as a mock understands it: words, `:port` and `proto:`, all of which must match. */
+const asked = (query) => (query.get("q") ?? "").split(/\s+/).filter(Boolean);
+
+function wrong(query) {
+  const bad = asked(query).find((w) => /^\w+:/.test(w) && !FIELDS.includes(w.split(":")[0]));
+  if (bad === undefined) return undefined;
+  return { error: `there is no field \`${bad.split(":")[0]}\`; docs/query.md has them all`, column: query.get("q").indexOf(bad) + 1 };
+}
+
+function hints(q) {
+  const word = /[^\s]*$/.exec(q)[0];
+  const fields = FIELDS.filter((name) => name.startsWith(word)).map((name) => ({ text: `${name}:`, about: "a field" }));
+  return { start: q.length - word.length + 1, field: "", hints: fields };
+}
+
+function answers(call, query) {
+  return asked(query).every((word) => {
+    const [field, value] = word.includes(":") ? word.split(":") : [undefined, word];
+    if (field === "" || field === "port") return call.port === Number(value);
+    if (field === "proto") return call.proto === value;
+    return `${call.source} ${call.destination}`.includes(value);
+  });
+}
+
 function filtered(query) {
   const { nodes, calls } = world();
   const namespace = query.get("namespace");
@@ -43,6 +69,7 @@ function filtered(query) {
   const kept = calls.filter(
     (c) =>
       (inside(c.source) || inside(c.destination)) &&
+      answers(c, query) &&
       (!pod || c.source === pod || c.destination === pod) &&
       (!port || c.port === Number(port)),
   );
@@ -113,6 +140,7 @@ function json(response, code, body) {
 
 function flows(response, query) {
   const last = Number(query.get("last") ?? 100);
+  if (query.get("follow") !== "true" && last === 0) return json(response, 200, { flows: [] });
   if (query.get("follow") !== "true") return json(response, 200, { flows: some(query, Math.min(last, 100), 60_000) });
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
   const since = Date.parse(query.get("since") ?? "");
@@ -144,6 +172,9 @@ const server = createServer((request, response) => {
   const path = url.pathname.slice(options.prefix.length);
   if (path === "/api/v1/status") return json(response, 200, status());
   if (mode === "store-down" && path.startsWith("/api/")) return json(response, 503, { error: "The store's disk is full. Free some space." });
+  if (path === "/api/v1/hints") return json(response, 200, hints(url.searchParams.get("q") ?? ""));
+  const refused = path.startsWith("/api/v1/") && wrong(url.searchParams);
+  if (refused) return json(response, 400, refused);
   if (path === "/api/v1/service-map") return json(response, 200, serviceMap(url.searchParams));
   if (path === "/api/v1/flows") return flows(response, url.searchParams);
   return file(response, path);

@@ -4,10 +4,12 @@ import { listenToKeys } from "./keys";
 import { followUrl } from "./state/actions";
 import { startLive } from "./state/live";
 import { startPolls } from "./state/polls";
+import { startQuestion } from "./state/question";
 import "./style/index.css";
 
 render(<App />, document.getElementById("app")!);
 followUrl();
 listenToKeys();
+startQuestion();
 startPolls();
 startLive();

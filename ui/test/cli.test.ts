@@ -23,6 +23,12 @@ test("a selection in a terminal", () => {
   expect(command(call, "5m", "", nodes)).toBe("flows --since 5m --pod shop/web-0 --port 443 --proto tcp");
 });
 
+test("a question in a terminal", () => {
+  const asked = (question: string) => command(undefined, "5m", "", nodes, undefined, question);
+  expect(asked("kind:drop or list")).toBe("flows tail --since 5m 'kind:drop or list'");
+  expect(asked("-x")).toBe("flows tail --since 5m -- -x");
+});
+
 test("a relay elsewhere is named", () => {
   expect(command(undefined, "5m", "", nodes, "https://obs.example/x/")).toBe("flows --since 5m --server https://obs.example/x");
   expect(command(undefined, "5m", "", nodes, "http://localhost:8080/")).toBe("flows --since 5m");

@@ -4,10 +4,10 @@ import { news } from "../src/state/diff";
 import { emptyState, type Facts } from "../src/state/empty";
 import { recordEnds } from "../src/state/ends";
 import { losses, totalLost } from "../src/state/losses";
-import { edgeSearchText, matches, recordText, words } from "../src/state/match";
 import { selects } from "../src/state/selection";
 import type { Status } from "../src/api/types";
 import { backoff } from "../src/api/stream";
+import { point } from "../src/text/point";
 import { edge, record, serviceMap } from "./records";
 
 describe("connection", () => {
@@ -26,20 +26,14 @@ describe("connection", () => {
   });
 });
 
-describe("search", () => {
-  const edges = edgeSearchText(edge("shop/web-0", "shop/db-0", { port: 5432, drops: 1, drop_reasons: { NO_SOCKET: 1 } }), new Map());
-  test.each([
-    ["", true],
-    ["WEB", true],
-    ["web :5432", true],
-    ["no_socket", true],
-    ["web cart", false],
-  ])("%s on an edge: %s", (search, expected) => expect(matches(words(search), edges)).toBe(expected));
-
-  test("records are found by what the table shows", () => {
-    const text = recordText(record({ drop_reason: "NETFILTER_DROP", node: "node-1" }));
-    for (const word of ["shop/web-0", ":8080", "10.88.0.20", "netfilter", "node-1"]) expect(matches([word], text)).toBe(true);
-  });
+describe("what is wrong with a question is pointed at", () => {
+  test.each<[string, number, [string, string, string]]>([
+    ["port:443 kind:opn", 15, ["port:443 kind:", "opn", ""]],
+    ["(a or", 6, ["(a or", " ", ""]],
+    ["(a", 1, ["", "(", "a"]],
+    ["zone:x and b", 1, ["", "zone:x", " and b"]],
+    ["a".repeat(50) + " kind:x" + " b".repeat(40), 57, [`…${"a".repeat(24)} kind:`, "x", `${" b".repeat(15)}…`]],
+  ])("%s at %i", (text, column, parts) => expect(point(text, column)).toEqual(parts));
 });
 
 describe("selection", () => {

@@ -170,3 +170,10 @@ export interface Status {
   agents: AgentStatus[];
   lost: Record<string, number>;
 }
+
+export interface Hints {
+  /** The column, from 1, from where on a hint replaces what is typed. */
+  start: number;
+  field: string;
+  hints: { text: string; count?: number; about?: string }[];
+}

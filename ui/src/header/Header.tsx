@@ -1,7 +1,8 @@
-import { namespace, namespaces, search, window_ } from "../state/store";
+import { namespace, namespaces, window_ } from "../state/store";
 import { WINDOWS } from "../state/url";
 import { ConnectionBadge } from "./ConnectionBadge";
 import { Agents, Lost } from "./Counters";
+import { Search } from "./Search";
 
 export function Header() {
   return (
@@ -17,19 +18,7 @@ export function Header() {
       </h1>
       <ConnectionBadge />
       <div class="grow" />
-      <label class="search">
-        <span class="hidden">Search nodes and flows</span>
-        <input
-          id="search"
-          type="search"
-          placeholder="Search names, addresses, :port"
-          spellcheck={false}
-          autocomplete="off"
-          value={search}
-          onInput={(event) => (search.value = event.currentTarget.value)}
-        />
-        <kbd aria-hidden="true">/</kbd>
-      </label>
+      <Search />
       <Namespace />
       <WindowPicker />
       <Agents />

@@ -4,7 +4,7 @@ import { EmptyView } from "../EmptyView";
 import { select } from "../state/actions";
 import { empty, stale } from "../state/views";
 import { edgeText } from "../state/selection";
-import { announcement, folded, found, mapSeconds, selection, serviceMap, wanted } from "../state/store";
+import { announcement, folded, found, mapSeconds, question, selection, serviceMap } from "../state/store";
 import { count, plural } from "../text/format";
 import { buildGraph } from "./graph";
 import { Shape } from "./Shape";
@@ -20,7 +20,7 @@ const drawn = (id: string): string => folded.value?.of(id) ?? id;
 const linkKey = (e: { source: string; destination: string }): string => edgeText(drawn(e.source), drawn(e.destination));
 
 const shown = computed(() =>
-  wanted.value.length === 0
+  question.value === ""
     ? undefined
     : { nodes: new Set([...found.value.ids].map(drawn)), links: new Set(found.value.edges.map(linkKey)) },
 );

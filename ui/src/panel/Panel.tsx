@@ -3,7 +3,7 @@ import { Copy } from "../Copy";
 import { select } from "../state/actions";
 import { covers } from "../state/fold";
 import { touches, type Selection } from "../state/selection";
-import { namespace, nodesById, selection, serviceMap, window_ } from "../state/store";
+import { namespace, nodesById, question, selection, serviceMap, window_ } from "../state/store";
 import { command } from "../text/cli";
 import { Shape } from "../map/Shape";
 import { shape } from "../map/shapes";
@@ -42,7 +42,7 @@ export function Panel() {
         edges.length > 0 && <Numbers edges={edges} />
       )}
       <h3>The same in a terminal</h3>
-      <Copy text={command(chosen, window_.value, namespace.value, nodesById.value, new URL(".", document.baseURI).href)} />
+      <Copy text={command(chosen, window_.value, namespace.value, nodesById.value, new URL(".", document.baseURI).href, question.value)} />
     </aside>
   );
 }

@@ -6,7 +6,7 @@ import { openStream } from "../api/stream";
 import type { FlowRecord } from "../api/types";
 import { OUTSIDE } from "./fold";
 import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
-import { health, namespace, nodesById, received, rows, selection, skipped, window_ } from "./store";
+import { health, namespace, nodesById, question, received, rows, selection, skipped, window_ } from "./store";
 
 const FLUSH_MS = 250;
 const BACKLOG = 100;
@@ -57,8 +57,8 @@ function missing(): Query {
   return newest === undefined ? { last: BACKLOG } : { since: newest, last: KEPT };
 }
 
-function follow(chosen: string): () => void {
-  return openStream(() => ({ namespace: chosen, ...missing() }), {
+function follow(chosen: Query): () => void {
+  return openStream(() => ({ ...chosen, ...missing() }), {
     open() {
       if (downSince !== undefined) take([gapRecord(downSince, Date.now())]);
       downSince = undefined;
@@ -82,7 +82,7 @@ async function backfill(): Promise<void> {
   if (pod === undefined) return;
   const port = chosen.type === "edge" ? chosen.port || undefined : undefined;
   try {
-    const records = await getFlows({ pod, port, since: window_.value, last: 200 });
+    const records = await getFlows({ pod, port, q: question.value, since: window_.value, last: 200 });
     if (selection.value === chosen) rows.value = mergeHistory(rows.value, records);
   } catch {
     // The polls say what is wrong with the relay; the rows at hand still stand.
@@ -91,11 +91,11 @@ async function backfill(): Promise<void> {
 
 export function startLive(): void {
   effect(() => {
-    const chosen = namespace.value;
-    // Only the namespace makes a new stream, whatever the stream itself looks at.
+    const chosen = { namespace: namespace.value, q: question.value };
+    // Only these make a new stream, whatever the stream itself looks at.
     return untracked(() => {
       queue = [];
-      rows.value = [];
+      rows.value = rows.value.filter((row) => row.severity === "lost");
       replay = true;
       downSince = undefined;
       return follow(chosen);

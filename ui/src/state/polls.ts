@@ -9,9 +9,11 @@ import {
   allEdges,
   announcement,
   health,
+  matched,
   namespace,
   namespaces,
   now,
+  question,
   relayError,
   serviceMap,
   status,
@@ -38,31 +40,35 @@ function setPoll(ok: boolean): void {
   };
 }
 
-const question = (): string => `${window_.value} ${namespace.value}`;
-/** The question that the map on show answers: only answers to the same one are compared. */
+const asking = (): string => `${window_.value} ${namespace.value} ${question.value}`;
+/** The view that the map on show answers: only answers to the same one are compared. */
 let answered = "";
 
 async function ask(): Promise<void> {
-  const asked = question();
+  const asked = asking();
   const chosen = { since: window_.value, namespace: namespace.value };
   const others = chosen.namespace !== "" && Date.now() - othersAt > OTHERS_MS;
-  const [map, state, everything] = await Promise.allSettled([
+  const q = question.value;
+  const [map, part, state, everything] = await Promise.allSettled([
     getServiceMap(chosen),
+    q === "" ? undefined : getServiceMap({ ...chosen, q }),
     getStatus(),
     others ? getServiceMap({ since: chosen.since }) : undefined,
   ]);
   batch(() => {
     setPoll(answers(map) || answers(state));
-    relayError.value = map.status === "rejected" && answers(state) ? sentence(map.reason) : undefined;
+    const failed = [map, part].find((result) => result.status === "rejected");
+    relayError.value = failed && answers(state) ? sentence(failed.reason) : undefined;
     if (state.status === "fulfilled") status.value = state.value;
     if (everything.status === "fulfilled" && everything.value) learn(everything.value);
     if (map.status === "rejected") return;
     if (chosen.namespace === "") learn(map.value);
     // An answer to a question that nobody asks any more is not shown.
-    if (question() !== asked) return;
+    if (asking() !== asked) return;
     if (answered === asked) announcement.value = news(serviceMap.value, map.value) || announcement.value;
     answered = asked;
     serviceMap.value = map.value;
+    matched.value = part.status === "fulfilled" ? part.value : undefined;
   });
 }
 
@@ -102,7 +108,7 @@ export function startPolls(): void {
   document.addEventListener("visibilitychange", () => void poll());
   effect(() => {
     // A new question is asked at once.
-    question();
+    asking();
     othersAt = 0;
     void untracked(poll);
   });

@@ -1,7 +1,6 @@
 // The newest records the page keeps, newest first. Pure; the state around it is in live.ts.
 
 import type { FlowRecord } from "../api/types";
-import { recordText } from "./match";
 
 export const KEPT = 2000;
 
@@ -9,8 +8,6 @@ export interface Row {
   /** Rises with arrival; a row's name for lists and for selection. */
   id: number;
   record: FlowRecord;
-  /** Lower case text that a search looks into. */
-  text: string;
   severity: Severity;
 }
 
@@ -32,7 +29,7 @@ export const identity = (r: FlowRecord): string =>
 let nextId = 1;
 
 export function toRow(record: FlowRecord): Row {
-  return { id: nextId++, record, text: recordText(record), severity: severity(record) };
+  return { id: nextId++, record, severity: severity(record) };
 }
 
 /** `records` come oldest first, as the relay sends them. Known ones are left out; at most KEPT rows remain. */

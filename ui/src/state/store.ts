@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import type { MapNode, ServiceMap, Status } from "../api/types";
 import { connection, type Health } from "./connection";
 import { fold } from "./fold";
-import { edgeSearchText, matches, nodeText, words } from "./match";
+import type { Refusal } from "./question";
 import { KEPT, type Row } from "./records";
 import { selects } from "./selection";
 import { parseView, type Tab, type Window } from "./url";
@@ -13,11 +13,16 @@ const start = parseView(location.search);
 
 export const window_ = signal<Window>(start.window);
 export const namespace = signal(start.namespace);
+/** What is in the search box, and the question it became: the relay has understood that one. */
 export const search = signal(start.search);
+export const question = signal(start.search.trim());
+export const refusal = signal<Refusal | undefined>(undefined);
 export const tab = signal<Tab>(start.tab);
 export const selection = signal(start.selection);
 
 export const serviceMap = signal<ServiceMap | undefined>(undefined);
+/** The part of the map that answers the question. */
+export const matched = signal<ServiceMap | undefined>(undefined);
 export const status = signal<Status | undefined>(undefined);
 /** Edges in all namespaces, and their names: known even while a namespace is chosen. */
 export const allEdges = signal(0);
@@ -45,8 +50,6 @@ export const skipped = signal(0);
 export const received = signal(0);
 export const frozenAt = signal(0);
 
-export const wanted = computed(() => words(search.value));
-
 /** The map as it is drawn: folded where it is crowded. */
 export const folded = computed(() => serviceMap.value && fold(serviceMap.value, namespace.value));
 
@@ -55,26 +58,21 @@ export const nodesById = computed<ReadonlyMap<string, MapNode>>(
   () => new Map([...(serviceMap.value?.nodes ?? []), ...(folded.value?.map.nodes ?? [])].map((n) => [n.id, n])),
 );
 
-/** Edges that the search leaves, and ids of nodes on them or found by themselves. */
+/** Edges that answer the question, and ids of the nodes on them. */
 export const found = computed(() => {
-  const map = serviceMap.value;
-  const edges = (map?.edges ?? []).filter((e) => matches(wanted.value, edgeSearchText(e, nodesById.value)));
+  const map = question.value === "" ? serviceMap.value : (matched.value ?? serviceMap.value);
+  const edges = map?.edges ?? [];
   const ids = new Set<string>();
   for (const edge of edges) ids.add(edge.source).add(edge.destination);
-  for (const node of map?.nodes ?? []) if (matches(wanted.value, nodeText(node))) ids.add(node.id);
   return { edges, ids };
 });
 
 export const visibleRows = computed(() => {
   const all = frozen.value ?? rows.value;
   const chosen = selection.value;
-  if (wanted.value.length === 0 && chosen === undefined) return all;
+  if (chosen === undefined) return all;
   // Losses concern every view: no filter hides them.
-  return all.filter(
-    (row) =>
-      row.severity === "lost" ||
-      (matches(wanted.value, row.text) && (chosen === undefined || selects(chosen, row.record))),
-  );
+  return all.filter((row) => row.severity === "lost" || selects(chosen, row.record));
 });
 
 export const pausedBehind = computed(() =>

@@ -3,7 +3,7 @@
 import { computed } from "@preact/signals";
 import { emptyState } from "./empty";
 import { losses } from "./losses";
-import { allEdges, found, link, namespace, relayError, search, serviceMap, status, window_ } from "./store";
+import { allEdges, found, link, namespace, question, relayError, serviceMap, status, window_ } from "./store";
 
 export const lost = computed(() => losses(status.value));
 
@@ -19,10 +19,10 @@ export const empty = computed(() =>
     loaded: serviceMap.value !== undefined,
     edges: Math.max(allEdges.value, serviceMap.value?.edges.length ?? 0),
     inNamespace: serviceMap.value?.edges.length ?? 0,
-    shown: found.value.edges.length || (serviceMap.value ? found.value.ids.size : 0),
+    shown: found.value.edges.length,
     window: window_.value,
     namespace: namespace.value,
-    search: search.value,
+    search: question.value,
     relay: location.host,
     error: relayError.value,
   }),

@@ -1,6 +1,6 @@
 import { pause, resume, select } from "../state/actions";
 import { formatSelection } from "../state/selection";
-import { frozen, pausedBehind, rows, search, selection, serviceMap, skipped, tab, visibleRows } from "../state/store";
+import { found, frozen, pausedBehind, question, rows, search, selection, skipped, tab, visibleRows } from "../state/store";
 import type { Tab } from "../state/url";
 import { count, short } from "../text/format";
 import { current } from "./cursor";
@@ -13,7 +13,7 @@ export function TablePane() {
       <div class="bar">
         <div role="tablist" aria-label="Table" class="tabs">
           <TabButton name="flows" text="Flows" number={visibleRows.value.length} />
-          <TabButton name="edges" text="Connections" number={serviceMap.value?.edges.length ?? 0} />
+          <TabButton name="edges" text="Connections" number={found.value.edges.length} />
         </div>
         <Filters />
         <div class="grow" />
@@ -45,9 +45,9 @@ function Filters() {
           <span class="name">{formatSelection(chosen).replace("->", " → ")}</span> ×
         </button>
       )}
-      {search.value.trim() && (
+      {question.value && (
         <button class="chip" title="Clear the search" onClick={() => (search.value = "")}>
-          <span class="name">“{search.value.trim()}”</span> ×
+          <span class="name">“{question.value}”</span> ×
         </button>
       )}
     </>

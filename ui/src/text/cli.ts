@@ -21,8 +21,9 @@ export function command(
   namespace: string,
   nodes: ReadonlyMap<string, MapNode>,
   server = "http://127.0.0.1:8080/",
+  question = "",
 ): string {
-  const words = ["flows", "--since", window];
+  const words = ["flows", ...(question === "" ? [] : ["tail"]), "--since", window];
   const add = (option: string, value: string | number | undefined) => {
     if (value !== undefined && value !== "") words.push(option, String(value));
   };
@@ -36,5 +37,7 @@ export function command(
   }
   if (!words.includes("--pod")) add("--namespace", namespace);
   if (!DEFAULT_SERVER.test(server)) add("--server", server.replace(/\/$/, ""));
+  // What begins with a dash would be an option, and no word of a question a command.
+  if (question !== "") words.push(...(question.startsWith("-") ? ["--"] : []), question);
   return words.map(quote).join(" ");
 }

@@ -1,0 +1,121 @@
+"""Names that a question may use, and what each makes of a comparison: all from the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from flowobs import schema
+from flowobs.filters.ends import NOT_PORTS, SIDES, Pattern, pod, service, workload
+from flowobs.filters.tree import And, Filter, Match, Op, any_of
+from flowobs.query.ends import end_filter, split_name
+from flowobs.query.error import QueryError, nearest
+from flowobs.query.term import Term, column_filter
+
+Maker = Callable[[Term], Filter]
+_NamedEnd = Callable[[str, Pattern | None, Pattern], Filter]
+
+ALIASES: Final = {
+    "ns": "namespace",
+    "protocol": "proto",
+    "reason": "drop_reason",
+    "close": "close_reason",
+    "iface": "interface",
+    "flags": "tcp_flags",
+    "svc": "service",
+    "addr": "ip",
+    "rtt": "srtt",
+    "src": "from",
+    "dst": "to",
+}
+"""Short names. One whose column does not exist yet does not exist either."""
+
+_SIDE_NAMES: Final = {"from": "src", "source": "src", "to": "dst", "destination": "dst"}
+_NOT_RECORDED: Final = {
+    "label", "labels", "http", "grpc", "dns", "fqdn", "identity", "rtt", "srtt", "uuid", "trace",
+}  # fmt: skip
+
+
+def make(term: Term) -> Filter:
+    """The tree of one comparison. Raises QueryError."""
+    maker = FIELDS.get(canonical(term.name))
+    if maker is None:
+        raise _unknown(term)
+    return maker(term)
+
+
+def canonical(name: str) -> str:
+    """``from.ns`` as ``src.namespace``, ``icmp.type`` as ``icmp_type``."""
+    name = name.lower()
+    head, dot, rest = name.partition(".")
+    if dot and head in (*SIDES, *_SIDE_NAMES):
+        name = f"{_SIDE_NAMES.get(head, head)}.{ALIASES.get(rest, rest)}"
+    name = ALIASES.get(name, name) if name not in FIELDS else name
+    return name if name in FIELDS else name.replace(".", "_")
+
+
+def _unknown(term: Term) -> QueryError:
+    name = term.name.lower()
+    if name.replace("_", ".").split(".")[0] in _NOT_RECORDED:
+        return QueryError(f"`{term.name}` is not recorded yet; leave it out", term.column)
+    close = nearest(name, [*FIELDS, *(a for a, field in ALIASES.items() if field in FIELDS)])
+    hint = f"did you mean `{close}`?" if close else "docs/query.md has them all"
+    return QueryError(
+        f"there is no field `{term.name}`; {hint} (a word in quotes is searched for as it is)",
+        term.column,
+    )
+
+
+def _either(makers: tuple[Maker, ...], term: Term) -> Filter:
+    return any_of([maker(term) for maker in makers])
+
+
+def _port(sides: tuple[str, ...], term: Term) -> Filter:
+    ports = any_of([column_filter(f"{side}_port", term) for side in sides])
+    return And((ports, NOT_PORTS))
+
+
+def _named(sides: tuple[str, ...], attribute: str, end: _NamedEnd, term: Term) -> Filter:
+    if term.op == "~":
+        columns = [f"{side}_{attribute}" for side in sides]
+        return any_of([Match(c, Op.contains, word.text) for word in term.values for c in columns])
+    if not term.equal:
+        raise term.no_operator()
+    names = [split_name(word) for word in term.values]
+    return any_of([end(side, *name) for name in names for side in sides])
+
+
+def _table() -> dict[str, Maker]:
+    found: dict[str, Maker] = {c.name: partial(column_filter, c.name) for c in schema.COLUMNS}
+    attributes = [
+        name.removeprefix("src_")
+        for name in found
+        if name.startswith("src_") and f"dst_{name.removeprefix('src_')}" in found
+    ]
+    for attribute in attributes:
+        sided = tuple(found[f"{side}_{attribute}"] for side in SIDES)
+        for side, maker in zip(SIDES, sided, strict=True):
+            found[f"{side}.{attribute}"] = maker
+        # `kind` and `node` of the record itself are more often meant than those of its ends
+        found.setdefault(attribute, partial(_either, sided))
+    named: dict[str, tuple[str, _NamedEnd]] = {
+        "pod": ("name", pod),
+        "workload": ("workload", workload),
+        "service": ("service", service),
+    }
+    for prefix, sides in (("", SIDES), ("src.", ("src",)), ("dst.", ("dst",))):
+        found[f"{prefix}port"] = partial(_port, sides)
+        for name, (attribute, end) in named.items():
+            found[f"{prefix}{name}"] = partial(_named, sides, attribute, end)
+    found["from"] = partial(end_filter, ("src",))
+    found["to"] = partial(end_filter, ("dst",))
+    found["end"] = partial(end_filter, SIDES)
+    for column in schema.COLUMNS:  # `connect` for `connect_ns`: the value says its unit
+        if column.unit in ("ns", "us", "ms"):
+            found.setdefault(column.name.removesuffix(f"_{column.unit}"), found[column.name])
+    return found
+
+
+FIELDS: Final[dict[str, Maker]] = _table()
+"""Every name but the aliases."""

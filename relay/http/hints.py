@@ -1,0 +1,90 @@
+"""GET /api/v1/hints: what could stand where somebody types in a question."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from flowobs import schema
+from flowobs.filters import And, where
+from flowobs.query.place import Place, columns_of, field_names, place
+from flowobs.query.text import quoted
+from relay.http.parameters import HintsQuery, hints_query, time_bounds
+from relay.http.queries import Queries, Session
+from relay.store.ddl import TABLE
+
+MOST: Final = 20
+_ROWS: Final = 200_000
+"""Newest records that are counted: an answer has to come while somebody types."""
+_NAMED: Final = ("pod", "from", "to", "end")
+
+
+def router(queries: Queries) -> APIRouter:
+    """The route, over a store."""
+    routes = APIRouter()
+
+    @routes.get("/api/v1/hints")
+    async def hints(request: Request) -> Response:
+        query = hints_query(request)
+        here = place(query.text, query.at)
+        if here.field:
+            found = await queries.run(request, lambda session: values(session, here, query))
+        else:
+            found = [
+                {"text": f"{name}:", "about": about} for name, about in field_names(here.prefix)
+            ][:MOST]
+        answer = {"start": here.start, "field": here.field, "hints": found}
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+    return routes
+
+
+def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, Any]]:
+    """Values of the field in the records that the rest of the question asks for, by their number.
+
+    Blocks; raises StoreError.
+    """
+    columns = columns_of(here.field)
+    if not columns or schema.BY_NAME[columns[0]].unit in ("ns", "us", "bytes", "packets"):
+        return []
+    column = schema.BY_NAME[columns[0]]
+    condition, parameters = where(And((here.others, *time_bounds(query.from_ns, query.to_ns))))
+    texts = ", ".join(_text(name, here.field) for name in columns)
+    # `we` begins `web-0`, and the name in `shop/web-0`
+    begins = (
+        "AND (startsWith(lower(value), {prefix:String})"
+        " OR position(lower(value), concat('/', {prefix:String})) > 0)"
+    )
+    found = session.query(
+        f"SELECT value, count() AS n FROM (SELECT arrayJoin([{texts}]) AS value FROM {TABLE} "
+        f"WHERE {condition} ORDER BY time DESC LIMIT {_ROWS}) "
+        f"WHERE value != '' {'' if column.enum else begins} "
+        f"GROUP BY value ORDER BY n DESC, value LIMIT {MOST}",
+        {**parameters, "prefix": here.prefix.encode().lower().decode()},
+    )
+    counted = dict(zip(found["value"], found["n"], strict=True))
+    if column.enum is not None:
+        return _members(column.enum, here.prefix, counted)
+    return [{"text": quoted(str(text)), "count": n} for text, n in counted.items()]
+
+
+def _text(name: str, field: str) -> str:
+    if schema.BY_NAME[name].type == "ip":
+        return f"replaceRegexpOne(toString({name}), '^::ffff:', '')"
+    if name.endswith("_name") and field.rpartition(".")[2] in _NAMED:
+        space = f"{name.removesuffix('_name')}_namespace"
+        return f"if({name} = '' OR {space} = '', toString({name}), concat({space}, '/', {name}))"
+    return f"toString({name})"
+
+
+def _members(kind: schema.EnumType, prefix: str, counted: dict[str, int]) -> list[dict[str, Any]]:
+    """Members of an enum: also those that no record has."""
+    counts = {
+        member.name: counted.get(str(int(member)), 0)
+        for member in kind
+        if member.name.startswith(prefix.lower())
+    }
+    ordered = sorted(counts, key=lambda name: -counts[name])
+    return [{"text": name, "count": counts[name]} for name in ordered[:MOST]]
