@@ -102,7 +102,7 @@ def _serve(config: Config) -> None:
     code = 0
     try:
         asyncio.run(run(store))
-    except (ConfigError, ListenError, RelayFailed) as error:
+    except (ConfigError, ListenError, RelayFailed, StoreError) as error:
         click.echo(f"flowobs-relay: {error}", err=True)
         code = 2 if isinstance(error, ConfigError) else 1
     store.close()

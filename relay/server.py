@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 import flowobs
 from flowobs import assets
-from relay.committer import DirectCommitter
+from relay.committer import committer_for
 from relay.config import Address, Config, ConfigError
 from relay.http.app import create_app
 from relay.http.queries import Queries
@@ -50,7 +50,7 @@ class Relay:
         metrics = RelayMetrics(self.registry, flowobs.__version__)
         self.hub = Hub(metrics)
         self._store = store
-        self._committer = DirectCommitter(store, metrics, self._died)
+        self._committer = committer_for(store, metrics, self._died)
         self._ingest = Ingest(self.hub, self._committer, metrics, version=flowobs.__version__)
         self._stopping = asyncio.Event()
         self._death: str | None = None

@@ -33,6 +33,8 @@ class Engine(Protocol):
     url: str
     """Shown to people: without a password."""
     kind: str
+    folder: Path | None
+    """Where an embedded engine keeps its data."""
 
     def client(self, settings: Mapping[str, Any]) -> Client:
         """A new client with these settings. Raises StoreError."""
@@ -51,6 +53,7 @@ class Embedded:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.url = f"chdb://{path}"
+        self.folder: Path | None = path
         self._path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,7 @@ class Server:
     """A ClickHouse server."""
 
     kind = "server"
+    folder: Path | None = None
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from flowobs import schema
 from flowobs.batch import FlowBatch
@@ -38,6 +39,7 @@ class Store:
 
     def __init__(self, engine: Engine, retention: str, window: int) -> None:
         self.url = engine.url
+        self.folder = engine.folder
         self.retention = retention
         self.retention_s = ddl.retention_seconds(retention)
         self._engine = engine
@@ -122,6 +124,17 @@ class Store:
                 ddl.NAMES,
                 b"".join(blocks),
                 fmt="Native",
+                settings={"insert_deduplication_token": token, "async_insert": 0},
+            )
+        except Exception as error:
+            raise explain(error, self.url) from None
+
+    def insert_file(self, path: Path, token: str) -> None:
+        """Like :meth:`insert_native`, of a file of blocks; only for an embedded engine."""
+        try:
+            # Without a list of columns: those that the file does not have get their defaults.
+            self._writer.command(
+                f"INSERT INTO {ddl.TABLE} FROM INFILE '{path}' FORMAT Native",
                 settings={"insert_deduplication_token": token, "async_insert": 0},
             )
         except Exception as error:
