@@ -37,7 +37,17 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
     help="Keep records here: chdb:///folder, or http(s)://user:password@host:port/database of a "
     "ClickHouse server.  [default: a folder of this machine]",
 )
-@click.option("--retention", default="3d", metavar="TIME", help="Forget records after this long.")
+@click.option(
+    "--retention",
+    default="flows=3d,1m=30d,1h=1y",
+    metavar="TIMES",
+    help="Forget records (flows) and what is counted by minute (1m) and hour (1h) after this long.",
+)
+@click.option(
+    "--max-disk",
+    metavar="SIZE",
+    help="Forget the oldest records early where the store is larger than this: 20GB.",
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted traffic with other hosts.")
@@ -49,6 +59,7 @@ def main(
     http: str,
     store: str | None,
     retention: str,
+    max_disk: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     insecure: bool,
@@ -62,6 +73,7 @@ def main(
         config = Config(
             store=store or f"chdb://{state_folder().absolute() / 'store'}",
             retention=retention,
+            max_disk=max_disk,
             listen=tuple(Address.parse(text) for text in listen),
             http=Address.parse(http),
             tls_cert=tls_cert,
@@ -94,8 +106,8 @@ def _serve(config: Config) -> None:
         await serve(Relay(config, store), ready)
 
     try:
-        store = Store.open(config.store, retention=config.retention)
-    except ValueError as error:  # the retention
+        store = Store.open(config.store, retention=config.retention, max_disk=config.max_disk)
+    except ValueError as error:  # the retention or the size
         _fail(2, str(error))
     except StoreError as error:
         _fail(1, str(error))

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from relay.store.errors import StoreError
+from relay.store.errors import StoreError, full
 
 Member = tuple[str, int, int]
 """Agent, epoch, number of a group."""
@@ -145,9 +145,7 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 def _failed(folder: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"the disk of the store {folder.parent} is full: free space or lower --retention"
-        )
+        return full(folder.parent)
     return StoreError(
         f"{folder} cannot be written ({os.strerror(error.errno or 0)}): check the folder and disk"
     )

@@ -158,7 +158,7 @@ async def test_a_full_disk_makes_agents_wait(setup, monkeypatch):
     monkeypatch.setattr(spool_module, "_write", full)
     await setup.committer.submit(setup.group("a", 1))
     await until(lambda: setup.committer.error)
-    assert "is full: free space or lower --retention" in setup.committer.error
+    assert "is full: free space, or keep less" in setup.committer.error
     monkeypatch.undo()
     await until(lambda: setup.stored)
     assert setup.files() == {"marks.json"}

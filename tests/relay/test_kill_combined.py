@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowobs.schema import Kind
 from tests.flow_factory import new_table, random_batch
 from tests.relay.process import Agent, wait_for
 
@@ -53,7 +54,7 @@ def run_with_kills(folder: Path, kind: str, kills: int = KILLS) -> tuple[int, li
             end = time.monotonic() + chance.uniform(0.6, 1.8)
             while time.monotonic() < end:
                 for agent, table in zip(agents, tables, strict=True):
-                    batch = random_batch(100, table, sent)
+                    batch = random_batch(100, table, sent, kind=Kind.update)
                     batch.columns["src_cookie"][:] = sent + np.arange(100)
                     sent += 100
                     agent.put(batch)
@@ -83,7 +84,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(90 + 10 * KILLS)
 def test_every_record_is_stored_once(tmp_path: Path, at_once: None) -> None:
     sent, counts = run_with_kills(tmp_path, "once")
     assert set(counts) == {sent}
@@ -91,7 +92,7 @@ def test_every_record_is_stored_once(tmp_path: Path, at_once: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(90 + 10 * KILLS)
 def test_the_kills_above_would_show_duplicates(tmp_path: Path, at_once: None) -> None:
     sent, (rows, distinct, *_) = run_with_kills(tmp_path, "twice", kills=2)
     assert distinct == sent
