@@ -73,11 +73,11 @@ def prepare(client: Client, url: str, window: int) -> None:
         make_rollups(client, window, 0)
         client.command(f"ALTER TABLE {ddl.TABLE} MODIFY COMMENT '{ddl.mark(VERSION)}'")
         return
+    _add_columns(client)  # first: steps are written for the columns of today
     for number in range(version + 1, VERSION + 1):
         log.warning("the store %s becomes version %d", url, number)
         _STEPS[number](client, window)
         client.command(f"ALTER TABLE {ddl.TABLE} MODIFY COMMENT '{ddl.mark(number)}'")
-    _add_columns(client)
 
 
 def _add_columns(client: Client) -> None:
