@@ -19,7 +19,12 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("command", type=click.Choice(["serve"]), default="serve", metavar="[serve]")
+@click.argument(
+    "command",
+    type=click.Choice(["serve", "check-store"]),
+    default="serve",
+    metavar="[serve|check-store]",
+)
 @click.option(
     "--listen",
     "listen",
@@ -65,7 +70,11 @@ def main(
     insecure: bool,
     log_json: bool,
 ) -> None:
-    """Take flow records from agents, store them, and answer questions about them."""
+    """Take flow records from agents, store them, and answer questions about them.
+
+    check-store says what is in a store that no relay has open, and exits with 1 where something is
+    wrong with it.
+    """
     log.setup(as_json=log_json)
     for chatty in ("urllib3.connectionpool", "clickhouse_connect"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # we report the same as StoreError
@@ -84,11 +93,29 @@ def main(
     except ConfigError as error:
         _fail(2, str(error))
     try:
+        if command == "check-store":
+            _check_store(config.store)
         _serve(config)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         _fail(1, f"the relay needs {error.name}; run: pip install 'flowobs[relay]'")
+
+
+def _check_store(url: str) -> NoReturn:
+    from relay.store import StoreError
+    from relay.store.check import check
+
+    path = Path(url.removeprefix("chdb://"))
+    if url.startswith("chdb://") and not path.is_dir():  # opening would make it
+        _fail(1, f"there is no store in {path}: give its folder with --store")
+    try:
+        state = check(url)
+    except StoreError as error:
+        _fail(1, str(error))
+    for line in state.lines():
+        click.echo(line)
+    sys.exit(1 if state.problems else 0)
 
 
 def _serve(config: Config) -> None:

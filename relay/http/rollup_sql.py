@@ -13,29 +13,29 @@ from flowobs.schema import Kind, Reporter
 from relay.http.map_sql import MAX_EDGES, RANK, ends_sql, one_end_sql
 from relay.store.ddl import TABLE
 from relay.store.plan import Slice
-from relay.store.rollup import CHANNEL, SIMPLE, SUMS, from_records, keys, merge_sets
+from relay.store.rollup import CHANNEL, SETS, SIMPLE, SUMS, from_records, keys, merge_sets
 
-_BEST = (
-    "opens", "closes", "packets", "bytes", "reply_packets", "reply_bytes", "active", "opened",
-    "flows_here", "reporter", "source", "destination",
-)  # fmt: skip
-_AT = {name: f"best.{i}" for i, name in enumerate(_BEST, 1)}
+_BEST = ("opens", "closes", "packets", "bytes", "reply_packets", "reply_bytes")
+_SCORE = (
+    f"bitOr(bitShiftLeft(toUInt64(seen > 0), 62), bitShiftLeft(toUInt64({RANK}), 60))"
+    " + least(packets + reply_packets, 1000000000000000000)"
+)
+"""Orders a channel's observation points: one number, because that is what argMax is fast with."""
 
 
 def edges_sql(slices: Iterable[Slice], filter: str) -> str:
     """Edges of what fulfils ``filter``, at most ``MAX_EDGES`` + 1."""
-    at = _AT
-    sums = ", ".join(f"sum({at[name]}) AS {name}" for name in _BEST[1:6])
+    sums = ", ".join(f"sum(best_{name}) AS {name}" for name in _BEST[1:])
     flows = (
-        f"sum({at['opens']}) + {merge_sets(at['active'], finish=True)}"
-        f" - {merge_sets(at['opened'], finish=True)}"
+        f"sum(best_opens) + {merge_sets('active', finish=True)}"
+        f" - {merge_sets('opened', finish=True)}"
     )
     return f"""SELECT
-  {at["source"]} AS source, {at["destination"]} AS destination, proto, port,
+  best_source AS source, best_destination AS destination, proto, port,
   toUInt64({flows}) AS flows, {sums},
   sum(n_drops) AS drops, sum(n_resets) AS resets, sum(n_retransmits) AS retransmits,
   sum(n_fails) AS fails, sumMapIf(reasons, n_drops > 0) AS drop_reasons,
-  topKWeighted(1)({at["reporter"]}, greatest({at["flows_here"]}, 1))[1] AS reporter,
+  topKWeighted(1)(best_reporter, greatest(best_opens, best_seen, 1))[1] AS reporter,
   min(channel_first) AS first_seen, max(channel_last) AS last_seen
 FROM ({_channels_sql(slices, filter)})
 GROUP BY source, destination, proto, port
@@ -45,39 +45,45 @@ LIMIT {MAX_EDGES + 1}"""
 
 def _channels_sql(slices: Iterable[Slice], filter: str) -> str:
     from_source = f"reporter = {Reporter.source:d}"
-    return f"""SELECT bucket, {CHANNEL},
-  argMax(({", ".join(f"p_{name}" if name in _INNER else name for name in _BEST)}),
-    (p_seen > 0, {RANK}, p_packets + p_reply_packets)) AS best,
-  sum(p_drops) AS n_drops, sum(p_retransmits) AS n_retransmits, sum(p_fails) AS n_fails,
-  greatest(sumIf(p_resets, {from_source}), sumIf(p_resets, NOT {from_source})) AS n_resets,
-  sumMapIf(p_drop_reasons, p_drops > 0) AS reasons,
-  min(p_first) AS channel_first, max(p_last) AS channel_last
-FROM ({_points_sql(slices, filter)})
+    best = ",\n  ".join(
+        f"argMax({name}, score) AS best_{name}"
+        for name in (*_BEST, "seen", "reporter", "source", "destination")
+    )
+    # Sets of all points: a flow is the same one wherever it was seen.
+    sets = ", ".join(f"{merge_sets(f't.{name}')} AS {name}" for name in SETS)
+    return f"""SELECT bucket, {CHANNEL}, {best},
+  sum(drops) AS n_drops, sum(retransmits) AS n_retransmits, sum(fails) AS n_fails,
+  greatest(sumIf(resets, {from_source}), sumIf(resets, NOT {from_source})) AS n_resets,
+  sumMapIf(drop_reasons, drops > 0) AS reasons,
+  min(first) AS channel_first, max(last) AS channel_last, {sets}
+FROM ({_points_sql(slices, filter)}) AS t
 GROUP BY bucket, {CHANNEL}"""
-
-
-_INNER = {*SUMS, *SIMPLE, "active", "opened"}
 
 
 def _points_sql(slices: Iterable[Slice], filter: str) -> str:
     """A row per bucket, channel and observation point."""
-    sums = ", ".join(f"sum({name}) AS p_{name}" for name in SUMS)
-    simple = ", ".join(f"{how}({name}) AS p_{name}" for name, (how, _, _) in SIMPLE.items())
-    sets = ", ".join(f"{merge_sets(name)} AS p_{name}" for name in ("active", "opened"))
+    sums = ", ".join(f"sum(t.{name}) AS {name}" for name in SUMS if name != "records")
+    simple = ", ".join(f"{how}(t.{name}) AS {name}" for name, (how, _, _) in SIMPLE.items())
+    sets = ", ".join(f"{merge_sets(f't.{name}')} AS {name}" for name in SETS)
     rows = " UNION ALL ".join(_rows_sql(part, filter) for part in slices)
-    return f"""SELECT bucket, {CHANNEL}, reporter, node, interface,
+    return f"""SELECT *, {_SCORE} AS score FROM (
+SELECT bucket, {CHANNEL}, reporter, node, interface,
   argMax(t.source, t.last) AS source, argMax(t.destination, t.last) AS destination,
-  {sums}, {simple}, {sets}, {merge_sets("active", finish=True)} AS flows_here
+  {sums}, {simple}, {sets}
 FROM ({rows}) AS t
-GROUP BY bucket, {CHANNEL}, reporter, node, interface"""
+GROUP BY bucket, {CHANNEL}, reporter, node, interface)"""
+
+
+_POINT = f"bucket, {CHANNEL}, reporter, node, interface, source, destination"
 
 
 def _rows_sql(part: Slice, filter: str) -> str:
+    columns = ", ".join([_POINT, *SUMS, *SIMPLE, *SETS])
     if part.table == TABLE:
-        return (
+        rows = (
             f"SELECT {from_records()} FROM {TABLE} WHERE {_records(part, filter)} GROUP BY {keys()}"
         )
-    columns = ", ".join([keys(), *SUMS, *SIMPLE, "active", "opened"])
+        return f"SELECT {columns} FROM ({rows})"
     return f"SELECT {columns} FROM {part.table} WHERE {_buckets(part, filter)}"
 
 
