@@ -19,7 +19,12 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("command", type=click.Choice(["serve"]), default="serve", metavar="[serve]")
+@click.argument(
+    "command",
+    type=click.Choice(["serve", "check-store"]),
+    default="serve",
+    metavar="[serve|check-store]",
+)
 @click.option(
     "--listen",
     "listen",
@@ -37,7 +42,17 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
     help="Keep records here: chdb:///folder, or http(s)://user:password@host:port/database of a "
     "ClickHouse server.  [default: a folder of this machine]",
 )
-@click.option("--retention", default="3d", metavar="TIME", help="Forget records after this long.")
+@click.option(
+    "--retention",
+    default="flows=3d,1m=30d,1h=1y",
+    metavar="TIMES",
+    help="Forget records (flows) and what is counted by minute (1m) and hour (1h) after this long.",
+)
+@click.option(
+    "--max-disk",
+    metavar="SIZE",
+    help="Forget the oldest records early where the store is larger than this: 20GB.",
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted traffic with other hosts.")
@@ -49,12 +64,17 @@ def main(
     http: str,
     store: str | None,
     retention: str,
+    max_disk: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     insecure: bool,
     log_json: bool,
 ) -> None:
-    """Take flow records from agents, store them, and answer questions about them."""
+    """Take flow records from agents, store them, and answer questions about them.
+
+    check-store says what is in a store that no relay has open, and exits with 1 where something is
+    wrong with it.
+    """
     log.setup(as_json=log_json)
     for chatty in ("urllib3.connectionpool", "clickhouse_connect"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # we report the same as StoreError
@@ -62,6 +82,7 @@ def main(
         config = Config(
             store=store or f"chdb://{state_folder().absolute() / 'store'}",
             retention=retention,
+            max_disk=max_disk,
             listen=tuple(Address.parse(text) for text in listen),
             http=Address.parse(http),
             tls_cert=tls_cert,
@@ -72,11 +93,29 @@ def main(
     except ConfigError as error:
         _fail(2, str(error))
     try:
+        if command == "check-store":
+            _check_store(config.store)
         _serve(config)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         _fail(1, f"the relay needs {error.name}; run: pip install 'flowobs[relay]'")
+
+
+def _check_store(url: str) -> NoReturn:
+    from relay.store import StoreError
+    from relay.store.check import check
+
+    path = Path(url.removeprefix("chdb://"))
+    if url.startswith("chdb://") and not path.is_dir():  # opening would make it
+        _fail(1, f"there is no store in {path}: give its folder with --store")
+    try:
+        state = check(url)
+    except StoreError as error:
+        _fail(1, str(error))
+    for line in state.lines():
+        click.echo(line)
+    sys.exit(1 if state.problems else 0)
 
 
 def _serve(config: Config) -> None:
@@ -94,15 +133,15 @@ def _serve(config: Config) -> None:
         await serve(Relay(config, store), ready)
 
     try:
-        store = Store.open(config.store, retention=config.retention)
-    except ValueError as error:  # the retention
+        store = Store.open(config.store, retention=config.retention, max_disk=config.max_disk)
+    except ValueError as error:  # the retention or the size
         _fail(2, str(error))
     except StoreError as error:
         _fail(1, str(error))
     code = 0
     try:
         asyncio.run(run(store))
-    except (ConfigError, ListenError, RelayFailed) as error:
+    except (ConfigError, ListenError, RelayFailed, StoreError) as error:
         click.echo(f"flowobs-relay: {error}", err=True)
         code = 2 if isinstance(error, ConfigError) else 1
     store.close()

@@ -60,6 +60,7 @@ class Config:
 
     store: str
     retention: str = "3d"
+    max_disk: str | None = None
     listen: tuple[Address, ...] = (Address("127.0.0.1", 4243),)
     http: Address = Address("127.0.0.1", 8080)
     tls_cert: Path | None = None

@@ -236,7 +236,8 @@ class Ingest:
             self._make_room(name)
         if known is None or known.epoch != hello.epoch:
             status = known.status if known is not None else AgentStatus(name, "", "", True, 0, 0, 0)
-            known = _Agent(status, hello.epoch, self._dictionary.agent())
+            before = self._committer.stored(name, hello.epoch)
+            known = _Agent(status, hello.epoch, self._dictionary.agent(), before, before)
             self._agents[name] = known
         known.status.node = hello.node[:_MAX_NAME]
         known.status.version = hello.version[:_MAX_NAME]

@@ -30,6 +30,10 @@ class RelayMetrics:
         )
         self.refused = counter("streams_refused_total", "Agent streams ended, by reason.", "reason")
         self.insert_errors = counter("insert_errors_total", "Inserts that failed and were retried.")
+        self.swept_bytes = counter(
+            "swept_bytes_total", "Bytes on disk that were dropped for time or size."
+        )
+        self.sweep_errors = counter("sweep_errors_total", "Times that dropping them failed.")
         self.subscriber_dropped = counter(
             "subscriber_dropped_total", "Records that live subscribers were too slow for."
         )

@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry
 
 import flowobs
 from flowobs import assets
-from relay.committer import DirectCommitter
+from relay.committer import committer_for
 from relay.config import Address, Config, ConfigError
+from relay.housekeeping import Housekeeping
 from relay.http.app import create_app
 from relay.http.queries import Queries
 from relay.http.status import Status
@@ -50,7 +51,8 @@ class Relay:
         metrics = RelayMetrics(self.registry, flowobs.__version__)
         self.hub = Hub(metrics)
         self._store = store
-        self._committer = DirectCommitter(store, metrics, self._died)
+        self._committer = committer_for(store, metrics, self._died)
+        self._housekeeping = Housekeeping(store, metrics)
         self._ingest = Ingest(self.hub, self._committer, metrics, version=flowobs.__version__)
         self._stopping = asyncio.Event()
         self._death: str | None = None
@@ -86,6 +88,7 @@ class Relay:
         web = _uvicorn(app, self.config)
         web.on_started = ready
         self._committer.start()
+        self._housekeeping.start()
         await server.start()
         serving = asyncio.create_task(web.serve(sockets=[sock]))
         serving.add_done_callback(lambda _: self.stop())
@@ -94,6 +97,7 @@ class Relay:
         self.hub.stop()  # live streams end by themselves
         queries.stop()
         status.stop()
+        self._housekeeping.stop()
         web.should_exit = True
         await server.stop(_GRPC_GRACE_S)
         left = await self._committer.stop(_COMMIT_S)

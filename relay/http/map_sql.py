@@ -14,42 +14,23 @@ Several observation points see the same flow: interfaces, both ends' nodes, hops
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from flowobs.schema import EndpointKind, Kind, Protocol, Reporter
+from flowobs.schema import Kind, Protocol, Reporter
 from relay.store.ddl import TABLE
+from relay.store.names import NODE_FIELDS, end_id
 
 MAX_EDGES: Final = 5_000
 """Edges in one answer: those with trouble first, then those with most bytes."""
 _MAX_ADDRESSES: Final = 16
-NODE_FIELDS: Final = (
-    "kind", "cluster", "namespace", "name", "workload", "workload_kind", "service", "node",
-)  # fmt: skip
 
-_RANK: Final = (
+RANK: Final = (
     f"multiIf(reporter = {Reporter.source:d}, 2, reporter = {Reporter.destination:d}, 1, 0)"
 )
 _RTT: Final = """multiIf(src_srtt_us > 0, src_srtt_us * toUInt64(1000),
     dst_srtt_us > 0, dst_srtt_us * toUInt64(1000), toUInt64(src_rtt_ns) + dst_rtt_ns)"""
 _FLOW: Final = "proto, src_ip, dst_ip, src_port, dst_port"
-
-
-def _id(side: str) -> str:
-    """The id of one end: namespace/name, host/workload, name, or the address.
-
-    Unnamed groups of receivers become one node each: nobody owns those addresses.
-    """
-    name, namespace, ip = f"{side}_name", f"{side}_namespace", f"{side}_ip"
-    namespaced = f"{side}_kind IN ({EndpointKind.pod:d}, {EndpointKind.service:d})"
-    return f"""multiIf(
-      {name} != '' AND {namespaced} AND {namespace} != '', concat({namespace}, '/', {name}),
-      {name} != '' AND {side}_kind = {EndpointKind.host:d} AND {side}_workload != '',
-        concat({name}, '/', {side}_workload),
-      {name} != '', toString({name}),
-      isIPAddressInRange(toString({ip}), '::ffff:224.0.0.0/100')
-        OR isIPAddressInRange(toString({ip}), 'ff00::/8'), 'multicast',
-      {ip} = toIPv6('::ffff:255.255.255.255'), 'broadcast',
-      replaceRegexpOne(toString({ip}), '^::ffff:', ''))"""
 
 
 def edges_sql(condition: str) -> str:
@@ -82,7 +63,7 @@ def _flows_sql(condition: str) -> str:
   argMax(
     (if(opens > 0, opens, toUInt64(seen > 0)), closes, p, b, rp, rb, reporter, source, destination,
       connect, rtt, again),
-    (seen > 0, {_RANK}, p + rp)
+    (seen > 0, {RANK}, p + rp)
   ) AS best,
   sum(drops) AS n_drops, sum(n_again) AS n_retransmits, sum(fails) AS n_fails,
   greatest(sumIf(resets, {from_source}), sumIf(resets, NOT {from_source})) AS n_resets,
@@ -106,26 +87,32 @@ def _points_sql(condition: str) -> str:
   {events(Kind.drop)} AS drops, {events(Kind.retransmit)} AS n_again,
   {events(Kind.reset)} AS resets, countIf(kind = {Kind.fail:d}) AS fails,
   sumMapIf(map(toString(drop_reason), 1 + lost), kind = {Kind.drop:d}) AS point_reasons,
-  argMax({_id("src")}, time) AS source, argMax({_id("dst")}, time) AS destination,
+  argMax({end_id("src")}, time) AS source, argMax({end_id("dst")}, time) AS destination,
   min(time) AS point_first, max(time) AS point_last
 FROM {TABLE}
 WHERE ({condition}) AND kind != {Kind.lost:d}
 GROUP BY {_FLOW}, reporter, node, interface"""
 
 
-def nodes_sql(condition: str) -> str:
-    """What is known of every end of the records that fulfil ``condition``."""
+def nodes_sql(ends: Sequence[str]) -> str:
+    """What is known of every end in the UNION of ``ends``."""
     fields = ", ".join(f"argMax({name}, at) AS {name}" for name in NODE_FIELDS)
-    ends = " UNION ALL ".join(_ends_sql(side, condition) for side in ("src", "dst"))
     return f"""SELECT id, {fields}, groupUniqArray({_MAX_ADDRESSES})(ip) AS addresses
-FROM ({ends})
+FROM ({" UNION ALL ".join(ends)})
 GROUP BY id"""
 
 
-def _ends_sql(side: str, condition: str) -> str:
+def ends_sql(condition: str) -> list[str]:
+    """Both ends of the records that fulfil ``condition``."""
+    condition = f"({condition}) AND kind != {Kind.lost:d}"
+    return [one_end_sql(s, end_id(s), "time", TABLE, condition) for s in ("src", "dst")]
+
+
+def one_end_sql(side: str, id: str, time: str, table: str, condition: str) -> str:
+    """One side's ends of a table's rows that fulfil ``condition``, once each."""
     fields = ", ".join(f"{side}_{name} AS {name}" for name in NODE_FIELDS)
-    return f"""SELECT {_id(side)} AS id, {side}_ip AS ip, {fields},
-  ({side}_workload != '', max(time)) AS at
-FROM {TABLE}
-WHERE ({condition}) AND kind != {Kind.lost:d}
-GROUP BY {side}_ip, {", ".join(f"{side}_{name}" for name in NODE_FIELDS)}"""
+    return f"""SELECT {id} AS id, {side}_ip AS ip, {fields},
+  ({side}_workload != '', max({time})) AS at
+FROM {table}
+WHERE {condition}
+GROUP BY id, {side}_ip, {", ".join(f"{side}_{name}" for name in NODE_FIELDS)}"""

@@ -12,6 +12,7 @@ from fastapi import Request
 
 from relay.http.errors import ApiError
 from relay.store import Reader, Store, StoreError, Table
+from relay.store.plan import Plan
 
 T = TypeVar("T")
 
@@ -26,7 +27,9 @@ class Cancelled(Exception):
 class Session:
     """The queries of one request. They carry a mark, by which they are found to be stopped."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, plan: Callable[[int, int], Plan]) -> None:
+        self.plan = plan
+        """Which tables to ask about a stretch of time (ns)."""
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
         self._reader = reader
@@ -44,6 +47,7 @@ class Queries:
 
     def __init__(self, store: Store, *, workers: int = 4, waiting: int = 32) -> None:
         self._reader = store.reader(size=workers, max_seconds=QUERY_S)
+        self._plan = store.plan
         self._killer = store.reader(size=1, max_seconds=5)
         self._most = workers + waiting
         self._jobs = 0
@@ -56,7 +60,7 @@ class Queries:
         Cancelled when the client left: then the query is stopped and nobody reads the answer."""
         if self._jobs >= self._most:
             raise ApiError(503, "too many queries are waiting; try again in a few seconds")
-        session = Session(self._reader)
+        session = Session(self._reader, self._plan)
         self._jobs += 1
         done = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
         done.add_done_callback(self._finished)

@@ -12,10 +12,13 @@ from fastapi.responses import Response
 from flowobs.filters import And, where
 from flowobs.rows import ip_text, row_dicts, time_text
 from flowobs.schema import Reporter, enum_name
-from relay.http.map_sql import MAX_EDGES, NODE_FIELDS, edges_sql, nodes_sql
+from relay.http import rollup_sql
+from relay.http.map_sql import MAX_EDGES, edges_sql, ends_sql, nodes_sql
 from relay.http.parameters import MapQuery, map_query, time_bounds
 from relay.http.queries import Queries, Session
 from relay.store import Table
+from relay.store.ddl import TABLE
+from relay.store.names import NODE_FIELDS
 
 _NUMBERS: Final = (
     "flows", "closes", "packets", "bytes", "reply_packets", "reply_bytes",
@@ -40,17 +43,25 @@ def router(queries: Queries) -> APIRouter:
 
 def build(session: Session, query: MapQuery) -> bytes:
     """The map as JSON. Blocks; raises StoreError."""
-    bounded = And((query.filter, *time_bounds(query.from_ns, query.to_ns)))
-    condition, parameters = where(bounded)
-    edges = session.query(edges_sql(condition), parameters)
-    nodes = session.query(nodes_sql(condition), parameters) if edges.rows else Table({}, 0)
+    plan = session.plan(query.from_ns, query.to_ns)
+    if plan.table == TABLE:
+        bounded = And((query.filter, *time_bounds(plan.from_ns, plan.to_ns)))
+        condition, parameters = where(bounded)
+        sql, ends = edges_sql(condition), ends_sql(condition)
+    else:
+        condition, parameters = where(query.filter)
+        sql = rollup_sql.edges_sql(plan.slices, condition)
+        ends = rollup_sql.node_ends_sql(plan.slices, condition)
+    edges = session.query(sql, parameters)
+    nodes = session.query(nodes_sql(ends), parameters) if edges.rows else Table({}, 0)
     shown = min(edges.rows, MAX_EDGES)
     rows = [_edge(edges.columns, i) for i in range(shown)]
     used = {edge[end] for edge in rows for end in ("source", "destination")}
     return msgspec.json.encode(
         {
-            "from": time_text(query.from_ns),
-            "to": time_text(query.to_ns),
+            "from": time_text(plan.from_ns),
+            "to": time_text(plan.to_ns),
+            "table": plan.table,
             "nodes": [n for n in _nodes(nodes) if n["id"] in used],
             "edges": rows,
             "more": edges.rows > shown,

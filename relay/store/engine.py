@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
-from relay.store.errors import StoreError, explain
+from relay.store.errors import StoreError, explain, full
 
 _MIB = 1024 * 1024
+_RESERVE_BYTES = 256 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,15 @@ class Engine(Protocol):
     url: str
     """Shown to people: without a password."""
     kind: str
+    folder: Path | None
+    """Where an embedded engine keeps its data."""
 
     def client(self, settings: Mapping[str, Any]) -> Client:
         """A new client with these settings. Raises StoreError."""
+        ...
+
+    def check_room(self) -> None:
+        """Raises StoreError where the disk is so full that an insert should wait."""
         ...
 
     def close(self) -> None: ...
@@ -51,6 +58,7 @@ class Embedded:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.url = f"chdb://{path}"
+        self.folder: Path | None = path
         self._path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -88,6 +96,13 @@ class Embedded:
                 ) from None
             raise explain(error, self.url) from None
 
+    def check_room(self) -> None:
+        """The engine needs some room to merge, to drop parts, and to tell that it is full."""
+        disk = os.statvfs(self._path)
+        total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+        if free < min(_RESERVE_BYTES, total // 10):
+            raise full(self.url)
+
     def close(self) -> None:
         self._lock.close()
 
@@ -96,6 +111,7 @@ class Server:
     """A ClickHouse server."""
 
     kind = "server"
+    folder: Path | None = None
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -136,6 +152,9 @@ class Server:
             )
         except Exception as error:
             raise explain(error, self.url) from None
+
+    def check_room(self) -> None:
+        """A server looks after its disks itself."""
 
     def close(self) -> None:
         pass

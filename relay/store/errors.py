@@ -25,11 +25,19 @@ _UNREACHABLE = re.compile(
 _NOISE = re.compile(r"^.*?DB::Exception: |\s*\(version .*$", re.S)
 
 
+def full(where: object) -> StoreError:
+    """The store's disk has no room left."""
+    return StoreError(
+        f"the disk of the store {where} is full: free space, or keep less with --max-disk or"
+        " --retention"
+    )
+
+
 def explain(error: Exception, where: str) -> StoreError:
     """``error`` of the engine or its client, as a StoreError about ``where`` (a URL)."""
     text = str(error)
     if _FULL.search(text):
-        return StoreError(f"the disk of the store {where} is full: free space or lower --retention")
+        return full(where)
     if _TIMEOUT.search(text):
         return QueryTimeout("the query took too long: ask for a shorter time range")
     if _MEMORY.search(text):

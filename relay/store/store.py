@@ -7,14 +7,18 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from flowobs import schema
 from flowobs.batch import FlowBatch
 from relay.store import ddl
 from relay.store.engine import Engine, Limits, open_engine
 from relay.store.errors import StoreError, explain
+from relay.store.migrations import prepare
 from relay.store.native import to_native
+from relay.store.plan import Plan, plan
 from relay.store.reader import READ_SETTINGS, Reader
+from relay.store.retention import Retention
+from relay.store.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +40,10 @@ class Store:
     ``insert`` belongs to one thread; readers may be used from any.
     """
 
-    def __init__(self, engine: Engine, retention: str, window: int) -> None:
+    def __init__(self, engine: Engine, retention: Retention, window: int) -> None:
         self.url = engine.url
-        self.retention = retention
-        self.retention_s = ddl.retention_seconds(retention)
+        self.folder = engine.folder
+        self.retention_s = retention.seconds[ddl.TABLE]
         self._engine = engine
         # Written on all our queries, so that close can stop those and no others.
         self._tag = f"flowobs-{uuid.uuid4()}"
@@ -47,14 +51,17 @@ class Store:
         self._readers: list[Reader] = []
         self._closed = False
         try:
-            self._prepare(window)
+            prepare(self._writer, self.url, window)
             version = self._writer.command("SELECT version()")
+            self._sweeper = Sweeper(engine.client({"log_comment": self._tag}), retention)
+            self.sweep()
         except StoreError:
             self._writer.close()
             raise
         except Exception as error:
             self._writer.close()
             raise explain(error, self.url) from None
+        self.retention = retention.text
         self.engine = f"ClickHouse {version}" + (" (chdb)" if engine.kind == "chdb" else "")
         self._status = self.reader(size=1)
 
@@ -64,6 +71,7 @@ class Store:
         url: str,
         *,
         retention: str = "3d",
+        max_disk: str | None = None,
         limits: Limits | None = None,
         window: int = ddl.DEDUPLICATION_WINDOW,
     ) -> Store:
@@ -71,55 +79,15 @@ class Store:
 
         ``chdb:///absolute/folder`` is embedded and belongs to this process alone;
         ``http(s)://user:password@host:port/database`` is a server. Raises StoreError for a store
-        that cannot be used, ValueError for a retention that is none.
+        that cannot be used, ValueError for a retention or size that is none.
         """
-        ddl.retention_seconds(retention)
+        keep = Retention.parse(retention, max_disk)
         engine = open_engine(url, limits or Limits())
         try:
-            return cls(engine, retention, window)
+            return cls(engine, keep, window)
         except BaseException:
             engine.close()
             raise
-
-    def _prepare(self, window: int) -> None:
-        found = self._writer.query(
-            "SELECT comment, create_table_query FROM system.tables"
-            " WHERE database = currentDatabase() AND name = {table:String}",
-            {"table": ddl.TABLE},
-        ).result_rows
-        if not found:
-            self._writer.command(ddl.create_table(self.retention_s, window))
-            return
-        comment, statement = found[0]
-        version = ddl.version_of(comment)
-        if version is None:
-            raise StoreError(
-                f"the store {self.url} has a table {ddl.TABLE} that flowobs did not make:"
-                " give another database or folder with --store"
-            )
-        if version > schema.SCHEMA_VERSION:
-            raise StoreError(
-                f"the store {self.url} has schema version {version}, this relay writes version"
-                f" {schema.SCHEMA_VERSION}: run the relay that made it, or give an empty store"
-            )
-        if version < schema.SCHEMA_VERSION:
-            self._migrate(version)
-        if ddl.ttl(self.retention_s) not in statement:
-            self._writer.command(f"ALTER TABLE {ddl.TABLE} MODIFY TTL {ddl.ttl(self.retention_s)}")
-
-    def _migrate(self, version: int) -> None:
-        """Add the columns that are new. The mark comes last: what breaks off is done again."""
-        there = self._writer.query(
-            "SELECT name FROM system.columns"
-            " WHERE database = currentDatabase() AND table = {table:String}",
-            {"table": ddl.TABLE},
-        ).result_rows
-        log.info(
-            "the store's table gets new columns",
-            extra={"from_version": version, "to_version": schema.SCHEMA_VERSION},
-        )
-        for statement in ddl.migrate_table({name for (name,) in there}):
-            self._writer.command(statement)
 
     def insert(self, batches: Sequence[FlowBatch], token: str) -> None:
         """Store records; a ``token`` that was stored before makes it a no-op. Raises StoreError.
@@ -132,12 +100,25 @@ class Store:
         """Like :meth:`insert`, of what ``to_native`` made."""
         if not blocks:
             return
+        self._engine.check_room()
         try:
             self._writer.raw_insert(
                 ddl.TABLE,
                 ddl.NAMES,
                 b"".join(blocks),
                 fmt="Native",
+                settings={"insert_deduplication_token": token, "async_insert": 0},
+            )
+        except Exception as error:
+            raise explain(error, self.url) from None
+
+    def insert_file(self, path: Path, token: str) -> None:
+        """Like :meth:`insert_native`, of a file of blocks; only for an embedded engine."""
+        self._engine.check_room()
+        try:
+            # Without a list of columns: those that the file does not have get their defaults.
+            self._writer.command(
+                f"INSERT INTO {ddl.TABLE} FROM INFILE '{path}' FORMAT Native",
                 settings={"insert_deduplication_token": token, "async_insert": 0},
             )
         except Exception as error:
@@ -154,6 +135,17 @@ class Store:
         )
         self._readers.append(reader)
         return reader
+
+    def sweep(self) -> int:
+        """Drop what is past its retention; the bytes freed. Raises StoreError; blocks."""
+        try:
+            return self._sweeper.sweep()
+        except Exception as error:
+            raise explain(error, self.url) from None
+
+    def plan(self, from_ns: int, to_ns: int) -> Plan:
+        """The tables to ask about ``from_ns`` <= time < ``to_ns``."""
+        return plan(from_ns, to_ns, self._sweeper.complete())
 
     def stats(self) -> StoreStats:
         """What is in the store now. Raises StoreError; blocks for a few milliseconds."""
@@ -195,4 +187,5 @@ class Store:
                 killer.close()
         except Exception as error:
             log.warning("running queries were not stopped: %s", error)
+        self._sweeper.close()
         self._writer.close()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,11 +24,18 @@ _READY = re.compile(r"relay ready: (https?://\S+) - agents: (\S+)")
 
 
 class RelayProcess:
-    """``flowobs-relay`` on free ports, its data in ``folder``."""
+    """``flowobs-relay`` on free ports, its data in ``folder``; run by the command ``inside``."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, inside: Sequence[str] = ()) -> None:
         self.log = folder / "relay.log"
-        command = [sys.executable, "-m", "relay.cli", "--store", f"chdb://{folder / 'store'}"]
+        command = [
+            *inside,
+            sys.executable,
+            "-m",
+            "relay.cli",
+            "--store",
+            f"chdb://{folder / 'store'}",
+        ]
         if "--http" not in arguments:
             command += ["--http", "127.0.0.1:0"]
         if "--listen" not in arguments:

@@ -57,6 +57,9 @@ class FakeCommitter:
         if self.auto:
             group.stored()
 
+    def stored(self, agent: str, epoch: int) -> int:
+        return 0
+
     def group_interval_ms(self, agents: int) -> int:
         return 1000 * agents
 

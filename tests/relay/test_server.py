@@ -203,8 +203,8 @@ def test_a_dead_committer_ends_the_process(tmp_path: Path) -> None:
     """What must never happen: a bug in the committer's thread."""
     code = (
         "import relay.committer\n"
-        "def bug(self, group): raise RuntimeError('a bug')\n"
-        "relay.committer.DirectCommitter._store_group = bug\n"
+        "def bug(self, groups): raise RuntimeError('a bug')\n"
+        "relay.committer.CombiningCommitter._commit = bug\n"
         "from relay.cli import main\n"
         f"main(['--store', 'chdb://{tmp_path}/s', '--http', '127.0.0.1:0', '--listen', "
         f"'unix://{tmp_path}/sock'])"

@@ -16,6 +16,7 @@ from flowobs.schema import Kind, Reporter
 from relay.http.parameters import MapQuery
 from relay.http.service_map import build
 from relay.store import Reader, Store
+from relay.store.plan import Plan, Slice
 from tests.relay.flows import API, DB, flows, table
 
 
@@ -38,6 +39,9 @@ class Map:
         batch = flows(rows, self.endpoints, **columns)
         self._store.insert([batch], f"insert-{self._inserts}")
         return batch
+
+    def plan(self, from_ns: int, to_ns: int) -> Plan:
+        return Plan((Slice("flows", from_ns, to_ns),))
 
     def query(self, select: str, parameters: dict[str, Any]) -> Any:
         return self._reader.query(select, parameters)

@@ -125,6 +125,8 @@ export interface MapEdge {
 export interface ServiceMap {
   from: string;
   to: string;
+  /** The coarsest table the answer was made of: flows, flows_1m or flows_1h. */
+  table?: string;
   nodes: MapNode[];
   edges: MapEdge[];
   /** There are more edges than one answer holds: those with trouble and the busiest are here. */

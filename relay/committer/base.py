@@ -1,4 +1,4 @@
-"""From closed commit groups to rows in the store, once each."""
+"""What committers take and promise, and the thread and queue they share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import contextlib
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from flowobs.batch import FlowBatch
@@ -20,8 +22,7 @@ log = logging.getLogger(__name__)
 MAX_QUEUE_ROWS = 200_000
 """Records that may wait for the store (about 50 MB); agents wait beyond that."""
 
-_RETRY_FIRST, _RETRY_MOST = 0.1, 10.0
-_INSERTS_PER_SECOND = 20
+_RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +72,10 @@ class Committer(Protocol):
         """Take a group over; waits while too much is queued."""
         ...
 
+    def stored(self, agent: str, epoch: int) -> int:
+        """The last group of an agent's epoch that an earlier run is known to have stored; or 0."""
+        ...
+
     def group_interval_ms(self, agents: int) -> int:
         """How long ``agents`` agents should collect a group, so that inserts stay affordable."""
         ...
@@ -87,13 +92,15 @@ class Sink(Protocol):
 
     def insert(self, batches: Sequence[FlowBatch], token: str) -> None: ...
 
+    def insert_file(self, path: Path, token: str) -> None: ...
 
-class DirectCommitter:
-    """One insert per group, under the group's own token: no state besides the store.
 
-    A resent group that the store has is a no-op there. A failing insert is tried again until it
-    works, its reason shown as ``error``, while ``submit`` makes agents wait. The thread that
-    inserts never ends silently: ``on_death`` is called on the event loop and must end the process.
+class QueueCommitter(ABC):
+    """A bounded queue and the thread that empties it.
+
+    Failing work is tried again until it works, its reason shown as ``error``, while ``submit``
+    makes agents wait. The thread never ends silently: ``on_death`` is called on the event loop and
+    must end the process.
     """
 
     def __init__(
@@ -114,6 +121,7 @@ class DirectCommitter:
         self._groups: deque[Group] = deque()
         self._rows = 0
         self._ready = threading.Condition()
+        self._wake_rows = 0
         self._draining = False
         self._stopping = threading.Event()
         self._room = asyncio.Event()
@@ -148,11 +156,8 @@ class DirectCommitter:
         with self._ready:
             self._groups.append(group)
             self._rows += group.rows
-            self._ready.notify()
-
-    def group_interval_ms(self, agents: int) -> int:
-        """Longer with many agents: each group costs an insert."""
-        return max(1000, 1000 * agents // _INSERTS_PER_SECOND)
+            if len(self._groups) == 1 or self._rows >= self._wake_rows:
+                self._ready.notify()
 
     async def stop(self, patience: float) -> int:
         """Store what is queued for up to ``patience`` seconds; the rows that were left.
@@ -167,33 +172,54 @@ class DirectCommitter:
         await asyncio.to_thread(self._thread.join, 0.1)
         return self._rows
 
+    @abstractmethod
+    def stored(self, agent: str, epoch: int) -> int:
+        """See :class:`Committer`."""
+
+    @abstractmethod
+    def group_interval_ms(self, agents: int) -> int:
+        """See :class:`Committer`."""
+
+    @abstractmethod
+    def _next(self) -> list[Group]:
+        """Wait for work: the first groups of the queue; none at the end."""
+
+    @abstractmethod
+    def _commit(self, groups: list[Group]) -> bool:
+        """Store ``groups``; False when told to stop meanwhile."""
+
+    def _prepare(self) -> bool:
+        """Before the first group; False when told to stop meanwhile."""
+        return True
+
     def _run(self) -> None:
         try:
-            while (group := self._next()) is not None:
-                if not self._store_group(group):
+            if not self._prepare():
+                return
+            while groups := self._next():
+                if not self._commit(groups):
                     return
                 with self._ready:
-                    self._groups.popleft()
-                    self._rows -= group.rows
-                self._call(self._settle, group)
+                    for group in groups:
+                        self._groups.popleft()
+                        self._rows -= group.rows
+                self._call(self._settle, groups)
         except BaseException as error:
             log.exception("the committer died")
             self._call(self._on_death, error)
 
-    def _next(self) -> Group | None:
-        with self._ready:
-            while not self._groups and not self._draining:
-                self._ready.wait()
-            return None if self._stopping.is_set() or not self._groups else self._groups[0]
+    def _wait_for_group(self) -> bool:
+        """Under ``_ready``: until there is a group; False at the end."""
+        while not self._groups and not self._draining:
+            self._ready.wait()
+        return bool(self._groups) and not self._stopping.is_set()
 
-    def _store_group(self, group: Group) -> bool:
-        """Insert until it works; False when told to stop meanwhile."""
-        batches, expired = self._fresh(group.batches)
+    def _persist(self, step: Callable[[], None]) -> bool:
+        """Do ``step`` until it works; False when told to stop meanwhile."""
         delay = self._retry_first
         while True:
             try:
-                with self._metrics.insert_seconds.time():
-                    self._store.insert(batches, group.token)
+                step()
                 break
             except Exception as error:
                 self._metrics.insert_errors.inc()
@@ -206,25 +232,28 @@ class DirectCommitter:
         if self.error is not None:
             log.warning("records are stored again")
             self.error = None
-        self._metrics.groups_stored.inc()
-        self._metrics.records_stored.inc(group.rows - expired)
-        self._metrics.records_dropped.labels("expired").inc(expired)
         return True
 
-    def _fresh(self, batches: list[FlowBatch]) -> tuple[list[FlowBatch], int]:
-        """Without the records that the store's TTL would remove at once, which nobody would see."""
+    def _fresh(self, groups: Sequence[Group]) -> tuple[list[FlowBatch], int]:
+        """Their records without those older than the retention, which nobody would see."""
         oldest = time.time_ns() - self._store.retention_s * 1_000_000_000
         fresh, expired = [], 0
-        for batch in batches:
+        for batch in (batch for group in groups for batch in group.batches):
             keep = batch.columns["time"] >= oldest
             old = len(batch) - int(keep.sum())
             expired += old
             fresh.append(batch.select(keep) if old else batch)
         return fresh, expired
 
-    def _settle(self, group: Group) -> None:
+    def _count(self, groups: Sequence[Group], expired: int) -> None:
+        self._metrics.groups_stored.inc(len(groups))
+        self._metrics.records_stored.inc(sum(group.rows for group in groups) - expired)
+        self._metrics.records_dropped.labels("expired").inc(expired)
+
+    def _settle(self, groups: list[Group]) -> None:
         self._room.set()
-        group.stored()
+        for group in groups:
+            group.stored()
 
     def _call(self, function: Callable[..., None], argument: object) -> None:
         assert self._loop is not None

@@ -1,0 +1,91 @@
+"""How long each table keeps what it has, by time and by size; and the parts that have to go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relay.store import ddl
+from relay.store.rollup import HOURS, MINUTES
+
+_DAY: Final = 86_400
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY, "y": 365 * _DAY}
+_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_TABLES: Final = {"flows": ddl.TABLE, MINUTES.label: MINUTES.name, HOURS.label: HOURS.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Seconds by table, and the bytes of all tables together (None: no limit)."""
+
+    seconds: dict[str, int]
+    max_bytes: int | None = None
+    text: str = ""
+    """As it was given."""
+
+    @classmethod
+    def parse(cls, text: str = "3d", max_disk: str | None = None) -> Retention:
+        """From ``3d`` (records) or ``flows=3d,1m=30d,1h=1y``, and ``20GB``. Raises ValueError."""
+        seconds = {ddl.TABLE: 3 * _DAY, MINUTES.name: 30 * _DAY, HOURS.name: 365 * _DAY}
+        for part in text.split(","):
+            name, equals, length = part.strip().rpartition("=")
+            table = _TABLES.get(name if equals else "flows")
+            if table is None:
+                raise ValueError(
+                    f"retention {text!r}: there is no table {name!r}; write it like"
+                    " 3d or flows=3d,1m=30d,1h=1y"
+                )
+            seconds[table] = _seconds(length)
+        return cls(seconds, None if max_disk is None else _bytes(max_disk), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a table: as little as can be dropped. Times are seconds since 1970."""
+
+    table: str
+    name: str
+    bytes: int
+    newest: int
+
+
+def doomed(parts: Sequence[Part], retention: Retention, now: float) -> Iterator[tuple[Part, str]]:
+    """What has to go, and why (``time`` or ``size``).
+
+    For size the records go first, oldest before newer ones, then the rollups; each table keeps its
+    newest part, which is being written.
+    """
+    kept: list[Part] = []
+    for part in parts:
+        if part.newest < now - retention.seconds[part.table]:
+            yield part, "time"
+        else:
+            kept.append(part)
+    if retention.max_bytes is None:
+        return
+    over = sum(part.bytes for part in kept) - retention.max_bytes
+    for table in _TABLES.values():
+        own = sorted((p for p in kept if p.table == table), key=lambda p: (p.newest, p.name))
+        for part in own[:-1]:
+            if over <= 0:
+                return
+            over -= part.bytes
+            yield part, "size"
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhdwy])", text)
+    if not found or not int(found[1]):
+        raise ValueError(
+            f"retention {text!r} is not a length of time: write it like 3d, 12h or 90m"
+        )
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})\s?([KMGT]?)B?", text, re.I)
+    if not found or not int(found[1]):
+        raise ValueError(f"--max-disk {text!r} is not a size: write it like 500MB or 20GB")
+    return int(found[1]) * _SIZES[found[2].upper()]

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.store.plan import plan
+
+MINUTE, HOUR, DAY = 60 * 10**9, 3600 * 10**9, 86400 * 10**9
+T = 20_000 * DAY
+ALL = {"flows": 0, "flows_1m": 0, "flows_1h": 0}
+NS = {"flows": 1, "flows_1m": MINUTE, "flows_1h": HOUR}
+
+
+def slices(from_ns: int, to_ns: int, **complete: int) -> list[tuple[str, int, int]]:
+    return [
+        (s.table, s.from_ns - T, s.to_ns - T)
+        for s in plan(T + from_ns, T + to_ns, ALL | complete).slices
+    ]
+
+
+def test_a_short_time_is_answered_from_records():
+    assert slices(0, 5 * MINUTE) == [("flows", 0, 5 * MINUTE)]
+    assert plan(T, T + 5 * MINUTE, ALL).table == "flows"
+
+
+def test_whole_minutes_and_hours_come_from_rollups():
+    assert slices(30 * 10**9, 20 * MINUTE + 5) == [
+        ("flows", 30 * 10**9, MINUTE),
+        ("flows_1m", MINUTE, 20 * MINUTE),
+        ("flows", 20 * MINUTE, 20 * MINUTE + 5),
+    ]
+    assert slices(59 * MINUTE - 1, 3 * HOUR + 2 * MINUTE + 1) == [
+        ("flows", 59 * MINUTE - 1, 59 * MINUTE),
+        ("flows_1m", 59 * MINUTE, HOUR),
+        ("flows_1h", HOUR, 3 * HOUR),
+        ("flows_1m", 3 * HOUR, 3 * HOUR + 2 * MINUTE),
+        ("flows", 3 * HOUR + 2 * MINUTE, 3 * HOUR + 2 * MINUTE + 1),
+    ]
+    assert plan(T, T + 2 * HOUR, ALL).table == "flows_1h"
+
+
+def test_a_store_that_had_no_rollups_yet():
+    since = {"flows_1m": T + 2 * HOUR, "flows_1h": T + 2 * HOUR}
+    assert slices(0, HOUR, **since) == [("flows", 0, HOUR)]
+    assert slices(0, 3 * HOUR, **since) == [
+        ("flows", 0, 2 * HOUR),
+        ("flows_1h", 2 * HOUR, 3 * HOUR),
+    ]
+
+
+def test_where_records_are_gone_the_time_is_widened():
+    gone = {"flows": T + DAY}
+    assert slices(5, 5 * MINUTE + 5, **gone) == [("flows_1m", 0, 6 * MINUTE)]
+    gone |= {"flows_1m": T + 12 * HOUR}
+    assert slices(5, 5 * MINUTE + 5, **gone) == [("flows_1h", 0, HOUR)]
+    assert slices(5, DAY + 5, **gone) == [("flows_1h", 0, DAY), ("flows", DAY, DAY + 5)]
+
+
+@given(
+    st.integers(0, 3 * DAY),
+    st.integers(1, 2 * DAY),
+    st.lists(st.integers(0, 3 * DAY), min_size=3, max_size=3),
+)
+def test_slices_join_and_are_whole_buckets(begin, length, complete):
+    begin += T
+    made = plan(begin, begin + length, dict(zip(ALL, (T + c for c in complete), strict=True)))
+    assert made.from_ns <= begin < begin + length <= made.to_ns
+    assert made.from_ns > begin - HOUR and made.to_ns < begin + length + HOUR
+    for one, two in zip(made.slices, made.slices[1:], strict=False):
+        assert one.to_ns == two.from_ns
+    for part in made.slices:
+        assert part.from_ns < part.to_ns
+        assert part.from_ns % NS[part.table] == part.to_ns % NS[part.table] == 0

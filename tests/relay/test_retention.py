@@ -1,0 +1,98 @@
+"""What is dropped when: by time, by size, without rewriting anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from relay.store import Store
+from relay.store.retention import Part, Retention, doomed
+from tests.relay.flows import flows
+
+DAY = 86_400
+
+
+def test_retentions_are_by_table():
+    assert Retention.parse("12h").seconds == {
+        "flows": 43_200, "flows_1m": 30 * DAY, "flows_1h": 365 * DAY
+    }  # fmt: skip
+    assert Retention.parse("flows=1d, 1m=2w,1h=2y").seconds == {
+        "flows": DAY, "flows_1m": 14 * DAY, "flows_1h": 730 * DAY
+    }  # fmt: skip
+    assert Retention.parse("3d", "20GB").max_bytes == 20 * 10**9
+    assert Retention.parse("3d", "512 M").max_bytes == 512 * 10**6
+
+
+@pytest.mark.parametrize("text", ["2m=3d", "flows=", "=3d", "flows=3d,"])
+def test_what_is_no_retention(text):
+    with pytest.raises(ValueError, match="write it like"):
+        Retention.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "0GB", "much", "1PB", "-1G"])
+def test_what_is_no_size(text):
+    with pytest.raises(ValueError, match="write it like 500MB or 20GB"):
+        Retention.parse("3d", text)
+
+
+def test_size_takes_records_first_and_never_the_newest_part():
+    parts = [
+        Part("flows_1m", "m1", 10, 1000),
+        Part("flows", "f2", 50, 1010),
+        Part("flows", "f1", 50, 1005),
+        Part("flows", "f3", 50, 1020),
+        Part("flows_1m", "m2", 10, 1020),
+        Part("flows", "f0", 50, 1),
+    ]
+
+    def names(max_bytes: int | None) -> list[tuple[str, str]]:
+        seconds = {"flows": 100, "flows_1m": 1000, "flows_1h": 1000}
+        return [(p.name, why) for p, why in doomed(parts, Retention(seconds, max_bytes), 1025)]
+
+    assert names(None) == [("f0", "time")]
+    assert names(170) == [("f0", "time")]
+    assert names(169) == [("f0", "time"), ("f1", "size")]
+    assert names(1) == [("f0", "time"), ("f1", "size"), ("f2", "size"), ("m1", "size")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    opened = Store.open(f"chdb://{tmp_path_factory.mktemp('kept') / 'store'}", retention="2d")
+    yield opened
+    opened.close()
+
+
+def add(store: Store, age_s: int, rows: int = 100) -> None:
+    batch = flows(rows, start_ns=time.time_ns() - age_s * 10**9)
+    store.insert([batch], f"{age_s}")
+
+
+def counts(store: Store) -> list[int]:
+    query = store.reader().query
+    tables = ("flows", "flows_1m", "flows_1h")
+    sums = [query(f"SELECT sum(records) AS n FROM {table}")["n"][0] for table in tables[1:]]
+    return [query("SELECT count() AS n FROM flows")["n"][0], *sums]
+
+
+def test_old_parts_are_dropped_without_a_mutation(store):
+    for days in (0, 1, 3, 31):
+        add(store, days * DAY)
+    assert counts(store) == [400, 400, 400]
+    assert store.sweep() > 0
+    assert counts(store) == [200, 300, 400]
+    assert store.sweep() == 0
+    mutations = store.reader().query("SELECT count() AS n FROM system.mutations")
+    assert mutations["n"] == [0]
+    now = time.time_ns()
+    assert store.plan(now - 20 * DAY * 10**9, now).slices[0].table == "flows_1m"
+
+
+def test_over_its_size_the_oldest_goes_and_the_plan_knows(store):
+    store._sweeper.retention = Retention.parse("2d", "1KB")
+    store.sweep()
+    rows, *_ = counts(store)
+    assert rows == 100  # the newest part
+    assert store._sweeper.complete()["flows"] > time.time_ns() - 1.1 * DAY * 10**9
+    assert store.plan(time.time_ns() - 30 * 3600 * 10**9, time.time_ns()).table == "flows_1h"

@@ -1,0 +1,200 @@
+"""The map from rollups is the map from records."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from flowobs.batch import Endpoint, FlowBatch
+from flowobs.filters import EVERYTHING, from_parameters
+from flowobs.schema import EndpointKind, Kind, Reporter
+from relay.http.parameters import MapQuery
+from relay.http.service_map import build
+from relay.store import Reader, Store
+from relay.store.plan import Plan, Slice
+from tests.relay.flows import flows, table
+
+HOUR, MINUTE = 3600 * 10**9, 60 * 10**9
+
+
+class Maps:
+    """A store, and its maps from records and from rollups."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.reader: Reader = store.reader()
+        self.endpoints = table()
+        self.begin = (time.time_ns() // HOUR - 600) * HOUR
+        self.inserts = 0
+
+    def next(self) -> None:
+        self.begin += 5 * HOUR
+
+    def add(self, batch: FlowBatch) -> None:
+        self.inserts += 1
+        self.store.insert([batch], f"insert-{self.inserts}")
+
+    def get(self, plan: Plan, namespace: str = "") -> dict[str, Any]:
+        class Session:
+            query = self.reader.query
+
+            def plan(self, from_ns: int, to_ns: int) -> Plan:
+                return plan
+
+        filter = from_parameters({"namespace": [namespace]}) if namespace else EVERYTHING
+        query = MapQuery(filter, plan.from_ns, plan.to_ns)
+        answer: dict[str, Any] = json.loads(build(Session(), query))  # type: ignore[arg-type]
+        answer["edges"].sort(key=lambda e: (e["source"], e["destination"], e["proto"], e["port"]))
+        answer["nodes"].sort(key=lambda n: n["id"])
+        return answer
+
+    def both(self, from_ns: int, to_ns: int, namespace: str = "") -> list[dict[str, Any]]:
+        plan = self.store.plan(from_ns, to_ns)
+        assert plan.table == "flows_1h"
+        records = Plan((Slice("flows", from_ns, to_ns),))
+        answers = [self.get(p, namespace) for p in (records, plan)]
+        assert [answer.pop("table") for answer in answers] == ["flows", "flows_1h"]
+        return answers
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maps]:
+    url = f"chdb://{tmp_path_factory.mktemp('rollup') / 'store'}"
+    store = Store.open(url, retention="flows=60d,1m=60d")
+    yield Maps(store)
+    store.close()
+
+
+@pytest.fixture
+def maps(whole: Maps) -> Maps:
+    whole.next()
+    return whole
+
+
+POINTS = (
+    {"reporter": Reporter.source, "node": "n1", "interface": "veth0"},
+    {"reporter": Reporter.source, "node": "n1", "interface": "eth0"},
+    {"reporter": Reporter.destination, "node": "n2", "interface": "veth1"},
+    {"reporter": Reporter.transit, "node": "n3", "interface": "eth0"},
+)
+ENDS = [
+    (Endpoint(EndpointKind.pod, "", f"ns-{i % 2}", f"pod-{i}", f"w-{i}"), f"10.0.0.{i}")
+    for i in range(1, 5)
+] + [(Endpoint(), "224.0.0.251"), (Endpoint(), "192.0.2.1")]
+KINDS = (
+    Kind.open, Kind.update, Kind.update, Kind.close, Kind.drop, Kind.retransmit, Kind.reset,
+    Kind.fail, Kind.lost,
+)  # fmt: skip
+
+
+@st.composite
+def channels(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Channels with other ends each, where they were seen, and what their flows did when."""
+    pairs = draw(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=4))
+    return [
+        {
+            "ends": pair,
+            "dst_port": draw(st.sampled_from((53, 443))),
+            "proto": draw(st.sampled_from((6, 17, 1))),
+            "points": sorted(draw(st.sets(st.integers(0, 3), min_size=1))),
+            "records": draw(
+                st.lists(
+                    st.tuples(
+                        st.integers(0, 4 * 3600),  # when
+                        st.sampled_from(KINDS),
+                        st.integers(0, 3),  # which flow
+                        st.integers(0, 50),  # packets
+                    ),
+                    min_size=1,
+                    max_size=25,
+                )
+            ),
+        }
+        for pair in pairs
+    ]
+
+
+def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
+    """Each record as every point of the channel tells of it."""
+    out = []
+    source, destination = (ENDS[i] for i in channel["ends"])
+    for at, kind, flow, packets in channel["records"]:
+        counts = packets if kind in (Kind.update, Kind.close) else 0
+        for point in channel["points"]:
+            out.append(
+                flows(
+                    1,
+                    maps.endpoints,
+                    src=source[0],
+                    dst=destination[0],
+                    src_ip=source[1],
+                    dst_ip=destination[1],
+                    start_ns=maps.begin + at * 10**9 + point,
+                    first_port=1000 + flow,
+                    dst_port=channel["dst_port"],
+                    proto=channel["proto"],
+                    kind=kind,
+                    lost=packets if kind in (Kind.drop, Kind.lost) else 0,
+                    drop_reason="NO_SOCKET" if kind == Kind.drop else "",
+                    packets=counts * (9 - point),
+                    bytes=counts * 100,
+                    reply_packets=counts,
+                    reply_bytes=counts * 50,
+                    **POINTS[point],
+                )
+            )
+    return out
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes with a store
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(channels(), st.integers(0, HOUR), st.integers(0, HOUR), st.sampled_from(("", "ns-1")))
+def test_both_maps_are_the_same(
+    whole: Maps, what: list[dict[str, Any]], late: int, early: int, namespace: str
+) -> None:
+    whole.next()
+    rows = [row for channel in what for row in records(whole, channel)]
+    for i in range(0, len(rows), 40):
+        whole.add(FlowBatch.concat(rows[i : i + 40]))
+    from_records, from_rollups = whole.both(
+        whole.begin + late, whole.begin + 4 * HOUR - early, namespace
+    )
+    assert from_rollups == from_records
+
+
+def test_long_flows_count_once_over_all_buckets(maps: Maps) -> None:
+    for minute in range(0, 240, 7):
+        maps.add(flows(50, maps.endpoints, start_ns=maps.begin + minute * MINUTE))
+    _, answer = maps.both(maps.begin + MINUTE // 2, maps.begin + 4 * HOUR - 1)
+    (edge,) = answer["edges"]
+    assert (edge["flows"], edge["packets"]) == (50, 34 * 50 * 2)
+
+
+def test_where_they_differ(maps: Maps) -> None:
+    """Flows of one channel with different best points: a rollup knows the channel's only."""
+    maps.add(flows(2, maps.endpoints, start_ns=maps.begin + 90 * MINUTE))
+    other = {"reporter": Reporter.destination, "first_port": 2000}
+    maps.add(flows(3, maps.endpoints, start_ns=maps.begin + 90 * MINUTE, **other))
+    from_records, from_rollups = maps.both(maps.begin, maps.begin + 4 * HOUR)
+    edges = [answer["edges"][0] for answer in (from_records, from_rollups)]
+    assert [(edge["flows"], edge["packets"]) for edge in edges] == [(5, 10), (5, 4)]
+
+
+def test_many_flows_are_estimated(maps: Maps) -> None:
+    for step in range(4):  # each flow goes on in the next bucket
+        batch = flows(10_000, maps.endpoints, start_ns=maps.begin + (40 + 20 * step) * MINUTE)
+        batch.columns["src_port"][:] = np.arange(10_000) + 5_000 * step
+        maps.add(batch)
+    _, answer = maps.both(maps.begin, maps.begin + 4 * HOUR)
+    assert answer["edges"][0]["flows"] == pytest.approx(25_000, rel=0.05)
