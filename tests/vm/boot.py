@@ -58,6 +58,8 @@ def run(loaders: Iterable[str]) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         raise AssertionError(f"no end after {TIMEOUT_S} s: {_tail(console)}") from None
+    finally:
+        initrd.unlink()  # as large as the base that is kept
     text = result.read_bytes()
     assert text, _tail(console)
     answer = conformance.unpack(text)

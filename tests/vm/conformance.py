@@ -97,6 +97,11 @@ class Recorder(Agent):
         (metric,) = self.metrics.dropped.collect()
         return {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
 
+    @property
+    def out_of_scope(self) -> int:
+        """Records of other namespaces that were left out."""
+        return self._enricher.out_of_scope
+
     def _make_forwarder(self) -> Any:
         self.sink = Sink()
         return self.sink
@@ -228,6 +233,7 @@ def observe(
     return {
         "missing": agent.missing,
         "dropped": agent.dropped(),
+        "out_of_scope": agent.out_of_scope,
         "ports": ports,
         "pids": {**servers, "client": client.pid, "loop": loop.pid},
         "counters": {

@@ -25,6 +25,7 @@ class Run:
         mine = found["runs"][loader]
         self.missing: dict[str, str] = mine["missing"]
         self.dropped: dict[str, float] = mine["dropped"]
+        self.out_of_scope: int = mine["out_of_scope"]
         self.ports: dict[str, list[int]] = mine["ports"]
         self.pids: dict[str, int] = mine["pids"]
         self.counters: dict[str, dict[str, int]] = mine["counters"]

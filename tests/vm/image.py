@@ -125,6 +125,8 @@ def _write_base(archive: Archive, kernel: Kernel) -> None:
 def _add_bcc(archive: Archive) -> None:
     """BCC of the system's Python, and the headers it compiles with."""
     bcc = Path("/usr/lib/python3/dist-packages/bcc")
+    if not bcc.is_dir():
+        raise VmError(f"there is no {bcc}: install python3-bpfcc")
     archive.tree(bcc)
     for name in HEADERS:
         (folder,) = [*Path("/usr/include").glob(name), *Path("/usr/include").glob(f"*-gnu/{name}")]
