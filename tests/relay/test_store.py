@@ -197,33 +197,6 @@ def test_a_store_of_another_version_is_refused(tmp_path):
     assert "schema version 99" in said
 
 
-def test_a_store_of_version_1_gets_the_new_columns(tmp_path):
-    url = f"chdb://{tmp_path}/store"
-    new = [c.name for c in schema.COLUMNS if 36 <= c.wire <= 45]
-    assert len(new) == 10
-    drops = ", ".join(f"DROP COLUMN {name}" for name in new)
-    opened(
-        url,
-        more="from tests.flow_factory import *;"
-        " store.insert([random_batch(5, new_table())], 'a/1/1');"
-        f"store._writer.command('ALTER TABLE flows {drops}');"
-        "store._writer.command(\"ALTER TABLE flows MODIFY COMMENT 'flowobs schema 1'\")",
-    )
-    count = (
-        "print(store._writer.query('SELECT count(), sum(connect_ns), uniq(netns) FROM flows')"
-        ".result_rows)"
-    )
-    said = opened(url, more=count)
-    assert "(5, 0, 1)" in said
-    insert = (
-        "from tests.flow_factory import *; store.insert([random_batch(5, new_table())], 'a/1/2')"
-    )
-    opened(url, more=insert)
-    said = opened(url)
-    assert "rows=10" in said
-    assert ddl.mark() in said
-
-
 def test_a_table_of_somebody_else_is_refused(tmp_path):
     url = f"chdb://{tmp_path}/store"
     opened(url, more="store._writer.command(\"ALTER TABLE flows MODIFY COMMENT 'mine'\")")
