@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 COMBINE_ROWS = 50_000
 """An insert this large costs little more per record than a larger one."""
 COMBINE_S = 0.5
-"""How long the first group of an insert waits for company."""
+"""How long the first group of an insert waits for company; twice that among many."""
+MANY_GROUPS = 20
 
 _AGENTS_PER_SECOND = 200
 
@@ -74,11 +75,11 @@ class CombiningCommitter(QueueCommitter):
         with self._ready:
             if not self._wait_for_group():
                 return []
-            deadline = time.monotonic() + self._combine_s
+            began = time.monotonic()
             while (
                 self._rows < self._combine_rows
                 and not self._draining
-                and (left := deadline - time.monotonic()) > 0
+                and (left := began + self._patience() - time.monotonic()) > 0
             ):
                 self._ready.wait(left)
             taken: list[Group] = []
@@ -89,6 +90,9 @@ class CombiningCommitter(QueueCommitter):
                 taken.append(group)
                 rows += group.rows
             return taken
+
+    def _patience(self) -> float:
+        return self._combine_s * (2 if len(self._groups) > MANY_GROUPS else 1)
 
     def _commit(self, groups: list[Group]) -> bool:
         new = [g for g in groups if not self._spool.has(g.agent, g.epoch, g.number)]

@@ -7,7 +7,6 @@ name for (a newer agent) survives the round trip, and a new name needs no change
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
 from flowobs import schema
 
