@@ -31,9 +31,12 @@ ALIASES: Final = {
 }
 """Short names. One whose column does not exist yet does not exist either."""
 
+TIME_UNITS: Final = ("_ns", "_us", "_ms")
+"""Endings of names that a question may leave out."""
+
 _SIDE_NAMES: Final = {"from": "src", "source": "src", "to": "dst", "destination": "dst"}
 _NOT_RECORDED: Final = {
-    "label", "labels", "http", "grpc", "dns", "fqdn", "identity", "rtt", "srtt", "uuid", "trace",
+    "label", "labels", "http", "grpc", "dns", "fqdn", "identity", "uuid", "trace",
 }  # fmt: skip
 
 
@@ -111,9 +114,9 @@ def _table() -> dict[str, Maker]:
     found["from"] = partial(end_filter, ("src",))
     found["to"] = partial(end_filter, ("dst",))
     found["end"] = partial(end_filter, SIDES)
-    for column in schema.COLUMNS:  # `connect` for `connect_ns`: the value says its unit
-        if column.unit in ("ns", "us", "ms"):
-            found.setdefault(column.name.removesuffix(f"_{column.unit}"), found[column.name])
+    for name in list(found):  # `connect` for `connect_ns`: the value says its unit
+        if name.endswith(TIME_UNITS):
+            found.setdefault(name.rpartition("_")[0], found[name])
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from flowobs import schema
 from flowobs.filters.tree import EVERYTHING, Filter
 from flowobs.query.error import QueryError
-from flowobs.query.fields import ALIASES, FIELDS, canonical
+from flowobs.query.fields import ALIASES, FIELDS, TIME_UNITS, canonical
 from flowobs.query.parser import parse
 
 _BEGUN: Final = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)(?:!=|>=|<=|[:=<>~])")
@@ -111,4 +111,6 @@ def columns_of(field: str) -> tuple[str, ...]:
         return (name,)
     attribute = "name" if attribute == "pod" else attribute
     found = tuple(f"{s}_{attribute}" for s in sides)
-    return tuple(c for c in found if c in schema.BY_NAME)
+    known = tuple(c for c in found if c in schema.BY_NAME)
+    full = next((f"{name}{unit}" for unit in TIME_UNITS if f"{name}{unit}" in FIELDS), None)
+    return columns_of(full) if not known and full else known

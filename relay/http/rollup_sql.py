@@ -13,7 +13,7 @@ from flowobs.schema import Kind, Reporter
 from relay.http.map_sql import MAX_EDGES, RANK, ends_sql, one_end_sql
 from relay.store.ddl import TABLE
 from relay.store.plan import Slice
-from relay.store.rollup import CHANNEL, SETS, SIMPLE, SUMS, from_records, keys, merge_sets
+from relay.store.rollup import CHANNEL, KEYS, SETS, SIMPLE, SUMS, from_records, keys, merge_sets
 
 _BEST = ("opens", "closes", "packets", "bytes", "reply_packets", "reply_bytes")
 _SCORE = (
@@ -21,6 +21,9 @@ _SCORE = (
     " + least(packets + reply_packets, 1000000000000000000)"
 )
 """Orders a channel's observation points: one number, because that is what argMax is fast with."""
+
+FIELDS = frozenset(name for name, (_, how) in KEYS.items() if name == how)
+"""Fields of records that a filter over rollups may use."""
 
 _UNKNOWN = "CAST(NULL, 'Nullable(Float64)')"
 """Latencies are in records only."""

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from flowobs.filters import And, where
+from flowobs.filters import And, matches, where
 from flowobs.rows import ip_text, row_dicts, time_text
 from flowobs.schema import Reporter, enum_name
 from relay.http import rollup_sql
@@ -19,6 +19,7 @@ from relay.http.queries import Queries, Session
 from relay.store import Table
 from relay.store.ddl import TABLE
 from relay.store.names import NODE_FIELDS
+from relay.store.plan import Plan, Slice
 
 _NUMBERS: Final = (
     "flows", "closes", "packets", "bytes", "reply_packets", "reply_bytes",
@@ -43,7 +44,11 @@ def router(queries: Queries) -> APIRouter:
 
 def build(session: Session, query: MapQuery) -> bytes:
     """The map as JSON. Blocks; raises StoreError."""
-    plan = session.plan(query.from_ns, query.to_ns)
+    # rollups know the ends and the channel; what asks for more is asked of the records
+    if all(match.field in rollup_sql.FIELDS for match in matches(query.filter)):
+        plan = session.plan(query.from_ns, query.to_ns)
+    else:
+        plan = Plan((Slice(TABLE, query.from_ns, query.to_ns),))
     if plan.table == TABLE:
         bounded = And((query.filter, *time_bounds(plan.from_ns, plan.to_ns)))
         condition, parameters = where(bounded)
