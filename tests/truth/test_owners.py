@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def more(process: subprocess.Popen[str]) -> None:
 
 
 def test_clients_and_servers_before_and_after_the_agent() -> None:
-    """The second half began before the agent, the accepted sockets among them."""
+    """Half of the flows began before the agent, the accepted sockets among them."""
     ends = [(kind, table["b"]) for kind in ("tcp", "udp") for table in (V4, V6)]
     with Lab() as lab, ExitStack() as clients:
         servers = {}
@@ -60,16 +61,18 @@ def test_clients_and_servers_before_and_after_the_agent() -> None:
         with stack(lab) as flowobs:
             watch = Watch(lab, flowobs)
             new = [clients.enter_context(talking(lab, *end)) for end in ends]
-            for process in (*old, *new):
-                more(process)
+            for _ in range(4):  # accepted sockets are looked for again after 0.5 and 2 s
+                for process in (*old, *new):
+                    more(process)
+                time.sleep(1.2)
             watch.read()
-            counts = [r for r in watch.rows if r["packets"] and r["reply_packets"]]
-            told = {
-                (r["proto"], r["dst_ip"], *(r.get(f"{end}_{what}") for end in ("src", "dst")
-                 for what in ("pid", "process")))
-                for r in counts
-            }  # fmt: skip
-            assert {r["reporter"] for r in counts} == {"source", "destination"}
+            last = {}
+            for r in sorted(watch.select(kind="update"), key=lambda r: str(r["time"])):
+                owners = [r.get(f"{e}_{w}") for e in ("src", "dst") for w in ("pid", "process")]
+                end = (r["proto"], r["dst_ip"])
+                last[(*end, r["src_port"], r["reporter"])] = (*end, *owners)
+            assert {key[3] for key in last} == {"source", "destination"}
+            told = set(last.values())
         truth = {
             (*end, process.pid, command(process.pid), servers[end[1]], command(servers[end[1]]))
             for end, process in (*zip(ends, old, strict=True), *zip(ends, new, strict=True))
