@@ -37,8 +37,10 @@ _REFUSED_STREAM = (400, 406, 422, 500, 501)
 class Sink(Protocol):
     """Takes what a reflector learns. Not called twice for one version of an object."""
 
-    def put(self, thing: Object, at_ns: int) -> None:
-        """It is new, or has changed, and then was as before until ``at_ns`` (UTC) at least."""
+    def put(self, thing: Object, since_ns: int | None) -> None:
+        """It is new, or has changed: just now, or where a list says so at some time after
+        ``since_ns`` (UTC), since when other things may have come and gone, too.
+        """
 
     def remove(self, uid: str, at_ns: int) -> None:
         """It is gone; it was there, as far as we know, until ``at_ns`` (UTC)."""
@@ -277,7 +279,7 @@ class Reflector:
         elif event.type in ("ADDED", "MODIFIED"):
             if listing is not None:
                 listing.add(uid)
-            self._put(thing, self._complete_ns if listing is not None else self.freshness.now_ns())
+            self._put(thing, self._complete_ns if listing is not None else None)
         if listing is None:
             self._version = thing.metadata.resourceVersion or self._version
         return listing
@@ -291,12 +293,12 @@ class Reflector:
         except msgspec.ValidationError:
             return self._version
 
-    def _put(self, thing: Object, at_ns: int) -> None:
+    def _put(self, thing: Object, since_ns: int | None) -> None:
         uid, version = thing.metadata.uid, thing.metadata.resourceVersion
         if not uid or self.known.get(uid) == version:
             return
         self.known[uid] = version
-        self._sink.put(thing, at_ns)
+        self._sink.put(thing, since_ns)
 
     def _remove(self, uid: str, at_ns: int) -> None:
         if self.known.pop(uid, None) is not None:

@@ -44,6 +44,10 @@ class Table:
         self._now_ns = clock()
         self._settled = False
         self._version = 0
+        self._unsure_ns = BEGINNING
+        """Until then things may have come and gone that we never heard of."""
+        self._gap = False
+        """What is being put is from a list after a time without a watch."""
         self._containers: dict[str, str] = {}
         """container id or static pod's hash -> uid"""
         self._pods = Leases()
@@ -61,11 +65,18 @@ class Table:
 
     # --- changes ---
 
-    def put(self, thing: objects.Object, at_ns: int) -> None:
-        """It is new, or has changed, and then was as before until ``at_ns`` at least."""
+    def put(self, thing: objects.Object, since_ns: int | None) -> None:
+        """It is new, or has changed: just now, or where a list says so at some time after
+        ``since_ns``, since when other things may have come and gone, too.
+        """
         with self._lock:
             now_ns = self._now()
-            at_ns = min(at_ns, now_ns)
+            at_ns = now_ns if since_ns is None else min(since_ns, now_ns)
+            # Who had an address before the one that the list says is not known then. The first
+            # list's do not matter: there are no records of before.
+            self._gap = since_ns is not None and self._settled
+            if self._gap:
+                self._unsure_ns = now_ns
             match thing:
                 case objects.Pod():
                     self._put_pod(thing, at_ns, now_ns)
@@ -91,6 +102,7 @@ class Table:
         """It is gone; it was there, as far as is known, until ``at_ns``."""
         with self._lock:
             now_ns = self._now()
+            self._gap = False
             for leases in self._all:
                 for address in self._held.pop((uid, id(leases)), ()):
                     leases.release(address, uid, min(at_ns, now_ns), now_ns)
@@ -104,7 +116,11 @@ class Table:
             self._changed_backends(self._backends.remove(uid), now_ns)
 
     def settled(self) -> None:
-        """All that there is has been put: a name that changes from now on was another before."""
+        """All that there is has been put, for the first time (a name that changes from now on was
+        another before) or after a time without a watch.
+        """
+        if self._settled:
+            self._unsure_ns = self._now()
         self._settled = True
 
     def expire(self) -> None:
@@ -140,12 +156,17 @@ class Table:
         held = self._held.get(key, ())
         wanted = pod.addresses if pod.end_ns is None else ()
         endpoint = self.pod_endpoint(pod)
-        if pod.end_ns is not None:
+        if pod.end_ns is not None and not self._gap:
             # one that was over before its address was known had it all the same
             for address in pod.addresses:
                 if address not in held:
                     self._pods.past(
-                        address, pod.uid, endpoint, pod.start_ns, min(pod.end_ns, now_ns), now_ns
+                        address,
+                        pod.uid,
+                        endpoint,
+                        max(pod.start_ns, self._unsure_ns),
+                        min(pod.end_ns, now_ns),
+                        now_ns,
                     )
         for address in held:
             if address not in wanted:
@@ -153,9 +174,8 @@ class Table:
                 self._pods.release(address, pod.uid, min(until_ns, now_ns), now_ns)
         for address in wanted:
             # another address than before: its sandbox was made anew, at some time until now
-            start_ns = (
-                now_ns if address not in held and pod.uid in self._addressed else pod.start_ns
-            )
+            moved = address not in held and pod.uid in self._addressed
+            start_ns = now_ns if moved else max(pod.start_ns, self._unsure_ns)
             self._pods.claim(address, pod.uid, endpoint, start_ns, now_ns, rename=not self._settled)
         if wanted:
             self._addressed.add(pod.uid)
@@ -204,7 +224,7 @@ class Table:
         for address in self._held.get(key, ()):
             if address not in addresses:
                 leases.release(address, meta.uid, at_ns, now_ns)
-        start = objects.time_ns(meta.creationTimestamp) or now_ns
+        start = max(objects.time_ns(meta.creationTimestamp) or now_ns, self._unsure_ns)
         for address in addresses:
             leases.claim(address, meta.uid, endpoint, start, now_ns, rename=not self._settled)
         self._hold(key, addresses)

@@ -87,6 +87,7 @@ class ClusterWatch:
 
     def synced(self, resource: str) -> None:
         if not self._waiting:
+            self.table.settled()
             return
         self._waiting.discard(resource)
         if not self._waiting:
@@ -102,8 +103,8 @@ class _Feed:
         self._watch = watch
         self._resource = resource
 
-    def put(self, thing: Object, at_ns: int) -> None:
-        self._watch.table.put(thing, at_ns)
+    def put(self, thing: Object, since_ns: int | None) -> None:
+        self._watch.table.put(thing, since_ns)
 
     def remove(self, uid: str, at_ns: int) -> None:
         self._watch.table.remove(uid, at_ns)

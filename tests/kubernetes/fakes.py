@@ -40,7 +40,7 @@ class Seen:
     puts: int = 0
     syncs: int = 0
 
-    def put(self, thing: Object, at_ns: int) -> None:
+    def put(self, thing: Object, since_ns: int | None) -> None:
         self.puts += 1
         self.things[thing.metadata.uid] = thing
 

@@ -1,7 +1,7 @@
 """Whatever pods come and go, and however late that is known: a record gets the right name or none.
 
 A model of a cluster gives addresses to one pod at a time, and tells of it as Kubernetes does: of a
-start late (but with a startTime before it), of an end late, in any order across pods, and of what
+start late (but with a startTime before it), of an end late, in any order across nodes, and of what
 happens while there is no watch only by a list afterwards.
 """
 
@@ -26,7 +26,7 @@ from tests.kubernetes.test_table import START, S, decoded
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "fd00::1")
 MS = 1_000_000
-LATEST = 4000 * MS
+LATEST = 8001 * MS
 """How late news may be. All times are integers in ns, of whole ms."""
 BEGIN = (START + 200) * S
 
@@ -77,12 +77,16 @@ lives = st.lists(
 
 def model(given: list[Any]) -> list[Life]:
     free = dict.fromkeys(ADDRESSES, BEGIN)
+    last_told = dict.fromkeys(ADDRESSES, 0)
     found = []
     for n, (address, pause, life, lead, late_start, late_end, ending) in enumerate(given):
         start = free[address] + pause
         end = free[address] = start + life
         told_end = end + late_end
-        told_start = min(start + late_start, told_end - MS)
+        # one node has the address, and its kubelet tells of its pods in order
+        told_start = max(min(start + late_start, told_end - MS), last_told[address])
+        told_end = max(told_end, told_start + MS)
+        last_told[address] = told_start
         found.append(Life(f"pod-{n}", address, start, end, lead, told_start, told_end, ending))
     return found
 
@@ -107,10 +111,10 @@ class Cluster:
             self.now = max(self.now, self.moments.pop(0))
             if not self.gap[0] < self.now < self.gap[1]:
                 # after the gap it is a list: what vanished was there when we last knew
-                self._tell(self.gap[0] if self.now == self.gap[1] else self.now)
+                self._tell(self.gap[0] if self.now == self.gap[1] else None)
         self.now = max(self.now, moment)
 
-    def _tell(self, at_ns: int) -> None:
+    def _tell(self, since_ns: int | None) -> None:
         there: dict[str, objects.Object] = {}
         for life in self.lives:
             if self.now < life.start - life.lead:
@@ -124,11 +128,13 @@ class Cluster:
                 self.decoded[state] = decoded("pods", thing)
             there[life.name] = self.decoded[state]
         for name in self.known.keys() - there.keys():
-            self.table.remove(name, at_ns)
+            self.table.remove(name, self.now if since_ns is None else since_ns)
         for name, one in there.items():
             if self.known.get(name) is not one:
-                self.table.put(one, at_ns)
+                self.table.put(one, since_ns)
         self.known = there
+        if since_ns is not None:
+            self.table.settled()
 
 
 records = st.lists(st.tuples(st.sampled_from(ADDRESSES), ms(-5000, 120_000)), max_size=25)

@@ -46,6 +46,10 @@ def state(table: Table) -> dict[str, Any]:
     return found | {"zones": table.zones, "namespaces": table.namespaces}
 
 
+def objects(watch: ClusterWatch) -> list[int]:
+    return [s.objects for s in watch.states]
+
+
 def change(api: FakeApi, step: str, chance: random.Random) -> None:
     name, address = chance.choice(NAMES), chance.choice(ADDRESSES)
     key = "shop", name
@@ -117,9 +121,8 @@ def test_any_way_leads_to_the_table_of_a_fresh_list(
                 api.faults.refuse.clear()
                 async with watching(api) as (fresh, expected):
                     await until(lambda: all(s.lists and not s.stale for s in fresh.states))
-                    wanted = state(expected)
-                    await until(lambda: state(table) == wanted, 20)
-                    assert [s.objects for s in watch.states] == [s.objects for s in fresh.states]
+                    wanted = state(expected), objects(fresh)
+                    await until(lambda: (state(table), objects(watch)) == wanted, 20)
 
     asyncio.run(live())
 
