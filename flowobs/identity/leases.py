@@ -18,10 +18,12 @@ MAX_ENDED = 1 << 17
 
 
 class Lease(NamedTuple):
-    """``owner`` (a uid) may have had the address in [start_ns, end_ns), and was ``endpoint``."""
+    """``owner`` (a uid) may have had the address in [start_ns, end_ns), and was ``endpoint``; None:
+    others, of whom we never heard, may have had it as well.
+    """
 
     owner: str
-    endpoint: Endpoint
+    endpoint: Endpoint | None
     start_ns: int
     end_ns: int = END
 
@@ -63,9 +65,11 @@ class Leases:
         start_ns: int,
         now_ns: int,
         *,
+        sure_ns: int = BEGINNING,
         rename: bool = False,
     ) -> None:
-        """``owner`` has ``address`` now, and had it not before ``start_ns``.
+        """``owner`` has ``address`` now, and had it not before ``start_ns``; until ``sure_ns`` it
+        may have been somebody's of whom we never heard.
 
         Another endpoint of the same owner holds from now on, or, with ``rename``, always did.
         """
@@ -85,14 +89,16 @@ class Leases:
             self.conflicts += any(lease.end_ns == END for lease in leases)
             if any(lease.owner == owner for lease in leases):
                 start_ns = max(start_ns, now_ns)  # it was without the address for a while
-            leases.append(Lease(owner, endpoint, start_ns))
+            if start_ns < sure_ns:
+                leases.append(Lease(owner, None, start_ns, sure_ns))
+            leases.append(Lease(owner, endpoint, max(start_ns, sure_ns)))
         self._keep(address, leases, now_ns)
 
     def past(
         self,
         address: bytes,
         owner: str,
-        endpoint: Endpoint,
+        endpoint: Endpoint | None,
         start_ns: int,
         end_ns: int,
         now_ns: int,

@@ -156,15 +156,15 @@ class Table:
         held = self._held.get(key, ())
         wanted = pod.addresses if pod.end_ns is None else ()
         endpoint = self.pod_endpoint(pod)
-        if pod.end_ns is not None and not self._gap:
+        if pod.end_ns is not None:
             # one that was over before its address was known had it all the same
             for address in pod.addresses:
                 if address not in held:
                     self._pods.past(
                         address,
                         pod.uid,
-                        endpoint,
-                        max(pod.start_ns, self._unsure_ns),
+                        endpoint if pod.start_ns >= self._unsure_ns else None,
+                        pod.start_ns,
                         min(pod.end_ns, now_ns),
                         now_ns,
                     )
@@ -175,8 +175,16 @@ class Table:
         for address in wanted:
             # another address than before: its sandbox was made anew, at some time until now
             moved = address not in held and pod.uid in self._addressed
-            start_ns = now_ns if moved else max(pod.start_ns, self._unsure_ns)
-            self._pods.claim(address, pod.uid, endpoint, start_ns, now_ns, rename=not self._settled)
+            sure_ns = now_ns if moved else self._unsure_ns
+            self._pods.claim(
+                address,
+                pod.uid,
+                endpoint,
+                pod.start_ns,
+                now_ns,
+                sure_ns=sure_ns,
+                rename=not self._settled,
+            )
         if wanted:
             self._addressed.add(pod.uid)
         self._hold(key, wanted)
@@ -224,9 +232,17 @@ class Table:
         for address in self._held.get(key, ()):
             if address not in addresses:
                 leases.release(address, meta.uid, at_ns, now_ns)
-        start = max(objects.time_ns(meta.creationTimestamp) or now_ns, self._unsure_ns)
+        start = objects.time_ns(meta.creationTimestamp) or now_ns
         for address in addresses:
-            leases.claim(address, meta.uid, endpoint, start, now_ns, rename=not self._settled)
+            leases.claim(
+                address,
+                meta.uid,
+                endpoint,
+                start,
+                now_ns,
+                sure_ns=self._unsure_ns,
+                rename=not self._settled,
+            )
         self._hold(key, addresses)
 
     def _hold(self, key: tuple[str, int], addresses: tuple[bytes, ...]) -> None:
