@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,12 @@ from flowobs.agent.scrape import Scrape
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
 from flowobs.identity.inventory import InventorySource
+from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.source import IdentitySource
+
+if TYPE_CHECKING:
+    from flowobs.agent.cluster import Cluster
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +70,8 @@ def netns_path(name: str) -> str | None:
 class Agent:
     """One agent. ``start`` loads and attaches, ``run`` works until ``stop_soon`` or a fatal error.
 
-    Raises ConfigError, InventoryError (a wrong inventory file), LoadError (the probes), OSError (a
-    port, a namespace).
+    Raises ConfigError, InventoryError (a wrong inventory file), AccessError (no way to a cluster),
+    LoadError (the probes), OSError (a port, a namespace).
     """
 
     def __init__(self, config: AgentConfig) -> None:
@@ -87,6 +92,8 @@ class Agent:
         self._iterator = -1
         self._forwarder = self._make_forwarder()
         self._inventory = self._make_inventory()
+        self._cgroups = CgroupPaths(self._mount)
+        self._cluster = self._make_cluster()
 
     def _make_forwarder(self) -> Forwarder:
         c = self.config
@@ -111,6 +118,15 @@ class Agent:
         source.load()
         return source
 
+    def _make_cluster(self) -> Cluster | None:
+        if self.config.identity != "kubernetes":
+            return None
+        # imported here: aiohttp is 12 MB that other agents do without
+        from flowobs.agent.cluster import Cluster
+
+        places = Places(self._cgroups, hybrid=self._hybrid)
+        return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
+
     def _load(self) -> None:
         self._probes = loader.load(self.config.loader, flow_entries=self.config.flow_entries)
         self._drop_reasons: dict[int, str] = {}
@@ -120,12 +136,14 @@ class Agent:
             fill_filter(self._probes.maps["drop_filter"], self._drop_reasons)
 
     def _names(self) -> tuple[Resolver, OwnerTable]:
-        sources: list[IdentitySource] = [self._inventory] if self._inventory is not None else []
-        if self.config.identity == "host":
+        sources: list[IdentitySource] = []
+        if self._cluster is not None:
+            sources.append(self._cluster.source)
+        if self._inventory is not None:
+            sources.append(self._inventory)
+        if self.config.identity != "none":
             addresses = lambda: self._attachments.local_addresses  # noqa: E731
-            sources.append(
-                HostSource(self.node, addresses, CgroupPaths(self._mount), hybrid=self._hybrid)
-            )
+            sources.append(HostSource(self.node, addresses, self._cgroups, hybrid=self._hybrid))
         resolver = Resolver(sources)
         resolver.poll()
         if "socket_owners" in self._probes.programs:
@@ -157,6 +175,9 @@ class Agent:
             undo.callback(self._scrape.close)
             self._load()
             undo.callback(self._probes.close)
+            if self._cluster is not None:
+                undo.callback(self._cluster.stop)
+                self._cluster.start()
             self._attachments = Attachments(
                 self._probes,
                 self.metrics,
@@ -229,6 +250,8 @@ class Agent:
                 task.cancel()
             await asyncio.gather(deliver, polling, return_exceptions=True)
             self._scrape.close()
+            if self._cluster is not None:
+                await asyncio.to_thread(self._cluster.stop)
             if self._iterator >= 0:
                 os.close(self._iterator)
             self._probes.close()
@@ -247,6 +270,10 @@ class Agent:
             self.metrics.connected.set(stats.connected)
             self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
+            if self._cluster is not None:
+                self._cluster.measure()
+                if self._cluster.source.crash is not None:
+                    self.crashed(self._cluster.source.crash)
 
     def _delivery_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

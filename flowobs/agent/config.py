@@ -25,8 +25,10 @@ class AgentConfig:
     cgroup: str = ""
     """cgroup v2 folder below which socket owners are noted; empty: the root of the mount."""
     inventory: Path | None = None
-    identity: Literal["host", "none"] = "host"
-    """Whether this machine names its own addresses and sockets."""
+    identity: Literal["host", "kubernetes", "none"] = "host"
+    """host: this machine names its own addresses and sockets; kubernetes: its cluster does, too."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster; None: as a pod of it."""
     drain_interval: float = 1.0
     flow_entries: int = 65536
     metrics: str = "127.0.0.1:9465"

@@ -112,6 +112,34 @@ class Metrics:
             "Records left out because they are not of the observed network namespace.",
             registry=registry,
         )
+        self.identity_age = Gauge(
+            "flowobs_agent_identity_age_seconds",
+            "Time since the API server was heard of, by resource.",
+            ("resource",),
+            registry=registry,
+        )
+        self.identity_stale = Gauge(
+            "flowobs_agent_identity_stale",
+            "1 while names from this resource may be out of date: not learnt yet, or no news.",
+            ("resource",),
+            registry=registry,
+        )
+        self.identity_objects = Gauge(
+            "flowobs_agent_identity_objects",
+            "Objects known of a resource.",
+            ("resource",),
+            registry=registry,
+        )
+        self.identity_requests = Gauge(
+            "flowobs_agent_identity_requests",
+            "Requests made to the API server since the agent started.",
+            registry=registry,
+        )
+        self.identity_conflicts = Gauge(
+            "flowobs_agent_identity_conflicts",
+            "Times that two were said to have one address at once, so that neither was named.",
+            registry=registry,
+        )
         build = Gauge(
             "flowobs_build_info", "1, labelled with the version.", ("version",), registry=registry
         )

@@ -66,10 +66,17 @@ def names() -> Decorator:
         option(
             NAMES,
             "--identity",
-            type=click.Choice(["host", "none"]),
+            type=click.Choice(["host", "kubernetes", "none"]),
             default=DEFAULT.identity,
             show_default=True,
-            help="host: name this machine's own addresses and sockets, too.",
+            help="host: name this machine's addresses and sockets; kubernetes: the cluster's, too.",
+        ),
+        option(
+            NAMES,
+            "--kubeconfig",
+            type=FILE,
+            metavar="FILE",
+            help="How to reach the cluster. Default: as a pod of it.",
         ),
     )
 
@@ -173,6 +180,8 @@ def agent(**given: Any) -> None:
 
 
 def _check(config: AgentConfig) -> None:
+    if config.kubeconfig and config.identity != "kubernetes":
+        raise click.UsageError("--kubeconfig is for --identity kubernetes: give both.")
     tls = config.tls_ca or config.tls_cert or config.tls_key
     if (config.tls_cert is None) != (config.tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together: give both.")
@@ -191,10 +200,13 @@ def run(config: AgentConfig) -> None:
     from flowobs.agent import agent as running
     from flowobs.agent.loader import LoadError
     from flowobs.identity.inventory_file import InventoryError
+    from flowobs.kubernetes.access import AccessError
 
     try:
         running.run(config)
     except running.ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    except AccessError as error:
         raise click.UsageError(str(error)) from error
     except InventoryError as error:
         raise click.BadParameter(str(error), param_hint="'--inventory'") from error

@@ -116,7 +116,8 @@ def agent_command(given: dict[str, Any]) -> list[str]:
     command += [f"--{name}={given[name]}" for name in ("loader", "identity", "metrics")]
     command += [f"--interface={glob}" for glob in given["interface"]]
     command += [f"--exclude-interface={glob}" for glob in given["exclude_interface"]]
-    return [*command, f"--inventory={given['inventory']}"] if given["inventory"] else command
+    files = ("inventory", "kubeconfig")
+    return command + [f"--{name}={given[name]}" for name in files if given[name]]
 
 
 def wait(processes: Processes, name: str, ready: Callable[[], bool]) -> None:

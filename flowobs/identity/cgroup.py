@@ -15,6 +15,10 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _LXC = re.compile(r"^/lxc(?:/|\.payload[./])([^/]+)")
 _TALOS = re.compile(r"^/(?:podruntime|system)/([^/]+)")
 _SHORT = 12
+# Uid of a pod (systemd's names have _ for -), or the hash that stands for a static pod's.
+_POD = re.compile(
+    r"(?<![0-9a-z])pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f])"
+)
 
 
 class Place(NamedTuple):
@@ -45,6 +49,28 @@ def parse(path: str) -> Place:
     if units[-1].endswith(".scope") and ("user.slice" in path or units[-1] == "init.scope"):
         return Place()
     return Place(UNIT, unescape(units[-1]))
+
+
+class PodPlace(NamedTuple):
+    """A pod's cgroup, or one below it."""
+
+    pod: str
+    """Uid, or config hash of a static pod."""
+    container: str
+    """The whole id (64 hex digits); empty in the pod's own cgroup."""
+
+
+def parse_pod(path: str) -> PodPlace | None:
+    """The innermost pod of ``path`` with its container; None outside of pods."""
+    pods = list(_POD.finditer(path))
+    if not pods:
+        return None
+    containers = [
+        m[0]
+        for m in _CONTAINER_ID.finditer(path, pods[-1].end())
+        if not _MONITOR.search(path, 0, m.start())
+    ]
+    return PodPlace(pods[-1][1].replace("_", "-"), containers[-1] if containers else "")
 
 
 def parse_process(text: str) -> Place:

@@ -9,6 +9,7 @@ from pathlib import Path
 from flowobs.batch import Endpoint
 from flowobs.identity import cgroup, special
 from flowobs.identity.cgroup_paths import CgroupPaths
+from flowobs.identity.places import Places
 from flowobs.identity.prefixes import Prefix, Prefixes
 from flowobs.identity.source import Answer, Socket
 from flowobs.schema import EndpointKind
@@ -44,9 +45,7 @@ class HostSource:
         self._read_addresses = addresses
         self._addresses: Set[bytes] = frozenset()
         self._prefixes = Prefixes({})
-        self._cgroups = cgroups
-        self._hybrid = hybrid
-        self._proc = proc
+        self._places = Places(cgroups, hybrid=hybrid, proc=proc)
         self._clock = clock
         self._commands: set[str] = set()
 
@@ -63,7 +62,7 @@ class HostSource:
             )
             self._addresses = addresses
             self.generation += 1
-        if self._cgroups.retry():
+        if self._places.cgroups.retry():
             self.generation += 1
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
@@ -72,7 +71,7 @@ class HostSource:
         return self._prefixes.at(address, time_ns)
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
-        place = self._place(socket)
+        place = self._places.place(socket)
         if place.kind == cgroup.CONTAINER:
             return self._me._replace(
                 kind=EndpointKind.container,
@@ -86,19 +85,6 @@ class HostSource:
         if socket.command:
             return self._me._replace(workload=self._command(socket.command), workload_kind=PROCESS)
         return None
-
-    def _place(self, socket: Socket) -> cgroup.Place:
-        path = self._cgroups.path(socket.cgroup) if socket.cgroup else None
-        place = cgroup.parse(path) if path else cgroup.Place()
-        settled = place.kind == cgroup.CONTAINER if self._hybrid else path not in (None, "/")
-        if settled or not socket.pid:
-            return place
-        try:
-            text = (self._proc / str(socket.pid) / "cgroup").read_text(errors="replace")
-        except OSError:  # the process has ended
-            return place
-        beside = cgroup.parse_process(text)
-        return beside if beside.kind == cgroup.CONTAINER or not place.kind else place
 
     def _command(self, command: str) -> str:
         """Anybody can make up command names, and each is kept for good: there is a limit."""

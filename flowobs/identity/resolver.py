@@ -62,6 +62,8 @@ class Resolver:
 
 
 def _told_apart(base: Endpoint, who: Endpoint) -> Endpoint:
+    if who.kind == EndpointKind.pod:
+        return who
     if who.kind == EndpointKind.container:
         return who._replace(cluster=base.cluster, node=base.node or who.node)
     if not base.identity_source:

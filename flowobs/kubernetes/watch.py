@@ -1,0 +1,113 @@
+"""All watches of one cluster, feeding one table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowobs.kubernetes.access import Access
+from flowobs.kubernetes.backoff import Timing
+from flowobs.kubernetes.client import Client
+from flowobs.kubernetes.objects import Object
+from flowobs.kubernetes.reflector import Reflector
+from flowobs.kubernetes.resources import PODS, RESOURCES
+from flowobs.kubernetes.table import Table
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """How one resource's watch is doing."""
+
+    resource: str
+    objects: int
+    age: float
+    """Seconds since the API server was heard of."""
+    stale: bool
+    problem: str
+    lists: int
+    undecodable: int
+
+
+class ClusterWatch:
+    """Keeps ``table`` as the API server is: all pods, or those of ``table.node`` alone."""
+
+    def __init__(
+        self,
+        access: Access,
+        table: Table,
+        *,
+        on_synced: Callable[[], None] = lambda: None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.table = table
+        self.client = Client(access, timing)
+        self._on_synced = on_synced
+        self._waiting = {resource.name for resource in RESOURCES}
+        selector = f"spec.nodeName={table.node}" if table.node else ""
+        self._reflectors = [
+            Reflector(
+                self.client,
+                resource,
+                _Feed(self, resource.name),
+                selector=selector if resource is PODS else "",
+            )
+            for resource in RESOURCES
+        ]
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with self.client, asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run())
+
+    @property
+    def states(self) -> list[ResourceState]:
+        """From any thread."""
+        return [
+            ResourceState(
+                r.resource.name,
+                len(r.known),
+                r.freshness.age,
+                r.freshness.stale,
+                r.freshness.problem,
+                r.lists,
+                r.undecodable,
+            )
+            for r in self._reflectors
+        ]
+
+    @property
+    def stale(self) -> bool:
+        """Whether any name may be wrong by now."""
+        return any(r.freshness.stale for r in self._reflectors)
+
+    def synced(self, resource: str) -> None:
+        if not self._waiting:
+            self.table.settled()
+            return
+        self._waiting.discard(resource)
+        if not self._waiting:
+            self.table.settled()
+            _log.info("names known: %s", {s.resource: s.objects for s in self.states})
+            self._on_synced()
+
+
+class _Feed:
+    """A reflector's sink."""
+
+    def __init__(self, watch: ClusterWatch, resource: str) -> None:
+        self._watch = watch
+        self._resource = resource
+
+    def put(self, thing: Object, since_ns: int | None) -> None:
+        self._watch.table.put(thing, since_ns)
+
+    def remove(self, uid: str, at_ns: int) -> None:
+        self._watch.table.remove(uid, at_ns)
+
+    def synced(self) -> None:
+        self._watch.synced(self._resource)
