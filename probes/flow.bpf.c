@@ -140,7 +140,8 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
     }
 }
 
-INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir) {
+/* Sets *now where it had to read the clock. */
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 *now) {
     u32 active = active_map(); /* all of this must go to one map */
     struct flow *f;
     if (active)
@@ -148,7 +149,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     else
         f = MAP_GET(flows_0, k);
     if (f) return f;
-    u64 now = bpf_ktime_get_ns();
+    *now = bpf_ktime_get_ns();
     struct flow fresh = {};
     long error;
     if (active)
@@ -162,7 +163,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     if (f && !error) {
         f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
         f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
-        begin(skb, k, f, p, dir, now);
+        begin(skb, k, f, p, dir, *now);
     }
     return f;
 }
@@ -189,7 +190,8 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     k.ifindex = skb->ifindex;
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
-    struct flow *f = flow_entry(skb, &k, &p, dir);
+    u64 now = 0;
+    struct flow *f = flow_entry(skb, &k, &p, dir, &now);
     if (!f) {
         u32 index = (u32)p.proto * 2 + egress;
         struct count *c = MAP_GET(overflow, &index);
@@ -217,7 +219,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
      * do, which is a few milliseconds old: never before what was exact. */
     u64 tick = bpf_ktime_get_coarse_ns();
     if (first || edges || connects) {
-        u64 now = bpf_ktime_get_ns();
+        if (!now) now = bpf_ktime_get_ns();
         f->last_ns = now;
         if (edges)
             edge(skb, &k, f, &p, dir, now);
