@@ -137,7 +137,7 @@ def test_a_killed_agent_leaves_traffic_flowing_and_no_filter() -> None:
         lab.server(V4["b"], 8080)
         client = subprocess.Popen(
             ["ip", "netns", "exec", lab.ns("a"), sys.executable, str(HERE / "traffic.py"),
-             "client", V4["b"], "8080", "3000", "100", "200", "5"],
+             "client", V4["b"], "8080", "12000", "100", "200", "5"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert flowobs.agent is not None
@@ -147,7 +147,7 @@ def test_a_killed_agent_leaves_traffic_flowing_and_no_filter() -> None:
         assert client.poll() is None, "traffic ended before the agent was killed"
         os.kill(flowobs.agent.pid, signal.SIGKILL)
         flowobs.agent.wait()
-        assert client.communicate(timeout=60)[0] == "done 3000 failed 0\n"
+        assert client.communicate(timeout=60)[0] == "done 12000 failed 0\n"
         end = time.monotonic() + 5
         while ours & links() and time.monotonic() < end:
             time.sleep(0.1)  # the kernel frees the links of a dead process a moment later
