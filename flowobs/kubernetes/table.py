@@ -112,7 +112,10 @@ class Table:
                 self._forget_containers(pod)
                 self._version += 1
             self.namespaces.pop(uid, None)
-            self.zones.pop(self._node_names.pop(uid, ""), None)
+            name = self._node_names.pop(uid, "")
+            # a relist tells of a node's successor of the same name before it tells that this went
+            if not self.has_node(name):
+                self.zones.pop(name, None)
             self._changed_backends(self._backends.remove(uid), now_ns)
 
     def settled(self) -> None:

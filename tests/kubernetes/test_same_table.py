@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowobs.batch import Endpoint
@@ -103,6 +103,13 @@ STEPS = (
     st.lists(st.sampled_from(STEPS), min_size=5, max_size=40),
     st.sampled_from(["works", "forbidden", "etcd"]),
     st.integers(0, 1 << 30),
+)
+# a node that went and came back during a gap lost its zone
+@example(
+    ["remove", "pod", "remove", "node", *["pod"] * 3, "rest", "unnode", "pod", "pod", "slice"]
+    + ["compact", "node"],
+    "works",
+    1738306,
 )
 def test_any_way_leads_to_the_table_of_a_fresh_list(
     steps: list[str], streaming: str, seed: int
