@@ -98,19 +98,17 @@ STEPS = (
 )  # fmt: skip
 
 
+# a node that went and came back during a gap lost its zone
+GONE_AND_BACK = "remove pod remove node pod pod pod rest unnode pod pod slice compact node"
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(STEPS), min_size=5, max_size=40),
     st.sampled_from(["works", "forbidden", "etcd"]),
     st.integers(0, 1 << 30),
 )
-# a node that went and came back during a gap lost its zone
-@example(
-    ["remove", "pod", "remove", "node", *["pod"] * 3, "rest", "unnode", "pod", "pod", "slice"]
-    + ["compact", "node"],
-    "works",
-    1738306,
-)
+@example(GONE_AND_BACK.split(), "works", 1738306)
 def test_any_way_leads_to_the_table_of_a_fresh_list(
     steps: list[str], streaming: str, seed: int
 ) -> None:
