@@ -66,6 +66,8 @@ def plan(from_ns: int, to_ns: int, complete: Mapping[str, int]) -> Plan:
     m0, m1 = _whole(begin, end, MINUTES.ns, minutes)
     if h0 >= h1:
         h0 = h1 = m1
+    elif m0 >= m1:
+        m0, m1 = h0, h1
     m0, m1 = min(m0, h0), max(m1, h1)
     edges = [
         Slice(ddl.TABLE, begin, m0),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.store.plan import plan
@@ -56,6 +56,7 @@ def test_where_records_are_gone_the_time_is_widened():
     assert slices(5, DAY + 5, **gone) == [("flows_1h", 0, DAY), ("flows", DAY, DAY + 5)]
 
 
+@example(0, HOUR + 1, [0, 59 * MINUTE + 1, 0])  # whole hours, and not one whole minute
 @given(
     st.integers(0, 3 * DAY),
     st.integers(1, 2 * DAY),
