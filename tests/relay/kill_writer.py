@@ -22,6 +22,8 @@ from relay.store import Store
 from tests.flow_factory import new_table, random_batch
 
 ROWS = 100
+WINDOW_S = 0.5
+"""Between commit and ack: long enough for a kill to land in it on a busy machine, too."""
 
 
 class RandomToken(Group):
@@ -46,7 +48,7 @@ async def main(url: str, acks: TextIO, first: int, groups: int, kind: str) -> No
         await committer.submit(make("agent", 1, number, [batch], ROWS, stored.set))
         await stored.wait()
         print("stored", number, flush=True)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(WINDOW_S)
         acks.write(f"{number}\n")
         acks.flush()
     await committer.stop(5)
