@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,9 @@ def test_nothing_stays_of_interfaces_that_went() -> None:
     """Half of the pairs go while the agent is still busy with their coming. Its soft limit of open
     files is less than they need.
     """
-    with Lab() as lab, few_files(256), stack(lab) as flowobs:
+    with Lab() as lab, ExitStack() as running:
+        with few_files(256):
+            flowobs = running.enter_context(stack(lab))
         wait(lambda: attached(flowobs) >= 4)
         # by the kernel's own list of what the agent holds: three links both ways, loopback one way
         links = len(links_of(pid(flowobs)))
