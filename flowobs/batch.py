@@ -62,11 +62,17 @@ class Endpoint(NamedTuple):
     node: str = ""
     container: str = ""
     identity_source: str = ""
+    zone: str = ""
+    labels: str = ""
+    services: str = ""
+    identity: int = 0
 
 
 assert Endpoint._fields == tuple(c.name for c in schema.ENDPOINT_COLUMNS)
 
-_KIND_INDEX = 0
+_TYPES = tuple(c.type for c in schema.ENDPOINT_COLUMNS)
+TEXTS = tuple(i for i, type in enumerate(_TYPES) if type == "string")
+"""Places of the attributes that are string ids in a row; the others are plain numbers."""
 
 
 class Endpoints:
@@ -90,10 +96,11 @@ class Endpoints:
 
     def id(self, endpoint: Endpoint) -> int:
         """The row number of ``endpoint``, added now if it is new."""
-        return self.row_id((int(endpoint.kind), *(self.strings.id(v) for v in endpoint[1:])))
+        id = self.strings.id
+        return self.row_id(tuple(id(v) if isinstance(v, str) else int(v) for v in endpoint))
 
     def row_id(self, row: tuple[int, ...]) -> int:
-        """Like :meth:`id`, for a row that already holds string ids (kind first)."""
+        """Like :meth:`id`, for a row that already holds string ids."""
         found = self._ids.get(row)
         if found is None:
             found = self._ids[row] = len(self.rows)
@@ -101,11 +108,13 @@ class Endpoints:
         return found
 
     def __getitem__(self, row: int) -> Endpoint:
-        kind, *ids = self.rows[row]
-        return Endpoint(kind, *(self.strings.values[i] for i in ids))
+        cells: list[Any] = list(self.rows[row])
+        for at in TEXTS:
+            cells[at] = self.strings.values[cells[at]]
+        return Endpoint(*cells)
 
     def column(self, name: str) -> Array:
-        """Attribute ``name`` of every row, shape (rows,): u1 for ``kind``, u4 string ids otherwise.
+        """Attribute ``name`` of every row, shape (rows,): its type, u4 string ids for a string.
 
         Only the rows added since the last call are looked at. One thread may add rows while others
         call this: a cell, once filled, never changes, and who comes second fills in the same value.
@@ -115,7 +124,7 @@ class Endpoints:
         if have is None or filled < rows:
             at = Endpoint._fields.index(name)
             if have is None or len(have) < rows:
-                grown = np.zeros(max(2 * rows, 64), DTYPES["u8" if at == _KIND_INDEX else "string"])
+                grown = np.zeros(max(2 * rows, 64), DTYPES[_TYPES[at]])
                 if have is not None:
                     grown[:filled] = have[:filled]
                 have = grown

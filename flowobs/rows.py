@@ -39,7 +39,12 @@ def _converter(column: schema.Column) -> Callable[[Any], Any] | None:
     return None
 
 
-_PLAN = [(c.name, _converter(c), c.optional) for c in schema.COLUMNS]
+NO_ADDRESS = bytes(16)
+_EMPTY: dict[schema.ColumnType, Any] = {"ip": NO_ADDRESS, "string": ""}
+_PLAN = [
+    (c.name, _converter(c), _EMPTY.get(c.type, 0) if c.optional else None) for c in schema.COLUMNS
+]
+"""Name, conversion, and the value that is left out (None: none is)."""
 
 
 def row_dicts(table: Mapping[str, list[Any]], rows: int) -> Iterator[dict[str, Any]]:
@@ -51,9 +56,9 @@ def row_dicts(table: Mapping[str, list[Any]], rows: int) -> Iterator[dict[str, A
     plan = [(*known, table[known[0]]) for known in _PLAN if known[0] in table]
     for i in range(rows):
         row: dict[str, Any] = {}
-        for name, convert, optional, values in plan:
+        for name, convert, empty, values in plan:
             value = values[i]
-            if optional and not value:
+            if value == empty:
                 continue
             row[name] = convert(value) if convert is not None else value
         yield row

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one with every change of a column's name, type or wire id."""
 
 
@@ -24,6 +24,7 @@ class Kind(enum.IntEnum):
     reset = 6
     fail = 7
     lost = 8
+    icmp_error = 9
 
 
 class Verdict(enum.IntEnum):
@@ -56,6 +57,24 @@ class CloseReason(enum.IntEnum):
     timeout = 6
     unreachable = 7
     aborted = 8
+
+
+class Tunnel(enum.IntEnum):
+    """What a packet was wrapped in where it was seen."""
+
+    none = 0
+    vxlan = 1
+    geneve = 2
+    ipip = 3
+    gre = 4
+
+
+class Cast(enum.IntEnum):
+    """To how many a flow's destination address is."""
+
+    unicast = 0
+    multicast = 1
+    broadcast = 2
 
 
 class EndpointKind(enum.IntEnum):
@@ -120,6 +139,10 @@ ENDPOINT_COLUMNS: tuple[Column, ...] = (
     Column("node", "string", "node it runs on", "Node"),
     Column("container", "string", "container name or short id", "Container"),
     Column("identity_source", "string", "which source named it: inventory, host ...", "Named by"),
+    Column("zone", "string", "zone of its node", "Zone"),
+    Column("labels", "string", "its labels, as k=v separated by commas, sorted", "Labels"),
+    Column("services", "string", "every service that selects it, separated by commas", "Services"),
+    Column("identity", "u32", "numeric identity of its labels; Hubble's reserved numbers", "Identity"),
 )
 """Attributes of one end of a flow. A record carries them twice, as ``src_*`` and ``dst_*``."""
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from flowobs import schema
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
-from flowobs.batch import DTYPES, Array, Endpoint, Endpoints, FlowBatch
+from flowobs.batch import DTYPES, TEXTS, Array, Endpoint, Endpoints, FlowBatch
 
 MAX_ROWS = 50_000
 """Most rows a micro-batch may hold: bounds what a hostile sender can make us allocate (12 MB)."""
@@ -183,7 +183,7 @@ class Decoder:
 
     def _intern_rows(self, table: Array) -> Array:
         mapped = table.copy()
-        mapped[:, 1:] = _take(self.strings, table[:, 1:], "string id in the endpoint table")
+        mapped[:, TEXTS] = _take(self.strings, table[:, TEXTS], "string id in the endpoint table")
         row_id = self.endpoints.row_id
         return np.fromiter((row_id(tuple(r)) for r in mapped.tolist()), DTYPES["u32"], len(mapped))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from flowobs import schema
 from flowobs.batch import Array, Endpoints, FlowBatch, Strings
-from flowobs.rows import ip_text, row_dicts, time_text
+from flowobs.rows import NO_ADDRESS, ip_text, row_dicts, time_text
 
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +65,10 @@ class Lines:
             return _by_id(values, self._strings[column.name], text)
         if column.type == "ip":
             raw = values.tobytes()
-            return [f'{head}"{ip_text(raw[i : i + 16])}"' for i in range(0, len(raw), 16)]
+            addresses = (raw[i : i + 16] for i in range(0, len(raw), 16))
+            if column.optional:
+                return [f'{head}"{ip_text(a)}"' if a != NO_ADDRESS else "" for a in addresses]
+            return [f'{head}"{ip_text(a)}"' for a in addresses]
         if column.type == "time":
             return [f'{head}"{time}"' for time in _times(values)]
         names = _ENUM_TEXTS.get(column.name)

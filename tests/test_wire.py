@@ -94,7 +94,7 @@ def u32(*numbers: int) -> bytes:
     return np.array(numbers, "<u4").tobytes()
 
 
-ROW = (1, *([0] * 9))
+ROW = (1, *([0] * 13))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ ROW = (1, *([0] * 9))
         (pb.Dictionary(strings_base=5, strings=["a"]), "starts at string 5, expected 0"),
         (pb.Dictionary(strings=["a"]), "string 0 must be empty"),
         (pb.Dictionary(endpoints=b"abc"), "not a whole number of 4-byte"),
-        (pb.Dictionary(endpoints=u32(1, 2)), "not a whole number of 10-column rows"),
+        (pb.Dictionary(endpoints=u32(1, 2)), "not a whole number of 14-column rows"),
         (pb.Dictionary(endpoints_base=3, endpoints=u32(*ROW)), "starts at endpoint 3, expected 0"),
         (pb.Dictionary(endpoints=u32(256, *ROW[1:])), "kind 256 is not one byte"),
         (pb.Dictionary(endpoints=u32(1, 9, *ROW[2:])), "unknown string id in the endpoint table"),
