@@ -30,6 +30,7 @@ from flowobs.query import QueryError, parse
 from flowobs.query.words import MOST_CHARACTERS
 from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
+from relay.store.names import GROUPS, LABEL
 
 Format = Literal["json", "ndjson", "sse"]
 
@@ -93,13 +94,17 @@ class MapQuery:
     filter: Filter
     from_ns: int
     to_ns: int
+    group: str = "pod"
+    """What ends are put together by: one of ``GROUPS``, or ``label:KEY``."""
+    latency: bool = True
 
 
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "q", "since", "until"})
-    return MapQuery(_filter(given), *_window(given))
+    _check(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
+    latency = _flag(given, "latency", default="true")
+    return MapQuery(_filter(given), *_window(given), group=_group(given), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +194,17 @@ def _check(given: QueryParams, known: Collection[str]) -> None:
             raise ApiError(400, f"`{name}` is given twice; give it once")
 
 
-def _flag(given: QueryParams, name: str) -> bool:
-    text = given.get(name, "false").lower()
+def _group(given: QueryParams) -> str:
+    text = given.get("group", "pod")
+    if text in GROUPS or (text.startswith(LABEL) and text != LABEL):
+        return text
+    raise ApiError(
+        400, f"`group` cannot be `{text}`; use {', '.join(GROUPS)} or a label: label:app"
+    )
+
+
+def _flag(given: QueryParams, name: str, default: str = "false") -> bool:
+    text = given.get(name, default).lower()
     if text in ("true", "1"):
         return True
     if text in ("false", "0"):
