@@ -13,6 +13,7 @@ from relay.http.parameters import MapQuery, map_query
 from relay.http.queries import Queries, Session
 from relay.http.traffic import EDGE, Key, Row, traffic
 from relay.store import Table
+from relay.store.names import NODE_FIELDS
 
 _SHOWN: Final = (
     "kind", "cluster", "namespace", "name", "workload", "workload_kind", "service", "node", "zone",
@@ -63,7 +64,8 @@ def _edge(key: Key, row: Row) -> Row:
 def _nodes(table: Table) -> list[dict[str, Any]]:
     nodes = []
     for i in range(table.rows):
-        ends = {f"src_{name}": [table.columns[name][i]] for name in _SHOWN}
+        fields = dict(zip(NODE_FIELDS, table.columns["fields"][i], strict=True))
+        ends = {f"src_{name}": [fields[name]] for name in _SHOWN}
         named = next(row_dicts(ends, 1))
         node = {name: named.get(f"src_{name}", "") for name in _SHOWN}
         node["kind"] = node["kind"] or "unknown"

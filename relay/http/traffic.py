@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flowobs.filters import Filter
-from flowobs.schema import Reporter, enum_name
+from flowobs.schema import Reporter
 from relay.http import traffic_sql
 from relay.http.queries import Session
 from relay.store import Table
@@ -26,18 +26,15 @@ EDGE: Final = ("source", "destination", "proto", "port")
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
 _LEVELS: Final = ("", "_p95", "_p99")
-_PATH: Final = {
-    "sent_packets": "near_packets",
-    "sent_bytes": "near_bytes",
-    "arrived_packets": "far_packets",
-    "arrived_bytes": "far_bytes",
-    # replies are sent by the destination and arrive at the source
-    "reply_sent_packets": "far_reply_packets",
-    "reply_sent_bytes": "far_reply_bytes",
-    "reply_arrived_packets": "near_reply_packets",
-    "reply_arrived_bytes": "near_reply_bytes",
-}
-"""Fields of a row, and the counter of which side each is."""
+_PATH: Final = (
+    # what the source's side counted; replies arrive there
+    "sent_packets", "sent_bytes", "reply_arrived_packets", "reply_arrived_bytes",
+    # what the destination's side did
+    "arrived_packets", "arrived_bytes", "reply_sent_packets", "reply_sent_bytes",
+)  # fmt: skip
+"""Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
+
+_REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -109,18 +106,23 @@ def _row(columns: Mapping[str, list[Any]], i: int) -> Row:
         **_latency("connect", columns["connect_ms"][i] if "connect_ms" in columns else []),
         **_latency("rtt", columns["rtt_ms"][i] if "rtt_ms" in columns else []),
         "drop_reasons": dict(columns["drop_reasons"][i]),
-        "reporter": enum_name(Reporter, columns["reporter"][i]),
+        "reporter": _reporter(columns["told_by"][i]),
         "first_seen": columns["first_seen"][i],
         "last_seen": columns["last_seen"][i],
-        **_path(columns, i),
+        **_path(columns["path"][i]),
     }
 
 
-def _path(columns: Mapping[str, list[Any]], i: int) -> dict[str, int | None]:
+def _reporter(flows: list[int]) -> str:
+    """The one that counted most of the flows; of several, the nearest to the source."""
+    return max(_REPORTERS, key=lambda r: flows[r]).name
+
+
+def _path(counts: list[int]) -> Mapping[str, int | None]:
     """What each side sent and what arrived at the other; None where one of them did not tell."""
-    path = {name: columns[column][i] for name, column in _PATH.items()}
-    if not columns["told_by_both"][i]:
-        return dict.fromkeys((*path, "path_loss"))
+    if not counts:
+        return dict.fromkeys((*_PATH, "path_loss"))
+    path: dict[str, int] = dict(zip(_PATH, counts, strict=True))
     there = path["sent_packets"] - path["arrived_packets"]
     back = path["reply_sent_packets"] - path["reply_arrived_packets"]
     return path | {"path_loss": max(0, there) + max(0, back)}

@@ -18,30 +18,27 @@ NUMBERS: Final = (
     "flows", "opens", "closes", "packets", "bytes", "reply_packets", "reply_bytes",
     "drops", "resets", "retransmits", "fails",
 )  # fmt: skip
-_BOTH: Final = ("packets", "bytes", "reply_packets", "reply_bytes")
+BOTH: Final = ("packets", "bytes", "reply_packets", "reply_bytes")
 """Counters of which a row tells what the source's side (near) and the other (far) saw."""
 
 
 def totals_sql(channels: Channels, group: str, by: Sequence[str], limit: int) -> str:
     """At most ``limit`` rows that differ in ``by``: those with trouble, then the busiest first."""
     sums = ", ".join(f"sum({name}) AS {name}" for name in NUMBERS)
-    # pairs of which one side did not report would look like loss
+    # Arrays, because each more column costs the engine a millisecond to plan. Pairs of which one
+    # side did not report would look like loss.
     both = "near_packets + near_reply_packets > 0 AND far_packets + far_reply_packets > 0"
-    sides = ", ".join(
-        f"sumIf({side}_{name}, {both}) AS {side}_{name}"
-        for side in ("near", "far")
-        for name in _BOTH
-    )
-    reporters = [*(r for r in Reporter if r), Reporter.unknown]
-    most = ", ".join(f"(sum(by_{r.name}), {-i}, {r:d})" for i, r in enumerate(reporters))
+    path = ", ".join(f"{side}_{name}" for side in ("near", "far") for name in BOTH)
+    told = ", ".join(f"by_{r.name}" for r in Reporter)
     latencies = "".join(
         f", {histogram.of_samples(f'groupArrayArray({name})')} AS {name}_histogram,"
         f" {histogram.quantiles(f'{name}_histogram', LEVELS)} AS {name}_ms"
         for name in channels.samples
     )
-    return f"""SELECT * FROM (SELECT {_by(channels, group, by)}, {sums}, {sides},
-  countIf({both}) > 0 AS told_by_both, sumMapIf(reasons, drops > 0) AS drop_reasons,
-  arrayMax([{most}]).3 AS reporter, min(first) AS first_seen, max(last) AS last_seen{latencies}
+    return f"""SELECT * FROM (SELECT {_by(channels, group, by)}, {sums},
+  sumForEachIf([{path}], {both}) AS path, sumForEach([{told}]) AS told_by,
+  sumMapIf(reasons, drops > 0) AS drop_reasons,
+  min(first) AS first_seen, max(last) AS last_seen{latencies}
 FROM ({channels.pairs_sql()})
 GROUP BY {", ".join(by)})
 ORDER BY drops + resets + retransmits + fails > 0 DESC, packets + reply_packets DESC
@@ -74,8 +71,7 @@ WHERE notEmpty(connect_ms) OR notEmpty(rtt_ms)"""
 
 def nodes_sql(channels: Channels, group: str) -> str:
     """What is known of each node in ``{nodes:Array(String)}``: of its newest end."""
-    fields = ", ".join(f"argMax({name}, at) AS {name}" for name in NODE_FIELDS)
-    return f"""SELECT label AS id, {fields},
+    return f"""SELECT label AS id, argMax(({", ".join(NODE_FIELDS)}), at) AS fields,
   groupUniqArray({MAX_ADDRESSES})(ip) AS addresses
 FROM (SELECT *, ({label_sql(group)}) AS label, (workload != '', last) AS at
   FROM ({channels.ends_sql()}))

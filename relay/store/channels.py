@@ -109,7 +109,7 @@ class Channels:
         return f"""SELECT {_PAIR}{at}, {sums}, {near}, {weights},
   sum(if(opens > 0, opens, toUInt64(seen > 0))) AS flows,
   sum(greatest(retransmit_events, again)) AS retransmits,
-  sumMapIf(reasons, drops > 0) AS reasons, min(first) AS first, max(last) AS last{samples}
+  sumMapArray(reasons) AS reasons, min(first) AS first, max(last) AS last{samples}
 FROM ({self._units_sql()})
 GROUP BY {self._key}"""
 
@@ -129,7 +129,7 @@ GROUP BY {self._key}"""
   {best}, argMax(p.dst, p.{dst}) AS dst, {far},
   sum(p.drops) AS drops, sum(p.fails) AS fails, sum(p.retransmit_events) AS retransmit_events,
   greatest(sumIf(p.resets, p.{_FROM_SOURCE}), sumIf(p.resets, NOT p.{_FROM_SOURCE})) AS resets,
-  sumMapIf(p.reasons, p.drops > 0) AS reasons, min(p.first) AS first, max(p.last) AS last
+  groupArrayArray(p.reasons) AS reasons, min(p.first) AS first, max(p.last) AS last
 FROM ({self._points_sql()}) AS p
 GROUP BY p.unit"""
 
@@ -146,7 +146,7 @@ GROUP BY p.unit"""
 FROM (SELECT any({unit}) AS unit, any(r.bucket) AS bucket, any(r.proto) AS proto,
   any(r.port) AS port, any(r.reporter) AS reporter,
   argMax(r.src, r.last) AS src, argMax(r.dst, r.last) AS dst, {sums}, {times},
-  sumMapIf(r.drop_reasons, r.drops > 0) AS reasons{samples}
+  groupArrayIf(r.drop_reasons, r.drops > 0) AS reasons{samples}
 FROM ({self._rows_sql()}) AS r
 GROUP BY cityHash64({unit}, r.reporter, r.node, r.interface))"""
 
