@@ -174,6 +174,16 @@ filters = options(
 )
 
 
+by = option(
+    OUTPUT,
+    "--by",
+    "group",
+    metavar="GROUP",
+    help="Put ends together: pod, workload, service, namespace, node, zone, cluster, process,"
+    " address, or a label: label:app. Default: pod.",
+)
+
+
 def output_format(*formats: str) -> Decorator:
     return option(
         OUTPUT,
@@ -214,5 +224,5 @@ server = click.option(
 
 def query(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an API request: what of ``given`` was given."""
-    names = ("q", *FILTERS, "since", "until", "last")
+    names = ("q", *FILTERS, "since", "until", "last", "group")
     return {name: given[name] for name in names if given.get(name) not in (None, ())}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
@@ -21,6 +22,9 @@ from relay.store.rollup import HOURS, MINUTES, ROLLUPS, create, create_ends, sin
 log = logging.getLogger(__name__)
 
 VERSION = 3
+
+_NEVER_NS: Final = 4 * 10**9 * 10**9
+"""Later than all records of a store that has none."""
 
 Step = Callable[[Client, int], None]
 """Takes a client and the deduplication window."""
@@ -40,7 +44,8 @@ def _rollups(client: Client, window: int) -> None:
     What only the rollups of version 2 still know goes over as it is. Nobody may write meanwhile.
     """
     old = set_aside(client)
-    oldest = int(str(client.command(f"SELECT toUnixTimestamp64Nano(min(time)) FROM {ddl.TABLE}")))
+    first = str(client.command(f"SELECT toUnixTimestamp64Nano(min(time)) FROM {ddl.TABLE}"))
+    oldest = int(first) or _NEVER_NS
     since = max((since_of(comment) or 0 for comment in old.values()), default=0)
     begin = 0  # of what is made of records
     if old and since <= oldest:
