@@ -92,7 +92,7 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
     reader = store.reader(max_seconds=120)
     rollups: Any = _Session(reader, store.plan)
     records: Any = _Session(reader, lambda a, b: Plan((Slice("flows", a, b),)))
-    # until now, as people ask; and between two odd moments of the past
+    # ROWS that take long to insert end long before now: then both begin and end at odd moments
     begin, past = end - SPAN_NS, end - 17 * 60 * 10**9 - 1
 
     def last(condition: str) -> Callable[[], object]:
