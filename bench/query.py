@@ -23,7 +23,7 @@ from relay.http.parameters import HintsQuery, MapQuery
 from relay.http.service_map import build
 from relay.http.traffic import traffic
 from relay.store import Reader, Store, ddl
-from relay.store.plan import Plan, Slice
+from relay.store.plan import Plan, Slice, plan
 from relay.store.rollup import TABLES
 
 ROWS = int(os.environ.get("ROWS", "50000000"))
@@ -84,15 +84,20 @@ class _Session:
     """A request's queries, without HTTP."""
 
     def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
-        self.query = reader.query
+        self.query, self.arrays = reader.query, reader.arrays
         self.plan = plan
 
 
 def _questions(store: Store, end: int) -> list[dict[str, Any]]:
     reader = store.reader(max_seconds=120)
-    rollups: Any = _Session(reader, store.plan)
+
+    def plan_at_end(from_ns: int, to_ns: int, step_ns: int | None = None) -> Plan:
+        # as if it were now: filling the store may have taken minutes
+        complete = store._sweeper.complete()
+        return plan(from_ns, to_ns, complete, step_ns=step_ns, now_ns=end)
+
+    rollups: Any = _Session(reader, plan_at_end)
     records: Any = _Session(reader, lambda a, b: Plan((Slice("flows", a, b),)))
-    # ROWS that take long to insert end long before now: then both begin and end at odd moments
     begin, past = end - SPAN_NS, end - 17 * 60 * 10**9 - 1
 
     def last(condition: str) -> Callable[[], object]:

@@ -14,13 +14,14 @@ from flowobs.filters import Filter
 from flowobs.schema import Reporter
 from relay.http import traffic_sql
 from relay.http.queries import Session
+from relay.http.rolled import rolled
 from relay.store import Table
 from relay.store.asked import answerable
 from relay.store.channels import Channels
 from relay.store.ddl import TABLE
 from relay.store.names import LABEL
+from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
-from relay.store.rollup import LATENCIES
 
 EDGE: Final = ("source", "destination", "proto", "port")
 MOST: Final = 5_000
@@ -76,24 +77,29 @@ def traffic(
         plan = session.plan(from_ns, to_ns, *step)
     else:
         plan = Plan((Slice(TABLE, from_ns, to_ns),))
-    channels = Channels(plan, filter, group == "process", latency, step_s)
+    if plan.table == TABLE:
+        channels = Channels(plan, filter, group == "process", latency, step_s)
+        table, nodes = _of_records(session, channels, group, by, most)
+    else:
+        table, nodes = rolled(session, Paths(plan, filter, step_s), group, by, latency, most)
+    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
+    return Traffic(plan, rows, table.rows > most, nodes)
+
+
+def _of_records(
+    session: Session, channels: Channels, group: str, by: Sequence[str], most: int
+) -> tuple[Table, Table]:
     parameters = channels.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
     table = session.query(traffic_sql.totals_sql(channels, group, by, most + 1), parameters)
-    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
-    if rows and not channels.by_flow:
-        _add_flows(rows, by, session.query(traffic_sql.flows_sql(channels, group, by), parameters))
-        if latency:
-            sql = traffic_sql.latencies_sql(channels, group, by)
-            _add_latencies(rows, by, session.query(sql, parameters))
-    ends = [i for i, name in enumerate(by) if name in ("source", "destination")]
+    ends = [name for name in by if name in ("source", "destination")]
     nodes = Table({}, 0)
-    if rows and ends:
-        used = sorted({key[i] for key in rows for i in ends})
+    if table.rows and ends:
+        used = sorted({id for name in ends for id in table[name][:most]})
         sql = traffic_sql.nodes_sql(channels, group)
         nodes = session.query(sql, {**parameters, "nodes": used})
-    return Traffic(plan, rows, table.rows > most, nodes)
+    return table, nodes
 
 
 def _key(table: Table, by: Sequence[str], i: int) -> Key:
@@ -131,18 +137,3 @@ def _path(counts: list[int]) -> Mapping[str, int | None]:
 def _latency(name: str, milliseconds: list[float]) -> dict[str, float | None]:
     values: Sequence[float | None] = milliseconds or (None,) * len(_LEVELS)
     return {f"{name}{level}_ms": ms for level, ms in zip(_LEVELS, values, strict=True)}
-
-
-def _add_flows(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
-    for i in range(table.rows):
-        row = rows.get(_key(table, by, i))
-        if row is not None:
-            row["flows"] = row["opens"] + table["active"][i] - table["opened"][i]
-
-
-def _add_latencies(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
-    for i in range(table.rows):
-        row = rows.get(_key(table, by, i))
-        if row is not None:
-            for name in LATENCIES:
-                row.update(_latency(name, table[f"{name}_ms"][i]))

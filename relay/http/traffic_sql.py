@@ -1,4 +1,4 @@
-"""SQL that adds up traffic between ends: by what they belong to, by time."""
+"""SQL that adds up traffic of records: by what its ends belong to, by time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from flowobs.schema import Reporter
 from relay.store import histogram
 from relay.store.channels import Channels
 from relay.store.names import NODE_FIELDS, label_sql
-from relay.store.rollup import LATENCIES, SETS, merge_sets
+from relay.store.paths import MAX_ADDRESSES
 
-MAX_ADDRESSES: Final = 16
 LEVELS: Final = (0.5, 0.95, 0.99)
 """Quantiles of latencies."""
 NUMBERS: Final = (
@@ -43,30 +42,6 @@ FROM ({channels.pairs_sql()})
 GROUP BY {", ".join(by)})
 ORDER BY drops + resets + retransmits + fails > 0 DESC, packets + reply_packets DESC
 LIMIT {limit}"""
-
-
-def flows_sql(channels: Channels, group: str, by: Sequence[str]) -> str:
-    """Of rollups: how many flows were ``active`` and ``opened``."""
-    sizes = ", ".join(f"toInt64({merge_sets(name, finish=True)}) AS {name}" for name in SETS)
-    return f"""SELECT {_by(channels, group, by)}, {sizes}
-FROM ({channels.sets_sql()})
-GROUP BY {", ".join(by)}"""
-
-
-def latencies_sql(channels: Channels, group: str, by: Sequence[str]) -> str:
-    """Of rollups: quantiles, as the source's side tells them if it does."""
-    values = []
-    for name in LATENCIES:
-        near, far = f"sumMapIf({name}, near)", f"sumMapIf({name}, NOT near)"
-        values += [
-            f"if(empty({near}), {far}, {near}) AS {name}_histogram",
-            f"{histogram.quantiles(f'{name}_histogram', LEVELS)} AS {name}_ms",
-        ]
-    return f"""SELECT {", ".join((*by, *(f"{n}_ms" for n in LATENCIES)))}
-FROM (SELECT {_by(channels, group, by)}, {", ".join(values)}
-FROM ({channels.latencies_sql()})
-GROUP BY {", ".join(by)})
-WHERE notEmpty(connect_ms) OR notEmpty(rtt_ms)"""
 
 
 def nodes_sql(channels: Channels, group: str) -> str:

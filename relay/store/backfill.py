@@ -14,6 +14,7 @@ from relay.store.rollup import (
     HOURS,
     KEYS,
     MINUTES,
+    OF_PATH,
     ONE_END,
     ROLLUPS,
     SETS,
@@ -60,8 +61,12 @@ def take_over(client: Client, rollup: Rollup, end_ns: int) -> None:
     none = ", ".join(
         f"{value} AS {side}_{name}" for side in ("src", "dst") for name, value in _SINCE_3.items()
     )
-    names = ("bucket", *KEYS, *SUMS, *TIMES, "drop_reasons", *SETS)
-    made = {"channel": "cityHash64(src_ip, dst_ip, proto, port)"}
+    names = ("bucket", *KEYS, *OF_PATH, *SUMS, *TIMES, "drop_reasons", *SETS)
+    channel = "src_ip, dst_ip, proto, port"
+    made = {
+        "path": f"cityHash64({channel}, reporter, node, interface)",
+        "channel": f"cityHash64({channel})",
+    }
     made |= {side: end_id(side) for side in ("src", "dst")}
     values = ", ".join(f"{made[name]} AS {name}" if name in made else name for name in names)
     days = client.query(
