@@ -89,6 +89,9 @@ class _Rows:
         self._size = len(order)
         self._row = rank[inverse]
         """Of each unit; -1 where there are too many."""
+        by_row = np.argsort(self._row, kind="stable")
+        self._order = by_row[np.searchsorted(self._row[by_row], 0) :]
+        self._starts = _starts(self._row[self._order])
         self._key = {name: column[first[order]] for name, column in values.items()}
         self._pairs = _codes([units[name] for name in ("src", "dst", "proto", "port", "at")])
         # where a channel's ends changed, the newest have what only the channel is known of
@@ -104,14 +107,8 @@ class _Rows:
         for name, key in self._key.items():
             out[name] = [self._names[i] for i in key] if name in _SIDES else key.tolist()
         out |= {n: self._sum(units[n]).tolist() for n in NUMBERS if n != "flows"}
-        order, starts, rows = self._runs()
-        for name, how, time in (
-            ("first_seen", np.minimum, "first"),
-            ("last_seen", np.maximum, "last"),
-        ):
-            values = np.zeros(size, "<i8")
-            values[rows] = how.reduceat(units[time][order], starts)
-            out[name] = values.tolist()
+        out["first_seen"] = self._sum(units["first"], np.minimum).tolist()
+        out["last_seen"] = self._sum(units["last"], np.maximum).tolist()
         told = np.zeros((size, len(Reporter)), "<u8")
         kept = self._row >= 0
         weight = np.maximum(np.maximum(units["opens"], units["seen"]), 1)
@@ -133,14 +130,14 @@ class _Rows:
             row = self.of(found)
             kept = row >= 0
             np.add.at(before, row[kept], (found["active"] - found["opened"])[kept])
-        return (np.array(opens, "<i8") + before).tolist()  # type: ignore[no-any-return]
+        return (np.array(opens, "<i8") + before).tolist()
 
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
         out = {}
         row = self.of(found) if found else np.zeros(0, "<i8")
         for name in LATENCIES:
-            counts = np.zeros((self._size, histogram.BUCKETS))
+            counts: Array = np.zeros((self._size, histogram.BUCKETS))
             if found:
                 sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
                 at = np.repeat(row, sizes)
@@ -152,17 +149,9 @@ class _Rows:
             out[f"{name}_ms"] = histogram.levels_ms(counts, LEVELS)
         return out
 
-    def _sum(self, values: Array) -> Array:
-        order, starts, rows = self._runs()
-        out = np.zeros(self._size, "<u8")
-        out[rows] = np.add.reduceat(values[order], starts)
-        return out
-
-    def _runs(self) -> tuple[Array, Array, Array]:
-        order = np.argsort(self._row, kind="stable")
-        order = order[np.searchsorted(self._row[order], 0) :]
-        starts = _starts(self._row[order])
-        return order, starts, self._row[order][starts]
+    def _sum(self, values: Array, how: np.ufunc = np.add) -> Array:
+        # every row has a unit: the runs are the rows
+        return how.reduceat(values[self._order], self._starts)  # type: ignore[no-any-return]
 
     def _path(self) -> list[list[int]]:
         """What both sides counted: of pairs of ends that both sides told of."""

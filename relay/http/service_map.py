@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -55,10 +56,16 @@ def build(session: Session, query: MapQuery) -> bytes:
 
 
 def _edge(key: Key, row: Row) -> Row:
-    edge = dict(zip(EDGE, key, strict=True))
-    edge["proto"] = next(row_dicts({"proto": [edge["proto"]]}, 1))["proto"]
-    times = {name: time_text(row[name]) for name in ("first_seen", "last_seen")}
-    return {**edge, **row, **times}
+    edge = dict(zip(EDGE, key, strict=True)) | row
+    edge["proto"] = _proto(edge["proto"])
+    for name in ("first_seen", "last_seen"):
+        edge[name] = time_text(row[name])
+    return edge
+
+
+@cache  # one of 256
+def _proto(number: int) -> Any:
+    return next(row_dicts({"proto": [number]}, 1))["proto"]
 
 
 def _nodes(table: Table) -> list[dict[str, Any]]:

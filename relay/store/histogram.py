@@ -52,7 +52,7 @@ def quantiles(histogram: str, levels: tuple[float, ...]) -> str:
 
 
 def levels_ms(counts: Array, levels: tuple[float, ...]) -> list[list[float]]:
-    """Like :func:`quantiles`, of ``counts`` (histograms x ``BUCKETS``); empty where there is none."""
+    """Like :func:`quantiles`, of ``counts`` (histograms x ``BUCKETS``); empty for none."""
     below = counts.cumsum(1)
     total = below[:, -1]
     rows = np.arange(len(counts))

@@ -230,7 +230,9 @@ def create(rollup: Rollup, since: int, window: int) -> list[str]:
         "ENGINE = AggregatingMergeTree\nPARTITION BY toDate(bucket)\n"
         f"PRIMARY KEY ({rollup.together}, dst)\n"
         f"ORDER BY ({rollup.together}, dst, src, path, bucket)\n"
-        f"SETTINGS {ddl.settings(window)}, index_granularity = 1024\n"
+        # small pieces, so that a question about one end need not decompress all others
+        f"SETTINGS {ddl.settings(window)}, index_granularity = 1024,"
+        " min_compress_block_size = 8192\n"
         f"COMMENT 'flowobs rollup since {since}'",
         f"CREATE MATERIALIZED VIEW {rollup.name}_view TO {rollup.name} AS\n"
         f"{select(rollup)}\nGROUP BY {keys()}",
