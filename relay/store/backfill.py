@@ -25,6 +25,7 @@ from relay.store.rollup import (
     keys,
     select,
     select_ends,
+    since_of,
 )
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def set_aside(client: Client) -> dict[str, str]:
         " WHERE database = currentDatabase() AND name IN {names:Array(String)}",
         names,
     ).result_rows
-    have = {str(name): str(comment) for name, comment, _ in found}
+    # what says nothing of itself was left by a start that was cut short
+    have = {str(n): str(comment) for n, comment, _ in found if since_of(comment) is not None}
     new = {str(name) for name, _, by_channel in found if by_channel}
     for rollup in ROLLUPS:
         client.command(f"DROP VIEW IF EXISTS {rollup.name}_view")

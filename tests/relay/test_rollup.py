@@ -58,6 +58,8 @@ class Maps:
         answer: dict[str, Any] = json.loads(build(self.session(plan), query))
         answer["edges"].sort(key=lambda e: (e["source"], e["destination"], e["proto"], e["port"]))
         answer["nodes"].sort(key=lambda n: n["id"])
+        if group not in ("pod", "address"):  # any of its ends tells what a node is
+            answer["nodes"] = [(n["id"], n["addresses"]) for n in answer["nodes"]]
         return answer
 
     def both(
