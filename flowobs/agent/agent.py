@@ -32,6 +32,7 @@ from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
 from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
+from flowobs.agent.spill import Spill
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
 from flowobs.identity.inventory import InventorySource
@@ -90,10 +91,20 @@ class Agent:
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._iterator = -1
+        self._spill = self._make_spill()
         self._forwarder = self._make_forwarder()
         self._inventory = self._make_inventory()
         self._cgroups = CgroupPaths(self._mount)
         self._cluster = self._make_cluster()
+
+    def _make_spill(self) -> Spill | None:
+        folder = self.config.spool_dir
+        if folder is None:
+            return None
+        try:
+            return Spill(folder, self.config.spool_mb << 20)
+        except OSError as error:
+            raise ConfigError(f"--spool-dir {folder} cannot be used: {error.strerror}") from error
 
     def _make_forwarder(self) -> Forwarder:
         c = self.config
@@ -106,6 +117,7 @@ class Agent:
                 version=flowobs.__version__,
                 tls=tls,
                 insecure=c.insecure,
+                spill=self._spill,
                 on_drop=lambda reason, records: self.metrics.dropped.labels(reason).inc(records),
             )
         except ValueError as error:
@@ -249,6 +261,8 @@ class Agent:
             for task in (deliver, polling):
                 task.cancel()
             await asyncio.gather(deliver, polling, return_exceptions=True)
+            if self._spill is not None:
+                self._spill.close()
             self._scrape.close()
             if self._cluster is not None:
                 await asyncio.to_thread(self._cluster.stop)
@@ -269,6 +283,7 @@ class Agent:
             stored = stats.stored_records
             self.metrics.connected.set(stats.connected)
             self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
+            self.metrics.spool_disk_bytes.set(self._forwarder.spool_disk_bytes)
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
             if self._cluster is not None:
                 self._cluster.measure()

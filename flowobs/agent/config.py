@@ -31,6 +31,9 @@ class AgentConfig:
     """How to reach the cluster; None: as a pod of it."""
     drain_interval: float = 1.0
     flow_entries: int = 65536
+    spool_dir: Path | None = None
+    """Disk for records that the relay has not stored and memory has no room for; None: no disk."""
+    spool_mb: int = 1024
     metrics: str = "127.0.0.1:9465"
     insecure: bool = False
     tls_ca: Path | None = None

@@ -107,6 +107,11 @@ class Metrics:
             "Memory held by records that the relay has not stored yet.",
             registry=registry,
         )
+        self.spool_disk_bytes = Gauge(
+            "flowobs_agent_spool_disk_bytes",
+            "Disk held by records that the relay has not stored yet.",
+            registry=registry,
+        )
         self.out_of_scope = Gauge(
             "flowobs_agent_records_out_of_scope",
             "Records left out because they are not of the observed network namespace.",

@@ -160,6 +160,22 @@ def metrics() -> Decorator:
     option(
         SEND, "--insecure", is_flag=True, help="Send records unencrypted to another machine, too."
     ),
+    option(
+        SEND,
+        "--spool-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="PATH",
+        help="Keep records on disk here when the relay is away for longer than memory lasts.",
+    ),
+    option(
+        SEND,
+        "--spool-mb",
+        type=click.IntRange(16, 1 << 20),
+        metavar="N",
+        default=DEFAULT.spool_mb,
+        show_default=True,
+        help="Disk to use there, in MiB.",
+    ),
     metrics(),
     click.option("--log-json", is_flag=True, help="Write the log as lines of JSON."),
 )

@@ -63,7 +63,8 @@ def test_every_field_of_the_configuration_has_an_option(
         f"--exclude-interface=lo --attach=tcx --cgroup={tmp_path} --inventory={file} "
         f"--identity=kubernetes --kubeconfig={file} --drain-interval=0.5 "
         f"--flow-entries=4096 --metrics=127.0.0.1:1 "
-        f"--tls-ca={file} --tls-cert={file} --tls-key={file} --log-json"
+        f"--tls-ca={file} --tls-cert={file} --tls-key={file} --log-json "
+        f"--spool-dir={tmp_path} --spool-mb=64"
     )
     assert invoke("agent", *words.split()).exit_code == 0
     assert agent.config == AgentConfig(
@@ -78,6 +79,8 @@ def test_every_field_of_the_configuration_has_an_option(
         inventory=file,
         identity="kubernetes",
         kubeconfig=file,
+        spool_dir=tmp_path,
+        spool_mb=64,
         drain_interval=0.5,
         flow_entries=4096,
         metrics="127.0.0.1:1",
