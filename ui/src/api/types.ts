@@ -1,6 +1,6 @@
 // The relay's HTTP API as docs/api.md and flowobs/schema.py have it; tests/ui/test_contract.py compares the names.
 
-export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost"] as const;
+export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export const ENDPOINT_KINDS = [
@@ -73,6 +73,10 @@ export interface FlowRecord {
   src_node?: string;
   src_container?: string;
   src_identity_source?: string;
+  src_zone?: string;
+  src_labels?: string;
+  src_services?: string;
+  src_identity?: number;
   dst_kind?: Open<EndpointKind>;
   dst_cluster?: string;
   dst_namespace?: string;
@@ -83,6 +87,10 @@ export interface FlowRecord {
   dst_node?: string;
   dst_container?: string;
   dst_identity_source?: string;
+  dst_zone?: string;
+  dst_labels?: string;
+  dst_services?: string;
+  dst_identity?: number;
 }
 
 export interface MapNode {
