@@ -66,7 +66,7 @@ class Conntrack:
 
         def sockets() -> tuple[socket.socket, socket.socket]:
             if _KNOB.exists() and _KNOB.read_text().strip() == "0":
-                raise OSError(errno.EOPNOTSUPP, f"events are switched off: write 2 to {_KNOB}")
+                raise OSError(errno.ENODATA, f"events are off: write 2 to {_KNOB}")
             size = self._receive_buffer_bytes
             monitor = netlink.bound_socket(_NETFILTER, _GROUPS, receive_buffer_bytes=size)
             try:

@@ -15,7 +15,7 @@ from flowobs.batch import FlowBatch
 
 _log = logging.getLogger(__name__)
 
-LOST = "backends behind virtual addresses: both sides of a NAT are told apart"
+LOST = "the backend behind a virtual address: both sides of a NAT are flows of their own"
 """What it means where there is no news of translations."""
 
 _LIST_EVERY_S = 60.0
@@ -24,6 +24,21 @@ _LIST_REST_S = 2.0
 _CONFIRMED_AFTER_S = 0.002
 """By then a packet has been through the stack and the kernel has told of its translation."""
 _MOST_READS = 16
+_NO_MODULE = (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
+
+
+def why_not(conntrack: Conntrack) -> str:
+    """Why the kernel tells of no translations; empty where it does."""
+    try:
+        conntrack.open()
+        try:
+            for _ in conntrack.list():
+                pass
+        finally:
+            conntrack.close()
+    except OSError as error:
+        return _sentence(error)
+    return ""
 
 
 class Nat:
@@ -123,6 +138,13 @@ class Nat:
 
     def _end(self, error: OSError) -> None:
         self.stop()
-        self.missing = f"no news of translations: {error.strerror or error}"
+        self.missing = _sentence(error)
         self._metrics.nat_available.set(0)
         _log.warning("NAT is not followed", extra={"why": self.missing, "lost": LOST})
+
+
+def _sentence(error: OSError) -> str:
+    hint = ": load the module nf_conntrack_netlink" if error.errno in _NO_MODULE else ""
+    if error.errno == errno.EPERM:
+        hint = ": it needs CAP_NET_ADMIN"
+    return f"no news of translations: {error.strerror or error}{hint}"
