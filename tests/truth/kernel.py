@@ -108,7 +108,8 @@ class Watch:
 
     def __init__(self, lab: Lab, flowobs: Stack) -> None:
         self._lab, self._flowobs = lab, flowobs
-        flowobs.settle()
+        if not flowobs.settled():
+            flowobs.settle()
         self._old = Counter(map(json.dumps, flowobs.rows()))
         self._links, self._proc = self._now()
 

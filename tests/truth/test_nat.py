@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from flowobs.rows import time_text
 from tests.e2e.lab import V4, V6, Stack, stack
 from tests.truth.conftest import TALK
 from tests.truth.nat import (
@@ -120,12 +122,17 @@ def test_pings_through_a_masquerade(routed: tuple[Router, Stack]) -> None:
 
 def test_the_agent_came_later(routed: tuple[Router, Stack]) -> None:
     """Connections that were translated before it are known from the kernel's list."""
-    lab, _ = routed
+    lab, flowobs = routed
+    assert flowobs.agent is not None
     with talking(lab, "tcp", CLUSTER[4], VIRTUAL_PORT) as old:
-        with stack(lab) as later:
-            more(old)
-            later.settle()
-            rows = [r for r in later.rows(port=BACKEND_PORT) if r["proto"] == "tcp"]
+        flowobs.agent.terminate()
+        flowobs.agent.wait(20)
+        flowobs.start_agent()
+        since = time_text(time.time_ns())
+        more(old)
+        flowobs.settle()
+        rows = [r for r in flowobs.rows(port=BACKEND_PORT) if r["time"] > since]
         truth = lab.conntrack()
+    assert len({told(r) for r in rows}) == 1
     assert {told(r) for r in rows} <= truth
     assert {r["reporter"] for r in rows} == {"source", "destination"}
