@@ -55,7 +55,7 @@ ip daddr {GATEWAY} tcp dport 8080 dnat to {V4["b"]}
 }}
 chain back {{
 type nat hook postrouting priority 100
-ip daddr {V4["b"]} ct status dnat masquerade
+ip daddr {V4["b"]} masquerade
 }}
 }}"""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
