@@ -75,6 +75,7 @@ def test_connections_end_as_the_kernel_says(running: tuple[Lab, Stack]) -> None:
     assert sent == {0: 2 * a["Tcp.OutRsts"], 1: 2 * b["Tcp.OutRsts"]}
 
     assert len(watch.select(kind="retransmit", dst_port=7004)) == a["Tcp.RetransSegs"]
+    assert a["Tcp.RetransSegs"] == a["TcpExt.TCPSynRetrans"]
     assert dropped == 2 * SILENT + a["Tcp.RetransSegs"]
     lost = watch.select(kind="drop", drop_reason="NETFILTER_DROP")
     assert [r["dst_port"] for r in lost] == [7004] * dropped
