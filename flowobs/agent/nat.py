@@ -10,6 +10,7 @@ import numpy as np
 
 from flowobs.agent.conntrack import TRANSLATION, Conntrack
 from flowobs.agent.metrics import Metrics
+from flowobs.agent.netlink import DumpInterrupted
 from flowobs.agent.translations import STILL_THERE, Translations
 from flowobs.batch import FlowBatch
 
@@ -81,7 +82,7 @@ class Nat:
             if time.monotonic() >= self._listed + rest_s:
                 self._list()
         for _ in range(_MOST_READS):
-            if not self._read():
+            if not self._running or not self._read():
                 break
         metrics = self._metrics
         metrics.nat_translations.set(len(self._known) // 2)
@@ -131,6 +132,9 @@ class Nat:
         now_ns = time.time_ns()
         try:
             found = [np.zeros(0, TRANSLATION), *self._conntrack.list()]
+        except DumpInterrupted:
+            self._behind = True
+            return
         except OSError as error:
             self._end(error)
             return

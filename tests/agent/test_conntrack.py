@@ -16,6 +16,7 @@ from flowobs.agent import netns
 from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.nat import Nat, why_not
+from flowobs.agent.netlink import DumpInterrupted
 from flowobs.rows import ip_text
 from tests.agent.netlab import FAR, NEAR, NetLab, sh
 
@@ -137,6 +138,25 @@ def test_it_says_why_not(lab: NetLab) -> None:
     assert nat.missing == why_not(Conntrack(lab.path))
     assert metrics.nat_available._value.get() == 0
     nat.poll()  # does nothing, and does no harm
+    nat.stop()
+
+
+def test_a_list_that_is_refused_ends_it_and_one_that_is_cut_short_does_not(lab: NetLab) -> None:
+    class Refusing(Conntrack):
+        error = DumpInterrupted(errno.EAGAIN, "again")
+
+        def list(self) -> Iterator[Any]:
+            raise self.error
+
+    conntrack = Refusing(lab.path)
+    nat = Nat(conntrack, Metrics(CollectorRegistry()))
+    nat.start()
+    assert not nat.missing
+    conntrack.error = PermissionError(errno.EPERM, "Operation not permitted")
+    nat._listed = -np.inf
+    nat.poll()
+    assert nat.missing.endswith("Operation not permitted: it needs CAP_NET_ADMIN")
+    nat.poll()
     nat.stop()
 
 

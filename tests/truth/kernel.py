@@ -130,6 +130,12 @@ class Watch:
         self.proc = {pod: Counter(change(self._proc[pod], proc[pod])) for pod in "ab"}
         """/proc/net/snmp and netstat of both pods."""
 
+    @property
+    def ring_lost(self) -> int:
+        """Events that found the ring full. They come from the whole machine: other labs', too."""
+        lost = (r for r in self.everything if r["kind"] == "lost")
+        return sum(r["lost"] for r in lost if r["drop_reason"] == "ring_full")
+
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""
         return [r for r in self.rows if all(r.get(c) == v for c, v in columns.items())]
