@@ -190,6 +190,11 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("zero_windows", "u32", "TCP packets in which the source tells that its receive buffer is full", "Zero windows", "packets", wire=43),
     Column("reply_zero_windows", "u32", "TCP packets in which the destination tells that its receive buffer is full", "Reply zero windows", "packets", wire=44),
     Column("netns", "u32", "kinds drop, retransmit, reset, fail: inode of the network namespace it happened in", "Network namespace", wire=45),
+    # 46 and 47 are kept for the age of both ends' names
+    Column("virtual_ip", "ip", "address that the source asked for, where the kernel put a backend (dst_ip) in its place (DNAT)", "Virtual address", wire=48),
+    Column("virtual_port", "u16", "port that the source asked for", "Virtual port", wire=49),
+    Column("snat_ip", "ip", "address that the destination sees, where the kernel put it in the place of the source's (SNAT, masquerade)", "SNAT address", wire=50),
+    Column("snat_port", "u16", "port that the destination sees", "SNAT port", wire=51),
 )
 """Columns that travel, in store order."""
 

@@ -23,10 +23,12 @@ from flowobs.agent import bpf, loader
 from flowobs.agent.attach import Attachments
 from flowobs.agent.btf import Btf
 from flowobs.agent.config import AgentConfig
+from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.drops import fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.metrics import Metrics
+from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
@@ -203,6 +205,9 @@ class Agent:
             self._resolver, owners = self._names()
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
             scope = Scope(self._namespace) if self._namespace else None
+            self._nat = Nat(Conntrack(self._namespace), self.metrics)
+            self._nat.start()
+            undo.callback(self._nat.stop)
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
@@ -210,6 +215,7 @@ class Agent:
                 self._attachments,
                 netns=netns,
                 scope=scope,
+                nat=self._nat,
             )
             self._pipeline = Pipeline(
                 self._probes,
@@ -220,6 +226,7 @@ class Agent:
                 drop_reasons=self._drop_reasons,
                 netns=netns,
                 table_full=table_full,
+                on_drain=self._nat.poll,
                 drain_interval=c.drain_interval,
             )
             self._pipeline.start()
@@ -268,6 +275,7 @@ class Agent:
                 await asyncio.to_thread(self._cluster.stop)
             if self._iterator >= 0:
                 os.close(self._iterator)
+            self._nat.stop()
             self._probes.close()
         if self._fatal is not None:
             raise self._fatal

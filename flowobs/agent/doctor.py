@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from flowobs.agent import bpf, btf
+from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.features import FEATURES, PROGRAMS, Program
 from flowobs.agent.loader import Choice, LoaderName, LoadError, load
+from flowobs.agent.nat import why_not
 
 TcMethod = Literal["tcx", "clsact"]
 T = TypeVar("T")
@@ -60,6 +62,8 @@ class Report:
     tc: TcMethod | None = None
     error: str | None = None
     programs: list[ProgramReport] = field(default_factory=list)
+    nat: str | None = None
+    """Why translations (NAT) are not known here."""
 
     @property
     def ok(self) -> bool:
@@ -72,6 +76,7 @@ class Report:
             name: {"gives": gives, "ok": all(p.works for p in self.programs if p.feature == name)}
             for name, gives in FEATURES.items()
         }
+        features["nat"]["ok"] = self.nat is None
         return {"ok": self.ok, **asdict(self), "features": features}
 
 
@@ -81,6 +86,7 @@ def examine(choice: Choice = "auto") -> Report:
     report.programs = [
         ProgramReport(p.name, p.feature, p.kind, p.hook, p.required, p.lost) for p in PROGRAMS
     ]
+    report.nat = why_not(Conntrack(None)) or None
     try:
         probes = load(choice)
     except LoadError as error:

@@ -23,6 +23,7 @@ FEATURES = {
     "tcp": "TCP trouble: retransmits, resets, failed connections",
     "drops": "packets dropped by the kernel, with its reason",
     "processes": "the process behind a socket",
+    "nat": "client and backend of translated connections, from conntrack over netlink",
 }
 
 

@@ -117,6 +117,31 @@ class Metrics:
             "Records left out because they are not of the observed network namespace.",
             registry=registry,
         )
+        self.nat_available = Gauge(
+            "flowobs_agent_nat_available",
+            "1 while the kernel tells of translated connections (conntrack).",
+            registry=registry,
+        )
+        self.nat_translations = Gauge(
+            "flowobs_agent_nat_translations",
+            "Translated connections that are known, those lately ended too.",
+            registry=registry,
+        )
+        self.nat_overruns = Counter(
+            "flowobs_agent_nat_overruns",
+            "Times that translations came too fast and all were listed anew.",
+            registry=registry,
+        )
+        self.nat_lost = Counter(
+            "flowobs_agent_nat_lost",
+            "Keys of translations that found no room or could not be read.",
+            registry=registry,
+        )
+        self.nat_unresolved = Counter(
+            "flowobs_agent_nat_unresolved",
+            "Openings towards a virtual address told before its backend was known.",
+            registry=registry,
+        )
         self.identity_age = Gauge(
             "flowobs_agent_identity_age_seconds",
             "Time since the API server was heard of, by resource.",

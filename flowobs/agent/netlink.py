@@ -1,4 +1,4 @@
-"""The few rtnetlink messages the agent needs: links, addresses, and tc's clsact queue."""
+"""The few netlink messages the agent needs: links, addresses, tc's clsact queue, conntrack."""
 
 from __future__ import annotations
 
@@ -135,14 +135,23 @@ class DumpInterrupted(OSError):
 
 def open_socket(*, monitor: bool, receive_buffer_bytes: int = 1 << 20) -> socket.socket:
     """An rtnetlink socket of the calling thread's namespace; a monitor hears of every change."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    groups = _GROUPS if monitor else 0
+    return bound_socket(socket.NETLINK_ROUTE, groups, receive_buffer_bytes=receive_buffer_bytes)
+
+
+def bound_socket(protocol: int, groups: int, *, receive_buffer_bytes: int) -> socket.socket:
+    """A netlink socket of the calling thread's namespace that hears of ``groups`` (a mask).
+
+    Raises OSError.
+    """
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
-        if monitor:
+        if groups:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
             except PermissionError:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        sock.bind((0, _GROUPS if monitor else 0))
+        sock.bind((0, groups))
     except BaseException:
         sock.close()
         raise
@@ -207,8 +216,16 @@ def _request(sock: socket.socket, type: int, flags: int, body: bytes) -> None:
 
 
 def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
+    return list(dump(sock, type, body, "links"))
+
+
+def dump(sock: socket.socket, type: int, body: bytes, what: str) -> Iterator[Message]:
+    """Everything that the kernel lists for a request; ``what`` it is, in words.
+
+    Raises OSError for what the kernel refuses, and at the end DumpInterrupted where what it listed
+    changed meanwhile.
+    """
     sock.send(_HEADER.pack(_HEADER.size + len(body), type, _REQUEST | _DUMP, 1, 0) + body)
-    found: list[Message] = []
     interrupted = False
     while True:
         for message in messages(sock.recv(1 << 18)):
@@ -216,10 +233,10 @@ def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
             if message.type == _DONE:
                 if interrupted:
                     raise DumpInterrupted(
-                        errno.EAGAIN, "links change faster than they can be listed: try again"
+                        errno.EAGAIN, f"{what} change faster than they can be listed: try again"
                     )
-                return found
+                return
             if message.type == _ERROR:
                 code = -_int(message.body)
-                raise OSError(code, f"the kernel refused to list links: {os.strerror(code)}")
-            found.append(message)
+                raise OSError(code, f"the kernel refused to list {what}: {os.strerror(code)}")
+            yield message

@@ -30,10 +30,11 @@ Sink = Callable[[FlowBatch], None]
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
-    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``. ``drop_reasons`` are the
-    running kernel's, ``netns`` is the inode of the observed network namespace. Once ``table_full``
-    says so of the batches' endpoint table, later batches have a new one. ``on_crash`` hears what
-    ended the thread if not ``stop``: nothing is read any more.
+    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
+    before each drain. ``drop_reasons`` are the running kernel's, ``netns`` is the inode of the
+    observed network namespace. Once ``table_full`` says so of the batches' endpoint table, later
+    batches have a new one. ``on_crash`` hears what ended the thread if not ``stop``: nothing is
+    read any more.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Pipeline:
         drop_reasons: Mapping[int, str],
         netns: int,
         table_full: Callable[[Endpoints], bool],
+        on_drain: Callable[[], None] = lambda: None,
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
     ) -> None:
@@ -56,6 +58,7 @@ class Pipeline:
         self._metrics = metrics
         self._on_crash = on_crash
         self._table_full = table_full
+        self._on_drain = on_drain
         self._drain_interval = drain_interval
         self._ring_timeout = ring_timeout
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
@@ -139,6 +142,7 @@ class Pipeline:
 
     def _drain_flows(self) -> None:
         started = time.perf_counter()
+        self._on_drain()
         unsure, first = self._drain.unsure_waits, True
         for keys, flows in self._drain.drain():
             if first:

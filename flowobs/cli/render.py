@@ -161,9 +161,20 @@ def detail(row: Row, wide: bool = False) -> str:
         parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
     elif kind == "fail":
         parts = [clean(row.get("close_reason", ""))]
+    parts.append(translated(row, wide))
     if held_back := number(row, "lost"):
         parts.append(f"(+{held_back:,} alike)")
     return " ".join(filter(None, parts))
+
+
+def translated(row: Row, wide: bool) -> str:
+    """What the source asked for, and where there is room for it, what the destination sees."""
+    parts = []
+    for end, word, shown in (("virtual", "via", True), ("snat", "seen as", wide)):
+        if shown and f"{end}_ip" in row:
+            port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{end}_port")
+            parts.append(f"{word} {address_text(row, end)}" + (f":{port}" if port else ""))
+    return " ".join(parts)
 
 
 def flags(bits: int) -> str:

@@ -48,3 +48,10 @@ def test_a_narrow_close_tells_of_trouble_only() -> None:
     assert "connect" not in detail(CLOSE)
     trouble = CLOSE | {"retransmits": 2, "zero_windows": 1}
     assert detail(trouble).endswith("2/0 retransmits 1/0 zero windows")
+
+
+def test_nat_says_what_was_asked_for_and_what_is_seen() -> None:
+    nat = {"virtual_ip": "10.96.0.10", "virtual_port": 80, "snat_ip": "fd00::1", "snat_port": 20001}
+    assert detail(CLOSE | nat).endswith("via 10.96.0.10:80")
+    assert detail(CLOSE | nat, wide=True).endswith("via 10.96.0.10:80 seen as [fd00::1]:20001")
+    assert detail(CLOSE | nat | {"proto": "icmp"}).endswith("via 10.96.0.10")

@@ -177,6 +177,7 @@ class Stack:
         self.http, self.metrics = free_port(), free_port()
         self.relay: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
+        self._settled = -1
 
     @property
     def url(self) -> str:
@@ -263,6 +264,11 @@ class Stack:
         flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
         return flows
 
+    def stored(self) -> int:
+        """Records in the store."""
+        rows: int = self.get("/api/v1/status")["store"]["rows"]
+        return rows
+
     def settle(self) -> None:
         """Wait until everything the kernel counted so far is in the store: two drains and a
         commit.
@@ -270,11 +276,16 @@ class Stack:
         last = -1
         for _ in range(30):
             time.sleep(1.5)
-            now = self.get("/api/v1/status")["store"]["rows"]
+            now = self.stored()
             if now == last:
+                self._settled = now
                 return
             last = now
         raise AssertionError("the store keeps growing")
+
+    def settled(self) -> bool:
+        """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
+        return self.stored() == self._settled
 
     def metric(self, url: str, name: str) -> float:
         """Sum over a metric's series on a /metrics page."""

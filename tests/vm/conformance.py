@@ -45,6 +45,19 @@ STEPS = {
     "unheard4": ["unheard", V4["b"]],
     "reset4": ["reset", V4["b"]],
 }
+GATEWAY, GATEWAY_MAC = "10.99.0.254", "02:99:00:00:00:fe"
+"""The node's own address: what asks for port 8080 there gets pod b, which sees the node."""
+NAT = f"""\
+table ip nat {{
+chain there {{
+type nat hook prerouting priority -100
+ip daddr {GATEWAY} tcp dport 8080 dnat to {V4["b"]}
+}}
+chain back {{
+type nat hook postrouting priority 100
+ip daddr {V4["b"]} masquerade
+}}
+}}"""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -204,6 +217,19 @@ def make_device(lab: Lab, name: str, device: Device) -> str:
     return ""
 
 
+def make_nat(lab: Lab) -> None:
+    """The node translates. Nobody asks for a neighbour: that would be in the counters."""
+    lab.ip("node", f"link set br0 address {GATEWAY_MAC}")
+    lab.ip("node", f"addr add {GATEWAY}/24 dev br0")
+    for pod in ("a", "b"):
+        lab.ip("node", f"neigh replace {V4[pod]} lladdr {MAC[pod]} dev br0 nud permanent")
+        lab.ip(pod, f"neigh replace {GATEWAY} lladdr {GATEWAY_MAC} dev eth0 nud permanent")
+    for knob in ("ip_forward", "conf/all/send_redirects", "conf/br0/send_redirects"):
+        write = partial(Path("/proc/sys/net/ipv4", knob).write_text, str(int(knob == "ip_forward")))
+        netns.call(f"/run/netns/{lab.ns('node')}", write)
+    lab.exec("node", "nft", NAT)
+
+
 def counters(lab: Lab) -> dict[str, dict[str, int]]:
     return {name: lab.counters(name) for name in ("va", "vb")}
 
@@ -249,11 +275,16 @@ def main(loaders: list[str]) -> dict[str, Any]:
     runs: dict[str, Any] = {}
     with Lab() as lab:
         absent = {name: make_device(lab, name, device) for name, device in DEVICES.items()}
-        steps = STEPS | {
-            name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
-            for name, reason in absent.items()
-            if not reason
-        }
+        steps = (
+            STEPS
+            | {"nat4": ["tcp", GATEWAY, CONNECTIONS]}
+            | {
+                name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
+                for name, reason in absent.items()
+                if not reason
+            }
+        )
+        make_nat(lab)
         hush(lab)
         lab.ip("a", f"neigh replace {NOBODY} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
         # before any agent: their sockets can be known from the iterator only

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.lab import V4
 from tests.vm import table
-from tests.vm.conformance import CONNECTIONS, DATAGRAMS, PINGS
+from tests.vm.conformance import CONNECTIONS, DATAGRAMS, GATEWAY, PINGS
 from tests.vm.found import Row, Run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -79,6 +79,20 @@ def test_each_connection_opens_and_closes_once_on_either_side(run: Run, name: st
         assert {r["close_reason"] for r in rows if r["kind"] == "close"} == {"fin_source"}
         if name != "vlan":  # the inventory has no names for those addresses
             assert {(r["src_name"], r["dst_name"]) for r in rows} == {("a-0", "b-0")}
+
+
+def test_both_sides_of_a_nat_are_one_flow(run: Run) -> None:
+    """Pod a asks the node; the node, as far as pod b can see, asks pod b."""
+    for veth, reporter in SIDES:
+        rows = run.rows("nat4", interface=veth, virtual_ip=GATEWAY)
+        assert {(r["src_ip"], r["dst_ip"], r["snat_ip"]) for r in rows} == {
+            (V4["a"], V4["b"], GATEWAY)
+        }
+        assert {row["reporter"] for row in rows} == {reporter}
+        for kind in ("open", "close"):
+            ports = Counter(row["src_port"] for row in rows if row["kind"] == kind)
+            assert ports == dict.fromkeys(run.ports["nat4"], 1)
+    assert not [row for row in run.all_rows if row["dst_ip"] == GATEWAY]
 
 
 @pytest.mark.parametrize(("name", "port"), [("vxlan", 4789), ("geneve", 6081)])

@@ -63,6 +63,10 @@ export interface FlowRecord {
   zero_windows?: number;
   reply_zero_windows?: number;
   netns?: number;
+  virtual_ip?: string;
+  virtual_port?: number;
+  snat_ip?: string;
+  snat_port?: number;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;

@@ -34,7 +34,8 @@ export function reason(r: FlowRecord): string {
   const held = r.lost && r.kind !== "lost" ? `+${short(r.lost)} alike` : "";
   const close = r.close_reason && r.close_reason !== "none" ? closed(r.close_reason) : "";
   const took = r.kind === "close" && r.duration ? nanoseconds(r.duration) : "";
-  return [r.drop_reason, close, took, held].filter(Boolean).join(" · ");
+  const via = r.virtual_ip ? `via ${socket(r.virtual_ip, port(r, r.virtual_port) ?? 0)}` : "";
+  return [r.drop_reason, close, took, via, held].filter(Boolean).join(" · ");
 }
 
 /** "fin_source" -> "closed by source"; what is no such pair stays as it is. */
