@@ -37,6 +37,6 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     e.netns = packet_netns(skb, &e.key.ifindex);
     u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);
-    if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
     return 0;
 }

@@ -147,6 +147,6 @@ PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     else
         e.cookie[0] = cookie;
     MAP_DEL(attempts, &cookie);
-    if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
     return 1;
 }

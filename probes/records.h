@@ -29,8 +29,10 @@
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */
-#define STAT_EVENT_SUPPRESSED 5 /* events held back by a rate limit */
+#define STAT_EVENT_HELD 5 /* events held back by a rate limit or a full ring: the next drain tells of them */
 #define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
+#define STAT_HELD_FULL 7 /* events held back that found no room in their map: nobody tells of them */
+#define STAT_RETRANSMITS_FULL 8 /* segments sent again whose flow found no room in the map of retransmits */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {
@@ -99,7 +101,7 @@ struct event {
     u64 cookie[2]; /* socket cookies of a and b, 0 = unknown */
     u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown */
     u32 netns; /* inode of the network namespace, 0 = that of the interface */
-    u32 suppressed; /* like events held back since the last one */
+    u32 held; /* like events held back that this one stands for, besides itself */
     u32 pid; /* process id, only where the hook runs in that process; else 0 */
     u8 tcp_flags[2]; /* flags of the packet, per direction */
     u8 closer; /* kind close: CLOSER_* */
@@ -127,7 +129,17 @@ struct socket_owner {
 struct limit {
     u64 since_ns; /* start of the current second */
     u32 sent; /* events let through in it */
-    u32 suppressed; /* events held back since the last one let through */
+    u32 pad; /* 0 */
+};
+
+/* Events that the drain tells of as one. */
+struct held_key {
+    struct flow_key key; /* as in struct event */
+    u32 reason; /* as in struct event */
+    u32 netns; /* as in struct event */
+    u8 kind; /* as in struct event */
+    u8 direction; /* as in struct event */
+    u8 pad[6]; /* 0 */
 };
 
 /* TCP segments that were sent again since the last drain, keyed without interface. */

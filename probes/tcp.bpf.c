@@ -31,8 +31,7 @@ INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_
         e.cookie[1] = cookie;
     else
         e.cookie[0] = cookie;
-    if (limited(&e)) return;
-    sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
 }
 
 INLINE void reverse(struct packet *p) {
@@ -56,18 +55,30 @@ INLINE void count_retransmit(struct packet *p, u32 netns, u32 segments) {
         MAP_NEW(retransmits_0, &k, &fresh);
         r = MAP_GET(retransmits_0, &k);
     }
-    if (r) __sync_fetch_and_add(&r->segments[dir & 1], segments);
+    if (r)
+        __sync_fetch_and_add(&r->segments[dir & 1], segments);
+    else
+        count(STAT_RETRANSMITS_FULL, segments, 0);
+}
+
+INLINE int sent_again(void *ctx, void *sk, u32 segments) {
+    struct packet p = {};
+    u64 cookie = 0;
+    u32 netns = 0;
+    if (!socket_ends(sk, &p, &cookie, &netns)) return 0;
+    count_retransmit(&p, netns, segments);
+    tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
+    return 0;
 }
 
 /* (sk, skb, ...): the local end sends again. */
 PROGRAM("raw_tp/tcp_retransmit_skb") int tcp_retransmit(struct bpf_raw_tracepoint_args *ctx) {
-    struct packet p = {};
-    u64 cookie = 0;
-    u32 netns = 0;
-    if (!socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) return 0;
-    count_retransmit(&p, netns, queued_segments((void *)ctx->args[1]));
-    tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
-    return 0;
+    return sent_again(ctx, (void *)ctx->args[0], queued_segments((void *)ctx->args[1]));
+}
+
+/* (listener, request): a SYN-ACK again. The request has the connection's ends, and the cookie that it will have. */
+PROGRAM("raw_tp/tcp_retransmit_synack") int tcp_retransmit_synack(struct bpf_raw_tracepoint_args *ctx) {
+    return sent_again(ctx, (void *)ctx->args[1], 1);
 }
 
 /* (sk or NULL, skb or NULL, ...): the local end sends a reset, in answer to skb where there is one. */

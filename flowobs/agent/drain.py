@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent import bpf
-from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
+from flowobs.agent.records import (
+    CONTROL,
+    COUNT,
+    EVENT,
+    FLOW,
+    FLOW_KEY,
+    HELD_KEY,
+    RETRANSMITS,
+    STATS,
+)
 
 BATCH_ROWS = 16384
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
@@ -38,15 +47,40 @@ def wait_grace_period() -> bool:
     return False
 
 
+class _Pair:
+    """Two maps that take turns, drained whole: as large as they may get, they are small."""
+
+    def __init__(self, fds: tuple[int, int] | None, key: np.dtype[Any], value: np.dtype[Any]):
+        room = bpf.map_info(fds[0]).max_entries if fds else 0
+        self._fds = fds
+        self._keys, self._values = np.empty(room, key), np.empty(room, value)
+
+    @property
+    def none(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        return self._keys[:0], self._values[:0]
+
+    def drain(self, which: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(keys, values) of one of the maps, quiet by now; views that the next drain overwrites."""
+        if self._fds is None:
+            return self.none
+        count = bpf.drain(self._fds[which], self._keys, self._values)
+        return self._keys[:count], self._values[:count]
+
+
 class FlowDrain:
     """The two flow maps: programs write to one while the other is emptied.
 
     ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
-    ``retransmits``: fds of the maps of that name, which take the same turns.
+    ``retransmits`` and ``held``: fds of the maps of those names, which take the same turns.
     """
 
     def __init__(
-        self, maps: tuple[int, int], control: int, retransmits: tuple[int, int] | None = None
+        self,
+        maps: tuple[int, int],
+        control: int,
+        *,
+        retransmits: tuple[int, int] | None = None,
+        held: tuple[int, int] | None = None,
     ) -> None:
         self.capacity = bpf.map_info(maps[0]).max_entries
         """Flows that one map can hold."""
@@ -56,11 +90,12 @@ class FlowDrain:
         """Grace periods that could only be slept through."""
         self._maps = maps
         self._control = control
-        self._retransmit_maps = retransmits
-        room = bpf.map_info(retransmits[0]).max_entries if retransmits else 0
-        self._again = np.empty(room, FLOW_KEY.dtype), np.empty(room, RETRANSMITS.dtype)
-        self.retransmits = self._again[0][:0], self._again[1][:0]
+        self._again = _Pair(retransmits, FLOW_KEY.dtype, RETRANSMITS.dtype)
+        self._held = _Pair(held, HELD_KEY.dtype, EVENT.dtype)
+        self.retransmits = self._again.none
         """(keys, counts) of the last drain, known from its first row on; views like its rows."""
+        self.held = self._held.none[1]
+        """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
         self._active = 0
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
         self._flows = np.empty(self.capacity, FLOW.dtype)
@@ -76,9 +111,8 @@ class FlowDrain:
         self._switch(1 - self._active)
         self.unsure_waits += not wait_grace_period()
         self.fill = 0
-        if self._retransmit_maps is not None:
-            again = bpf.drain(self._retransmit_maps[1 - self._active], *self._again)
-            self.retransmits = self._again[0][:again], self._again[1][:again]
+        self.retransmits = self._again.drain(1 - self._active)
+        _, self.held = self._held.drain(1 - self._active)
         while count := bpf.drain(quiet, self._keys, self._flows):
             self.fill += count
             for start in range(0, count, BATCH_ROWS):

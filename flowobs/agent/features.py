@@ -97,6 +97,14 @@ PROGRAMS = (
         "retransmit records",
     ),
     Program(
+        "tcp_retransmit_synack",
+        "tcp.bpf.c",
+        "raw_tp",
+        "tcp_retransmit_synack",
+        "tcp",
+        "retransmits of SYN-ACKs",
+    ),
+    Program(
         "tcp_send_reset",
         "tcp.bpf.c",
         "raw_tp",

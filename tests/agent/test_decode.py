@@ -239,7 +239,7 @@ def test_nothing_to_decode(decoder: Decoder) -> None:
     ],
 )
 def test_events(decoder: Decoder, kind: Kind, verdict: Verdict) -> None:
-    found = decoded_event(decoder, kind, cookie=(5, 6), suppressed=9, tcp_flags=(2, 0))
+    found = decoded_event(decoder, kind, cookie=(5, 6), held=9, tcp_flags=(2, 0))
 
     assert (found["kind"], found["verdict"], found["time"]) == (kind, verdict, OFFSET + 5_000)
     assert (found["src_cookie"], found["dst_cookie"]) == (5, 6)
