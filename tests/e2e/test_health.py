@@ -189,6 +189,30 @@ def test_retransmits_are_those_of_ss_and_nstat(
     assert edge["retransmits"] == int(told[1])
 
 
+def test_syn_acks_that_are_sent_again_count_too(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    lab, flowobs = running
+    port = 7031
+    server.say(f"listen {V4['b']} {port}")
+    # the first three do not arrive: no socket that has retransmitted exists yet
+    nft(lab, "a", f"add rule inet lab in tcp sport {port} numgen inc mod 100 < 3 drop")
+    before = {pod: retransmitted(lab, pod) for pod in "ab"}
+    client.say(f"connect {V4['b']} {port}")
+    flush(lab, "a")
+    client.say("close")
+    flowobs.settle()
+    again = {pod: retransmitted(lab, pod) - before[pod] for pod in "ab"}
+    assert again["a"] >= 1 and again["b"] >= 3
+    told = rows(flowobs, port, "retransmit")
+    assert sum(not r.get("reply") for r in told) == again["a"]
+    assert sum(r.get("reply", False) for r in told) == again["b"]
+    for reporter in ("source", "destination"):
+        of = [r for r in rows(flowobs, port, "update", "close") if r["reporter"] == reporter]
+        assert sum(r.get("retransmits", 0) for r in of) == again["a"]
+        assert sum(r.get("reply_retransmits", 0) for r in of) == again["b"]
+
+
 def test_a_receiver_that_does_not_read_shows_zero_windows(
     running: tuple[Lab, Stack], server: Talk, client: Talk
 ) -> None:
