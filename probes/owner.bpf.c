@@ -106,21 +106,6 @@ PROGRAM("cgroup/connect6") int owner_connect6(struct bpf_sock_addr *ctx) {
     return 1;
 }
 
-/* Each datagram to an address passes here: only where no iterator tells of the sockets that were there before. */
-INLINE void remember_sender(u64 cookie) {
-    if (!MAP_GET(owners, &cookie)) remember(cookie);
-}
-
-PROGRAM("cgroup/sendmsg4") int owner_sendmsg4(struct bpf_sock_addr *ctx) {
-    remember_sender(bpf_get_socket_cookie(ctx));
-    return 1;
-}
-
-PROGRAM("cgroup/sendmsg6") int owner_sendmsg6(struct bpf_sock_addr *ctx) {
-    remember_sender(bpf_get_socket_cookie(ctx));
-    return 1;
-}
-
 /* A connect() that found no route leaves no other trace: no packet, no change of state. */
 PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     if (ctx->protocol != PROTO_TCP) return 1;

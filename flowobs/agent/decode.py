@@ -31,6 +31,7 @@ _CORE_REASONS = 1 << 16
 
 LOSSES = {
     "ring_full": "event_lost",
+    "interrupted": "missed_run",
     "held_full": "held_full",
     "retransmits_full": "retransmits_full",
 }

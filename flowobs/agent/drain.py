@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,16 +141,23 @@ class CounterDeltas(NamedTuple):
     """What the programs counted since the last reading."""
 
     stats: Mapping[str, tuple[int, int]]
-    """(packets, bytes) by name of ``records.STATS``, without the "STAT_" and in lower case."""
+    """(packets, bytes) by name of ``records.STATS``, without the "STAT_" and in lower case; and
+    ``missed_run``."""
     overflow: Overflow
 
 
 class Counters:
-    """The ``stats`` and ``overflow`` maps, read as differences."""
+    """The ``stats`` and ``overflow`` maps, read as differences.
 
-    def __init__(self, stats_fd: int, overflow_fd: int) -> None:
+    ``programs``: fds of those on tracepoints. The kernel leaves out their runs in an interrupt that
+    came in the middle of one; it counts them, and here they are ``missed_run`` of the stats.
+    """
+
+    def __init__(self, stats_fd: int, overflow_fd: int, programs: Sequence[int] = ()) -> None:
         self._stats_fd = stats_fd
         self._overflow_fd = overflow_fd
+        self._programs = programs
+        self._missed = self._read_missed()
         self._names = {i: n.removeprefix("STAT_").lower() for n, (i, _) in STATS.items()}
         self._stats = self._read_stats()
         self._overflow = self._read_overflow()
@@ -161,6 +168,9 @@ class Counters:
         change = stats - self._stats
         self._stats = stats
         deltas = {n: (int(change[i, 0]), int(change[i, 1])) for i, n in self._names.items()}
+        missed = self._read_missed()
+        deltas["missed_run"] = missed - self._missed, 0
+        self._missed = missed
         overflow = np.zeros_like(self._overflow)
         # 512 lookups, so only when there is something to see. Totals are compared, not this
         # reading's change: a program may have counted in one map and not yet in the other.
@@ -178,6 +188,9 @@ class Counters:
                 overflow[rows, 1],
             ),
         )
+
+    def _read_missed(self) -> int:
+        return sum(bpf.program_info(fd).missed_runs for fd in self._programs)
 
     def _read_stats(self) -> NDArray[np.uint64]:
         return self._sums(self._stats_fd, max(self._names) + 1)

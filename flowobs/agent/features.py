@@ -12,11 +12,9 @@ from flowobs.agent.bpf import (
     CGROUP_INET6_POST_BIND,
     CGROUP_INET_SOCK_CREATE,
     CGROUP_INET_SOCK_RELEASE,
-    CGROUP_UDP4_SENDMSG,
-    CGROUP_UDP6_SENDMSG,
 )
 
-Kind = Literal["tc", "raw_tp", "cgroup", "iter"]
+Kind = Literal["tc", "raw_tp", "tp_btf", "fentry", "cgroup", "iter"]
 
 FEATURES = {
     "flows": "flow records: who talks to whom, packets and bytes",
@@ -48,6 +46,11 @@ class Program:
         return self.source.endswith(".core.bpf.c")
 
     @property
+    def traced(self) -> bool:
+        """On a tracepoint or function of the kernel: not run again while it runs on that CPU."""
+        return self.kind in ("raw_tp", "tp_btf", "fentry")
+
+    @property
     def object(self) -> str:
         """File name of the compiled object."""
         return self.source.removesuffix(".c") + ".o"
@@ -65,8 +68,6 @@ _CGROUP_HOOKS = {
     "post_bind6": CGROUP_INET6_POST_BIND,
     "connect4": CGROUP_INET4_CONNECT,
     "connect6": CGROUP_INET6_CONNECT,
-    "sendmsg4": CGROUP_UDP4_SENDMSG,
-    "sendmsg6": CGROUP_UDP6_SENDMSG,
 }
 
 PROGRAMS = (
@@ -186,30 +187,12 @@ PROGRAMS = (
         needs="tcp_state",
     ),
     Program(
-        "owner_sendmsg4",
-        "owner.bpf.c",
-        "cgroup",
-        "sendmsg4",
-        "processes",
-        "the process of IPv4 UDP sockets older than the agent",
-        instead_of="socket_owners",
-    ),
-    Program(
-        "owner_sendmsg6",
-        "owner.bpf.c",
-        "cgroup",
-        "sendmsg6",
-        "processes",
-        "the process of IPv6 UDP sockets older than the agent",
-        instead_of="socket_owners",
-    ),
-    Program(
         "socket_owners",
         "sockets.core.bpf.c",
         "iter",
         "task_file",
         "processes",
-        "the process of accepted sockets and of those older than the agent",
+        "at once the process of accepted sockets and of older ones: /proc is searched instead",
     ),
 )
 

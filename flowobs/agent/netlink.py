@@ -156,8 +156,8 @@ def links_and_addresses(sock: socket.socket) -> list[Message]:
     """
     without_statistics = struct.pack("=HHI", 8, _EXT_MASK, _SKIP_STATS)
     return [
-        *_dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics),
-        *_dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)),
+        *dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics),
+        *dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)),
     ]
 
 
@@ -192,7 +192,7 @@ def add_clsact(sock: socket.socket, ifindex: int) -> bool:
 def remove_clsact(sock: socket.socket, ifindex: int) -> bool:
     """Remove the queue, unless filters of others hang on it (False). Raises OSError."""
     for side in _CLSACT_SIDES:
-        if _dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0)):
+        if dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0)):
             return False
     body = _TCMSG.pack(0, 0, 0, ifindex, _CLSACT & 0xFFFF0000, _CLSACT, 0)
     _request(sock, _DELQDISC, 0, body)
@@ -206,7 +206,8 @@ def _request(sock: socket.socket, type: int, flags: int, body: bytes) -> None:
             raise OSError(code, f"the kernel refused a change of its queues: {os.strerror(code)}")
 
 
-def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
+def dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
+    """Everything of a kind. Raises OSError for what the kernel refuses, DumpInterrupted."""
     sock.send(_HEADER.pack(_HEADER.size + len(body), type, _REQUEST | _DUMP, 1, 0) + body)
     found: list[Message] = []
     interrupted = False
@@ -216,10 +217,10 @@ def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
             if message.type == _DONE:
                 if interrupted:
                     raise DumpInterrupted(
-                        errno.EAGAIN, "links change faster than they can be listed: try again"
+                        errno.EAGAIN, "what is listed changes too fast: try again"
                     )
                 return found
             if message.type == _ERROR:
                 code = -_int(message.body)
-                raise OSError(code, f"the kernel refused to list links: {os.strerror(code)}")
+                raise OSError(code, f"the kernel refused a list: {os.strerror(code)}")
             found.append(message)

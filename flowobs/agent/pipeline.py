@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flowobs.agent.clock import Clock
 from flowobs.agent.decode import LOSSES, Decoded, Decoder
 from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.records import EVENT
@@ -78,7 +79,9 @@ class Pipeline:
         self._drain = FlowDrain(
             pair("flows"), maps["control"], retransmits=pair("retransmits"), held=pair("held")
         )
-        self._counters = Counters(maps["stats"], maps["overflow"])
+        programs = self._probes.programs
+        traced = [programs[p.name] for p in PROGRAMS if p.traced and p.name in programs]
+        self._counters = Counters(maps["stats"], maps["overflow"], traced)
         self._ring = RingReader(maps["events"], EVENT.dtype)
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread.start()
