@@ -5,45 +5,11 @@
 #include "maps.h"
 #include "packet.h"
 #include "owners.h"
+#include "process.h"
 
 LICENSED
 
 #define NO_ROUTE 101 /* ENETUNREACH */
-
-#ifndef FO_BCC
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct ns_common {
-    unsigned int inum;
-};
-struct net {
-    struct ns_common ns;
-};
-struct nsproxy {
-    struct net *net_ns;
-};
-struct task_struct {
-    struct task_struct *group_leader;
-    struct nsproxy *nsproxy;
-    char comm[16];
-};
-#pragma clang attribute pop
-#endif
-
-INLINE void describe(struct owner *o) {
-    void *leader = 0;
-    o->pid = bpf_get_current_pid_tgid() >> 32;
-    o->uid = bpf_get_current_uid_gid();
-    o->cgroup = bpf_get_current_cgroup_id();
-    /* the process's name: that of a thread says little ("worker-3") */
-    KREAD(&leader, (void *)bpf_get_current_task(), task_struct, group_leader);
-    KREAD(&o->comm, leader, task_struct, comm);
-}
-
-INLINE void remember(u64 cookie) {
-    struct owner o = {};
-    describe(&o);
-    MAP_PUT(owners, &cookie, &o);
-}
 
 INLINE u32 current_netns(void) {
     void *proxy = 0, *net = 0;

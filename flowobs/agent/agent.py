@@ -24,7 +24,7 @@ from flowobs.agent.attach import Attachments
 from flowobs.agent.bound import BoundSockets
 from flowobs.agent.btf import Btf
 from flowobs.agent.config import AgentConfig
-from flowobs.agent.drops import fill_filter
+from flowobs.agent.drops import NO_REASONS, fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.metrics import Metrics
@@ -83,7 +83,7 @@ class Agent:
         self._namespace = netns_path(config.netns)
         self._mount, self._hybrid = find_mount()
         self._cgroup = Path(config.cgroup) if config.cgroup else self._mount
-        if not self._cgroup.is_dir():
+        if self._cgroup is not None and not self._cgroup.is_dir():
             raise ConfigError(
                 f"there is no cgroup folder {self._cgroup}: name one below the cgroup v2 mount"
             )
@@ -129,12 +129,16 @@ class Agent:
         return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
 
     def _load(self) -> None:
-        self._probes = loader.load(self.config.loader, flow_entries=self.config.flow_entries)
-        self._drop_reasons: dict[int, str] = {}
+        self._probes = self._load_probes()
+        self._drop_reasons = dict(NO_REASONS)
         if "skb_drop" in self._probes.programs:
-            with Btf.kernel() as btf:
+            # kernels before 5.17 have no reasons
+            with contextlib.suppress(bpf.BpfError), Btf.kernel() as btf:
                 self._drop_reasons = btf.drop_reasons()
             fill_filter(self._probes.maps["drop_filter"], self._drop_reasons)
+
+    def _load_probes(self) -> loader.Probes:
+        return loader.load(self.config.loader, flow_entries=self.config.flow_entries)
 
     def _names(self) -> Resolver:
         sources: list[IdentitySource] = []

@@ -26,7 +26,9 @@ FEATURES = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program. ``hook``: ingress or egress, a tracepoint, a cgroup hook, an iterator target."""
+    """One program. ``hook``: ingress or egress, a tracepoint, a kernel function, a cgroup hook, an
+    iterator target.
+    """
 
     name: str
     source: str
@@ -38,7 +40,7 @@ class Program:
     needs: str = ""
     """Program without which this one would tell untruths."""
     instead_of: str = ""
-    """Better program: this one only runs where that one is refused."""
+    """Better program, before this one in the table: this one only runs where that is refused."""
 
     @property
     def core_only(self) -> bool:
@@ -138,6 +140,15 @@ PROGRAMS = (
         "drop records with their reason",
     ),
     Program(
+        "skb_drop_plain",
+        "drop.bpf.c",
+        "raw_tp",
+        "kfree_skb",
+        "drops",
+        "drop records, without a reason",
+        instead_of="skb_drop",
+    ),
+    Program(
         "owner_sock_create",
         "owner.bpf.c",
         "cgroup",
@@ -193,6 +204,33 @@ PROGRAMS = (
         "task_file",
         "processes",
         "at once the process of accepted sockets and of older ones: /proc is searched instead",
+    ),
+    Program(
+        "owner_state",
+        "adapters.core.bpf.c",
+        "tp_btf",
+        "inet_sock_set_state",
+        "processes",
+        "the process of TCP connections that end at once",
+        instead_of="owner_connect4",
+    ),
+    Program(
+        "owner_udp4",
+        "adapters.core.bpf.c",
+        "fentry",
+        "udp_sendmsg",
+        "processes",
+        "the process of IPv4 UDP sockets that are closed at once",
+        instead_of="owner_sock_create",
+    ),
+    Program(
+        "owner_udp6",
+        "adapters.core.bpf.c",
+        "fentry",
+        "udpv6_sendmsg",
+        "processes",
+        "the process of IPv6 UDP sockets that are closed at once",
+        instead_of="owner_sock_create",
     ),
 )
 

@@ -122,6 +122,8 @@ class Pipeline:
                 next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
+                for fd in self._ring.follow():
+                    waiting.register(fd, select.EPOLLIN)
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
 

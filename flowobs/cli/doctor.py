@@ -53,7 +53,9 @@ def machine(report: Report) -> str:
 def remarks(report: Report) -> list[str]:
     """What does not work and what that costs, then the verdict; a blank line before each part."""
     lines = [
-        f"{p.name}: {p.reason}\n  lost without it: {p.lost}" for p in report.programs if p.reason
+        f"{p.name}: {p.reason}\n  lost without it: {p.lost}"
+        for p in report.programs
+        if p.reason and p.needed
     ]
     if lines:
         lines.insert(0, "")
@@ -69,6 +71,8 @@ def _row(program: ProgramReport) -> list[str]:
 
 
 def _state(program: ProgramReport) -> str:
+    if not program.needed:
+        return "not needed"
     if not program.loaded:
         return "not loaded"
     if program.attached is None:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowobs.agent import bpf, doctor, loader, netns
+from flowobs.agent import bpf, loader, netns
 from flowobs.agent.btf import Btf
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import EVENT, OWNER, SOCKET_OWNER
 from flowobs.agent.ring import RingReader
+from flowobs.identity.cgroup_paths import find_mount
 from flowobs.schema import Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -77,7 +78,7 @@ def test_a_refused_connection_is_told_with_its_ends_and_its_namespace(
 
 
 def test_a_connecting_process_is_noted_in_its_cgroup(probes: Probes, namespace: str) -> None:
-    root = doctor._cgroup2()
+    root = find_mount()[0]
     if root is None:
         pytest.skip("no cgroup2 file system is mounted")
     folder = Path(tempfile.mkdtemp(prefix="flowobs-test-", dir=root))
