@@ -109,35 +109,40 @@ PROGRAM("raw_tp/tcp_receive_reset") int tcp_receive_reset(struct bpf_raw_tracepo
     return 0;
 }
 
-/* A connection whose other end went silent: no packet tells of its end. Closes the flow at one interface that saw it,
- * with its next record where it had packets since the last one. */
-INLINE void give_up(void *ctx, struct packet *p) {
-    struct event e = {};
+/* Closes the flow at an interface, with its next record where it had packets since the last one. */
+INLINE void time_out(void *ctx, struct event *e) {
     struct flow *f;
-    u32 dir = set_key(&e.key, p);
-    struct conn *c = MAP_GET(conns, &e.key);
-    if (!c) return;
-    e.initiator = c->initiator;
-    e.key.ifindex = c->ifindex;
-    e.key.vlan = c->vlan;
-    e.key.egress = c->egress;
-    c = MAP_GET(conns, &e.key);
+    struct conn *c = MAP_GET(conns, &e->key);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;
     if (active_map())
-        f = MAP_GET(flows_1, &e.key);
+        f = MAP_GET(flows_1, &e->key);
     else
-        f = MAP_GET(flows_0, &e.key);
-    if (f) {
+        f = MAP_GET(flows_0, &e->key);
+    if (f)
         f->closer = CLOSER_TIMEOUT;
-        return;
-    }
+    else
+        sent(PERF_OUT(events, ctx, e, sizeof(*e)));
+}
+
+/* A connection whose other end went silent: no packet tells of its end. */
+INLINE void give_up(void *ctx, struct packet *p) {
+    struct event e = {};
+    u32 dir = set_key(&e.key, p);
+    struct conn *c = MAP_GET(conns, &e.key);
+    if (!c) return;
+    c->closer = CLOSER_TIMEOUT; /* a new one with the same ends is another connection */
     e.version = RECORD_VERSION;
     e.kind = KIND_CLOSE;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
+    e.initiator = c->initiator;
     e.closer = CLOSER_TIMEOUT;
-    sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    e.key.ifindex = c->ifindex[0], e.key.vlan = c->vlan[0], e.key.egress = c->egress[0];
+    time_out(ctx, &e);
+    if (c->ifindex[0] == c->ifindex[1] && c->vlan[0] == c->vlan[1]) return;
+    e.key.ifindex = c->ifindex[1], e.key.vlan = c->vlan[1], e.key.egress = c->egress[1];
+    time_out(ctx, &e);
 }
 
 /* (sk, old state, new state): connections that end without a packet, and attempts that end without a connection. */
