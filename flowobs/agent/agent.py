@@ -160,7 +160,7 @@ class Agent:
                 for inode, path in sockets.namespaces().items()
                 if scope is None or inode in scope
             }
-            return sockets.listings(inside)
+            return sockets.listings(inside, bound=True)
 
         self._bound = BoundSockets(listings, lambda: self._attachments.links, netns=netns)
         if "socket_owners" in self._probes.programs:

@@ -36,9 +36,10 @@ _log = logging.getLogger(__name__)
 class BoundSockets:
     """Cookies of bound sockets by address, port and protocol; listed again when one is missing.
 
-    ``listings()`` gives network namespaces by inode. ``change()`` gives another object each time
-    that interfaces came or went: then there may be addresses that are not known yet. Where two
-    namespaces have the same address, nobody has it; loopback is that of the namespace ``netns``.
+    ``listings()`` gives network namespaces by inode, with bound sockets only. ``change()`` gives
+    another object each time that interfaces came or went: then there may be addresses that are not
+    known yet. Where two namespaces have the same address, nobody has it; loopback is that of the
+    namespace ``netns``.
     """
 
     def __init__(
@@ -133,7 +134,10 @@ class BoundSockets:
         cookies: dict[int, int] = {}
         for inode, one in listings.items():
             here = [row[a] for a in one.addresses if a in row and holders[a] == {inode}]
-            for protocol, sockets in one.bound:
+            for protocol, sockets in (
+                (socket.IPPROTO_TCP, one.tcp),
+                (socket.IPPROTO_UDP, one.udp),
+            ):
                 self._bind(cookies, protocol, sockets, row, here, own)
         self._addresses = table
         self._keys = np.array(sorted(cookies), np.uint64)

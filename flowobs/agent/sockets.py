@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST = struct.Struct("=BBBBI48x")  # struct inet_diag_req_v2, linux/inet_diag.h
 _CLOSE, _LISTEN = 7, 10
 _NO_PROCESS = (3, 6, 12)  # SYN_RECV, TIME_WAIT, NEW_SYN_RECV
-_STATES = 0xFFFFFFFF & ~sum(1 << state for state in _NO_PROCESS)
+_ALL_STATES = 0xFFFFFFFF & ~sum(1 << state for state in _NO_PROCESS)
+_BOUND_STATES = 1 << _LISTEN | 1 << _CLOSE
 
 SOCKET = np.dtype(
     {
@@ -42,12 +44,6 @@ class Listing(NamedTuple):
     tcp: Array
     udp: Array
 
-    @property
-    def bound(self) -> Iterator[tuple[int, Array]]:
-        """(protocol, sockets) of those that anybody may send to."""
-        yield socket.IPPROTO_TCP, self.tcp[self.tcp["state"] == _LISTEN]
-        yield socket.IPPROTO_UDP, self.udp[self.udp["state"] == _CLOSE]
-
 
 def namespaces() -> dict[int, str]:
     """Network namespaces that have a process: inode -> path."""
@@ -61,19 +57,20 @@ def namespaces() -> dict[int, str]:
     return found
 
 
-def listing(path: str) -> Listing:
-    """What is in the namespace at ``path``. Raises OSError, also where the kernel has no
-    sock_diag.
+def listing(path: str, *, bound: bool = False) -> Listing:
+    """What is in the namespace at ``path``; ``bound``: only sockets that anybody may send to.
+
+    Raises OSError, also where the kernel has no sock_diag.
     """
-    return netns.call(path, _list)
+    return netns.call(path, partial(_list, _BOUND_STATES if bound else _ALL_STATES))
 
 
-def listings(paths: Mapping[int, str]) -> dict[int, Listing]:
+def listings(paths: Mapping[int, str], *, bound: bool = False) -> dict[int, Listing]:
     """By inode, without those that have gone or change right now. Raises OSError as above."""
     found = {}
     for inode, path in paths.items():
         try:
-            found[inode] = listing(path)
+            found[inode] = listing(path, bound=bound)
         except (FileNotFoundError, ProcessLookupError, netlink.DumpInterrupted):
             continue
     return found
@@ -104,7 +101,7 @@ def owners(mount: Path | None) -> Array:
     return rows[rows["owner"]["pid"] > 0]
 
 
-def _list() -> Listing:
+def _list(states: int) -> Listing:
     with netlink.open_socket(monitor=False) as routes:
         messages = netlink.links_and_addresses(routes)
     parsed = (netlink.parse_address(m.body) for m in messages if m.type == netlink.NEWADDR)
@@ -115,7 +112,7 @@ def _list() -> Listing:
                 bytes(message.body[: SOCKET.itemsize])
                 for family in (socket.AF_INET, socket.AF_INET6)
                 for message in netlink.dump(
-                    sock, _SOCK_DIAG_BY_FAMILY, _REQUEST.pack(family, protocol, 0, 0, _STATES)
+                    sock, _SOCK_DIAG_BY_FAMILY, _REQUEST.pack(family, protocol, 0, 0, states)
                 )
             )
             for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
