@@ -26,6 +26,7 @@ from flowobs.agent import netns
 from flowobs.agent.agent import Agent
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.doctor import examine
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
 from flowobs.agent.loader import Probes
 from flowobs.batch import FlowBatch
@@ -49,6 +50,8 @@ STEPS = {
 }
 ADAPTED = ("tcp4", "tcp6", "udp4", "udp6", "refused4")
 """The steps that the adapters are tried with."""
+TAKEN = {"skb_drop"} | {p.name for p in PROGRAMS if p.kind == "cgroup"}
+"""The programs that are taken away from the adapters' run."""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -254,6 +257,7 @@ def observe(lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any]
     return {
         "missing": agent.missing,
         "idle": agent.idle,
+        "taken": sorted(TAKEN) if loader == "adapters" else [],
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,

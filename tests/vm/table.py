@@ -35,6 +35,7 @@ def capabilities(found: Sequence[dict[str, Any]]) -> str:
         f"- {name}: `{program}`: {why}"
         for name, _, run in runs
         for program, why in sorted(run["missing"].items())
+        if program not in run["taken"]
     ]
     return "\n".join([*lines, *(["", *reasons] if reasons else []), ""])
 

@@ -10,7 +10,7 @@ import pytest
 from flowobs.agent.features import PROGRAMS
 from tests.e2e.lab import V4
 from tests.vm import table
-from tests.vm.conformance import CONNECTIONS, DATAGRAMS, PINGS
+from tests.vm.conformance import CONNECTIONS, DATAGRAMS, PINGS, TAKEN
 from tests.vm.found import Row, Run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -21,7 +21,6 @@ IP_BYTES = {"4": 14 + 20, "6": 14 + 40}
 
 
 ADAPTERS = {p.name for p in PROGRAMS if p.instead_of}
-CGROUP_PROGRAMS = {p.name for p in PROGRAMS if p.kind == "cgroup"}
 FUNCTION_PROGRAMS = {p.name for p in PROGRAMS if p.kind == "fentry"}
 
 
@@ -202,8 +201,8 @@ def adapted(found: dict[str, Any]) -> Run:
 
 
 def test_adapters_run_where_their_betters_are_refused(adapted: Run) -> None:
-    refused = adapted.missing.keys() - CGROUP_PROGRAMS - {"skb_drop"}
-    assert adapted.missing.keys() >= CGROUP_PROGRAMS | {"skb_drop"} and adapted.idle == []
+    refused = adapted.missing.keys() - TAKEN
+    assert adapted.missing.keys() >= TAKEN and adapted.idle == []
     # some kernels are built without a way to attach to functions
     assert refused in (set(), FUNCTION_PROGRAMS)
     assert adapted.kernel != (6, 1) or not refused
