@@ -355,5 +355,13 @@ def test_losses_become_records(decoder: Decoder) -> None:
     assert batch["time"].tolist() == [OFFSET] * 3
 
 
+def test_each_reason_of_a_loss_is_a_record(decoder: Decoder) -> None:
+    lost = {"missed_run": (1, 0), "held_full": (2, 0), "retransmits_full": (3, 0)}
+    found = decoder.losses(deltas(lost, []), OFFSET)
+    assert found is not None
+    told = zip(found.batch.strings("drop_reason"), found.batch["lost"].tolist(), strict=True)
+    assert dict(told) == {"interrupted": 1, "held_full": 2, "retransmits_full": 3}
+
+
 def test_no_loss_no_record(decoder: Decoder) -> None:
     assert decoder.losses(deltas({"event_sent": (5, 0)}, []), OFFSET) is None
