@@ -332,7 +332,7 @@ def test_any_bytes_decode(data: bytes) -> None:
 
 def deltas(stats: dict[str, tuple[int, int]], rows: list[tuple[int, int, int, int]]) -> Any:
     proto, egress, packets, size = np.array(rows, np.uint64).reshape(-1, 4).T
-    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS}
+    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS} | {"missed_run": (0, 0)}
     return CounterDeltas(
         names | stats, Overflow(proto.astype("u1"), egress.astype("u1"), packets, size)
     )
