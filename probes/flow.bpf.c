@@ -44,15 +44,21 @@ INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
     return (fin_a && fin_b) || closer >= CLOSER_RST_A;
 }
 
-/* For hooks that see no interface (known_initiator in maps.h). */
+/* For hooks that see no interface (known_initiator in maps.h). An opening passes all of ours within a moment: the
+ * first one is next to its source, the last one next to its destination, as far as they are on this machine. */
 INLINE void remember_initiator(struct flow_key *k, struct conn *c) {
     struct flow_key anywhere = *k;
-    c->ifindex = k->ifindex;
-    c->vlan = k->vlan;
-    c->egress = k->egress;
     anywhere.ifindex = 0;
     anywhere.vlan = 0;
     anywhere.egress = 0;
+    struct conn *first = MAP_GET(conns, &anywhere);
+    if (first && first->initiator == c->initiator && !first->closer && c->start_ns - first->start_ns < SECOND_NS) {
+        first->ifindex[1] = k->ifindex, first->vlan[1] = k->vlan, first->egress[1] = k->egress;
+        return;
+    }
+    c->ifindex[0] = c->ifindex[1] = k->ifindex;
+    c->vlan[0] = c->vlan[1] = k->vlan;
+    c->egress[0] = c->egress[1] = k->egress;
     MAP_PUT(conns, &anywhere, c);
 }
 

@@ -29,8 +29,10 @@
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */
-#define STAT_EVENT_SUPPRESSED 5 /* events held back by a rate limit */
+#define STAT_EVENT_HELD 5 /* events held back by a rate limit or a full ring: the next drain tells of them */
 #define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
+#define STAT_HELD_FULL 7 /* events held back that found no room in their map: nobody tells of them */
+#define STAT_RETRANSMITS_FULL 8 /* segments sent again whose flow found no room in the map of retransmits */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {
@@ -76,15 +78,15 @@ struct conn {
     u64 connect_ns; /* as in struct flow */
     u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
     u32 rtt_ns[2]; /* as in struct flow */
-    u32 ifindex; /* of the entry without interface: one that saw the flow */
-    u16 vlan; /* as ifindex */
-    u8 egress; /* as ifindex */
+    u32 ifindex[2]; /* of the entry without interface: the first and the last one that saw the opening */
+    u16 vlan[2]; /* as ifindex */
+    u8 egress[2]; /* as ifindex */
     u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* as in struct flow */
     u8 closer; /* as in struct flow */
-    u8 pad[3]; /* 0 */
+    u8 pad[4]; /* 0 */
 };
 
 /* An edge in a flow's life. 116 bytes make a 128-byte perf record. */
@@ -99,7 +101,7 @@ struct event {
     u64 cookie[2]; /* socket cookies of a and b, 0 = unknown */
     u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown */
     u32 netns; /* inode of the network namespace, 0 = that of the interface */
-    u32 suppressed; /* like events held back since the last one */
+    u32 held; /* like events held back that this one stands for, besides itself */
     u32 pid; /* process id, only where the hook runs in that process; else 0 */
     u8 tcp_flags[2]; /* flags of the packet, per direction */
     u8 closer; /* kind close: CLOSER_* */
@@ -127,7 +129,17 @@ struct socket_owner {
 struct limit {
     u64 since_ns; /* start of the current second */
     u32 sent; /* events let through in it */
-    u32 suppressed; /* events held back since the last one let through */
+    u32 pad; /* 0 */
+};
+
+/* Events that the drain tells of as one. */
+struct held_key {
+    struct flow_key key; /* as in struct event */
+    u32 reason; /* as in struct event */
+    u32 netns; /* as in struct event */
+    u8 kind; /* as in struct event */
+    u8 direction; /* as in struct event */
+    u8 pad[6]; /* 0 */
 };
 
 /* TCP segments that were sent again since the last drain, keyed without interface. */

@@ -19,12 +19,13 @@ from prometheus_client import CollectorRegistry
 
 import flowobs
 from flowobs import log
-from flowobs.agent import bpf, loader
+from flowobs.agent import bpf, loader, sockets
 from flowobs.agent.attach import Attachments
+from flowobs.agent.bound import BoundSockets
 from flowobs.agent.btf import Btf
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.conntrack import Conntrack
-from flowobs.agent.drops import fill_filter
+from flowobs.agent.drops import NO_REASONS, fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.metrics import Metrics
@@ -85,7 +86,7 @@ class Agent:
         self._namespace = netns_path(config.netns)
         self._mount, self._hybrid = find_mount()
         self._cgroup = Path(config.cgroup) if config.cgroup else self._mount
-        if not self._cgroup.is_dir():
+        if self._cgroup is not None and not self._cgroup.is_dir():
             raise ConfigError(
                 f"there is no cgroup folder {self._cgroup}: name one below the cgroup v2 mount"
             )
@@ -142,14 +143,18 @@ class Agent:
         return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
 
     def _load(self) -> None:
-        self._probes = loader.load(self.config.loader, flow_entries=self.config.flow_entries)
-        self._drop_reasons: dict[int, str] = {}
+        self._probes = self._load_probes()
+        self._drop_reasons = dict(NO_REASONS)
         if "skb_drop" in self._probes.programs:
-            with Btf.kernel() as btf:
+            # kernels before 5.17 have no reasons
+            with contextlib.suppress(bpf.BpfError), Btf.kernel() as btf:
                 self._drop_reasons = btf.drop_reasons()
             fill_filter(self._probes.maps["drop_filter"], self._drop_reasons)
 
-    def _names(self) -> tuple[Resolver, OwnerTable]:
+    def _load_probes(self) -> loader.Probes:
+        return loader.load(self.config.loader, flow_entries=self.config.flow_entries)
+
+    def _names(self) -> Resolver:
         sources: list[IdentitySource] = []
         if self._cluster is not None:
             sources.append(self._cluster.source)
@@ -160,11 +165,23 @@ class Agent:
             sources.append(HostSource(self.node, addresses, self._cgroups, hybrid=self._hybrid))
         resolver = Resolver(sources)
         resolver.poll()
+        return resolver
+
+    def _owner_table(self, netns: int, scope: Scope | None) -> OwnerTable:
+        def listings() -> dict[int, sockets.Listing]:
+            inside = {
+                inode: path
+                for inode, path in sockets.namespaces().items()
+                if scope is None or inode in scope
+            }
+            return sockets.listings(inside, bound=True)
+
+        self._bound = BoundSockets(listings, lambda: self._attachments.links, netns=netns)
         if "socket_owners" in self._probes.programs:
             self._iterator = bpf.attach_iterator(self._probes.programs["socket_owners"])
-        return resolver, OwnerTable(
-            self._owners_of, self._all_sockets if self._iterator >= 0 else None
-        )
+            return OwnerTable(self._owners_of, self._all_sockets, bound=self._bound)
+        # through every open file of the machine: rarely, then
+        return OwnerTable(self._owners_of, self._search_sockets, rest=100, bound=self._bound)
 
     def _owners_of(self, cookies: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
         owners = np.zeros(len(cookies), OWNER.dtype)
@@ -180,6 +197,13 @@ class Agent:
             bpf.read_iterator(self._iterator), SOCKET_OWNER.dtype
         )
         return rows
+
+    def _search_sockets(self) -> NDArray[np.void]:
+        try:
+            return sockets.owners(self._mount)
+        except OSError as error:
+            _log.warning("no owners of older sockets", extra={"why": str(error)})
+            return np.zeros(0, SOCKET_OWNER.dtype)
 
     def start(self) -> None:
         """Load, attach and begin to read."""
@@ -202,12 +226,13 @@ class Agent:
                 cgroup=self._cgroup,
                 method=c.attach,
             )
-            self._resolver, owners = self._names()
+            self._resolver = self._names()
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
             scope = Scope(self._namespace) if self._namespace else None
             self._nat = Nat(Conntrack(self._namespace), self.metrics)
             self._nat.start()
             undo.callback(self._nat.stop)
+            owners = self._owner_table(netns, scope)
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
@@ -232,8 +257,7 @@ class Agent:
             self._pipeline.start()
             undo.callback(self._pipeline.stop)
             self._attachments.start()
-            if self._iterator >= 0:
-                self._all_sockets()  # marks the listeners that were here before us
+            self._note_older_sockets()
             self._resolver.poll()
             self._scrape.start()
             undo.pop_all()
@@ -248,6 +272,16 @@ class Agent:
                 "a program does not run: flowobs doctor says what is lost",
                 extra={"program": name, "why": reason},
             )
+
+    def _note_older_sockets(self) -> None:
+        """Sockets that were here before us: none of their hooks will tell of them."""
+        self._bound.read()
+        if self._iterator >= 0:
+            self._all_sockets()  # marks the listeners
+        elif (owners := self._probes.maps.get("owners")) is not None:
+            for row in self._search_sockets():
+                with contextlib.suppress(OSError):  # its own hook was faster
+                    bpf.update(owners, row["cookie"], row["owner"], bpf.BPF_NOEXIST)
 
     async def run(self) -> None:
         """Forward until told to stop, then hand over what is left.

@@ -29,6 +29,14 @@ _END_TIMES = ("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
 _CORE_REASONS = 1 << 16
 """Drop reasons from here on belong to subsystems, which have the upper half of the number."""
 
+LOSSES = {
+    "ring_full": "event_lost",
+    "interrupted": "missed_run",
+    "held_full": "held_full",
+    "retransmits_full": "retransmits_full",
+}
+"""Why records of kind lost are made -> the programs' counter of how many."""
+
 _CLOSE_REASONS = np.zeros((256, 2), np.uint8)
 """[CLOSER_*, initiator] -> CloseReason; numbers the probes do not know stay "none"."""
 for _closer, _a_is_source, _b_is_source in (
@@ -130,7 +138,7 @@ class Decoder:
         columns["time"][:] = _utc(events["time_ns"], offset_ns)
         columns["kind"][:] = kind
         columns["reply"][:] = reply
-        columns["lost"][:] = events["suppressed"]
+        columns["lost"][:] = events["held"]
         columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(events["tcp_flags"], swap)
         # The hook ran in the process of the end that sent.
         columns["src_pid"][:] = np.where(reply, 0, events["pid"])
@@ -163,9 +171,10 @@ class Decoder:
         and hook side. ``now_ns`` is UTC.
         """
         overflow = deltas.overflow
-        ring_full = deltas.stats["event_lost"][0]
+        lost = {reason: deltas.stats[counter][0] for reason, counter in LOSSES.items()}
+        lost = {reason: number for reason, number in lost.items() if number}
         full_rows = len(overflow.proto)
-        rows = full_rows + bool(ring_full)
+        rows = full_rows + len(lost)
         if not rows:
             return None
         batch = FlowBatch.zeros(rows, self.endpoints)
@@ -177,8 +186,8 @@ class Decoder:
         columns["proto"][:full_rows] = overflow.proto
         columns["lost"][:full_rows] = columns["packets"][:full_rows] = overflow.packets
         columns["bytes"][:full_rows] = overflow.bytes
-        columns["drop_reason"][full_rows:] = strings.id("ring_full")
-        columns["lost"][full_rows:] = ring_full
+        columns["drop_reason"][full_rows:] = [strings.id(reason) for reason in lost]
+        columns["lost"][full_rows:] = list(lost.values())
         nowhere = np.zeros(rows, np.uint32)
         return Decoded(batch, nowhere, np.zeros(rows, np.bool_), nowhere)
 

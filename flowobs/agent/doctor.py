@@ -23,6 +23,7 @@ from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.features import FEATURES, PROGRAMS, Program
 from flowobs.agent.loader import Choice, LoaderName, LoadError, load
 from flowobs.agent.nat import why_not
+from flowobs.identity.cgroup_paths import find_mount
 
 TcMethod = Literal["tcx", "clsact"]
 T = TypeVar("T")
@@ -41,14 +42,17 @@ class ProgramReport:
     hook: str
     required: bool
     lost: str
+    instead_of: str
+    """A better program: this one is only needed where that one is refused."""
+    needed: bool = True
     loaded: bool = False
     attached: bool | None = None
     reason: str | None = None
 
     @property
     def works(self) -> bool:
-        """Loaded, and not known to refuse its hook."""
-        return self.loaded and self.attached is not False
+        """Not needed; or loaded, and not known to refuse its hook."""
+        return not self.needed or (self.loaded and self.attached is not False)
 
 
 @dataclass(slots=True)
@@ -84,7 +88,8 @@ def examine(choice: Choice = "auto") -> Report:
     """Load and attach everything once, and clean up. Never raises for what a machine lacks."""
     report = Report(platform.release(), platform.machine(), btf.KERNEL.is_file())
     report.programs = [
-        ProgramReport(p.name, p.feature, p.kind, p.hook, p.required, p.lost) for p in PROGRAMS
+        ProgramReport(p.name, p.feature, p.kind, p.hook, p.required, p.lost, p.instead_of)
+        for p in PROGRAMS
     ]
     report.nat = why_not(Conntrack(None)) or None
     try:
@@ -100,6 +105,9 @@ def examine(choice: Choice = "auto") -> Report:
                 _try(report, row, program, probes.programs[program.name])
             else:
                 row.reason = probes.missing[program.name]
+    works = {row.name: row.works for row in report.programs}
+    for row in report.programs:
+        row.needed = not works.get(row.instead_of, False)
     return report
 
 
@@ -109,6 +117,8 @@ def _try(report: Report, row: ProgramReport, program: Program, fd: int) -> None:
             report.tc = _in_private_netns(lambda: _attach_tc(fd, program.hook == "egress"))
         elif program.kind == "raw_tp":
             os.close(bpf.attach_raw_tracepoint(fd, program.hook))
+        elif program.kind in ("tp_btf", "fentry"):
+            os.close(bpf.attach_traced(fd))
         elif program.kind == "cgroup":
             _attach_cgroup(fd, program.attach_type)
         else:
@@ -148,9 +158,9 @@ def _run_iterator(fd: int) -> None:
 
 
 def _attach_cgroup(fd: int, attach_type: int) -> None:
-    root = _cgroup2()
+    root, _ = find_mount()
     if root is None:
-        raise _Untried("no cgroup2 file system is mounted")
+        raise OSError(errno.ENOENT, "no cgroup v2 is mounted")
     try:
         folder = Path(tempfile.mkdtemp(prefix="flowobs-doctor-", dir=root))
     except OSError as error:
@@ -159,14 +169,6 @@ def _attach_cgroup(fd: int, attach_type: int) -> None:
         os.close(bpf.attach_cgroup(fd, folder, attach_type))
     finally:
         folder.rmdir()
-
-
-def _cgroup2() -> Path | None:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, folder, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(folder)
-    return None
 
 
 def _in_private_netns(work: Callable[[], T]) -> T:

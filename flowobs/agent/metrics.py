@@ -28,7 +28,7 @@ class Metrics:
         )
         self.dropped = Counter(
             "flowobs_agent_records_dropped",
-            "Records lost or held back, by reason.",
+            "Records lost, by reason.",
             ("reason",),
             registry=registry,
         )
@@ -40,6 +40,11 @@ class Metrics:
         )
         self.ring_events = Counter(
             "flowobs_agent_ring_events", "Events read from the ring.", registry=registry
+        )
+        self.held = Counter(
+            "flowobs_agent_events_held",
+            "Events held back by a rate limit or a full ring: the drain tells of like ones as one.",
+            registry=registry,
         )
         self.ring_lost = Counter(
             "flowobs_agent_ring_lost", "Events that found the ring full.", registry=registry

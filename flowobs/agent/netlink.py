@@ -165,8 +165,8 @@ def links_and_addresses(sock: socket.socket) -> list[Message]:
     """
     without_statistics = struct.pack("=HHI", 8, _EXT_MASK, _SKIP_STATS)
     return [
-        *_dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics),
-        *_dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)),
+        *dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics, "links"),
+        *dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), "addresses"),
     ]
 
 
@@ -201,7 +201,7 @@ def add_clsact(sock: socket.socket, ifindex: int) -> bool:
 def remove_clsact(sock: socket.socket, ifindex: int) -> bool:
     """Remove the queue, unless filters of others hang on it (False). Raises OSError."""
     for side in _CLSACT_SIDES:
-        if _dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0)):
+        if list(dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0), "filters")):
             return False
     body = _TCMSG.pack(0, 0, 0, ifindex, _CLSACT & 0xFFFF0000, _CLSACT, 0)
     _request(sock, _DELQDISC, 0, body)
@@ -213,10 +213,6 @@ def _request(sock: socket.socket, type: int, flags: int, body: bytes) -> None:
     for message in messages(sock.recv(1 << 16)):
         if message.type == _ERROR and (code := -_int(message.body)):
             raise OSError(code, f"the kernel refused a change of its queues: {os.strerror(code)}")
-
-
-def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
-    return list(dump(sock, type, body, "links"))
 
 
 def dump(sock: socket.socket, type: int, body: bytes, what: str) -> Iterator[Message]:

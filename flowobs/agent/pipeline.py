@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.clock import Clock
-from flowobs.agent.decode import Decoded, Decoder
+from flowobs.agent.decode import LOSSES, Decoded, Decoder
 from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.records import EVENT
@@ -74,13 +75,16 @@ class Pipeline:
         Raises OSError where the kernel refuses the ring or a map.
         """
         maps = self._probes.maps
-        again = ("retransmits_0", "retransmits_1")
+
+        def pair(name: str) -> tuple[int, int]:
+            return maps[f"{name}_0"], maps[f"{name}_1"]
+
         self._drain = FlowDrain(
-            (maps["flows_0"], maps["flows_1"]),
-            maps["control"],
-            (maps[again[0]], maps[again[1]]) if maps.keys() >= set(again) else None,
+            pair("flows"), maps["control"], retransmits=pair("retransmits"), held=pair("held")
         )
-        self._counters = Counters(maps["stats"], maps["overflow"])
+        programs = self._probes.programs
+        traced = [programs[p.name] for p in PROGRAMS if p.traced and p.name in programs]
+        self._counters = Counters(maps["stats"], maps["overflow"], traced)
         self._ring = RingReader(maps["events"], EVENT.dtype)
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread.start()
@@ -121,6 +125,8 @@ class Pipeline:
                 next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
+                for fd in self._ring.follow():
+                    waiting.register(fd, select.EPOLLIN)
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
 
@@ -146,7 +152,7 @@ class Pipeline:
         unsure, first = self._drain.unsure_waits, True
         for keys, flows in self._drain.drain():
             if first:
-                self._retransmits.begin(*self._drain.retransmits)
+                self._begin_drain()
                 first = False
             # Here, after the maps were switched: so the opening of each of these flows goes before.
             self._collect()
@@ -154,7 +160,7 @@ class Pipeline:
             again, decoder = self._retransmits.of(keys), self._current_decoder()
             self._hand_over(decoder.flows(keys, flows, self._clock.offset_ns(), again))
         if first:
-            self._retransmits.begin(*self._drain.retransmits)
+            self._begin_drain()
         self._collect()
         self._flush()
         self._account()
@@ -162,19 +168,25 @@ class Pipeline:
         self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
         self._metrics.drain_seconds.observe(time.perf_counter() - started)
 
+    def _begin_drain(self) -> None:
+        """Take what was drained beside the flows."""
+        self._retransmits.begin(*self._drain.retransmits)
+        if len(self._drain.held):
+            self._pending.append(self._drain.held.copy())
+
     def _account(self) -> None:
         """Tell what programs could not: as metrics, and as records, where people look at flows."""
         deltas = self._counters.read()
         metrics, stats = self._metrics, deltas.stats
         metrics.ring_lost.inc(stats["event_lost"][0])
+        metrics.held.inc(stats["event_held"][0])
         metrics.ring_late.inc(stats["open_late"][0])
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):
             metrics.skipped_packets.labels(reason).inc(stats[reason][0])
         for reason, records in (
-            ("ring_full", stats["event_lost"][0]),
-            ("rate_limited", stats["event_suppressed"][0]),
+            *((reason, stats[counter][0]) for reason, counter in LOSSES.items()),
             ("unknown_event", self._decoder.take_unknown()),
             ("broken_event", self._ring.take_odd()),
         ):

@@ -101,15 +101,15 @@ CONN = Struct(
         ("u64", "connect_ns", 1, "as in struct flow"),
         ("u64", "mark_ns", 1, "the last SYN, or SYN-ACK, of a handshake that is not over"),
         ("u32", "rtt_ns", 2, "as in struct flow"),
-        ("u32", "ifindex", 1, "of the entry without interface: one that saw the flow"),
-        ("u16", "vlan", 1, "as ifindex"),
-        ("u8", "egress", 1, "as ifindex"),
+        ("u32", "ifindex", 2, "of the entry without interface: the first and the last one that saw the opening"),
+        ("u16", "vlan", 2, "as ifindex"),
+        ("u8", "egress", 2, "as ifindex"),
         ("u8", "handshake", 1, "HANDSHAKE_* bits"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "fin", 2, "as in struct flow"),
         ("u8", "closer", 1, "as in struct flow"),
-        ("u8", "pad", 3, "0"),
+        ("u8", "pad", 4, "0"),
     ),
 )
 
@@ -127,7 +127,7 @@ EVENT = Struct(
         ("u64", "cookie", 2, "socket cookies of a and b, 0 = unknown"),
         ("u64", "cgroup", 2, "cgroup ids of a and b, 0 = unknown"),
         ("u32", "netns", 1, "inode of the network namespace, 0 = that of the interface"),
-        ("u32", "suppressed", 1, "like events held back since the last one"),
+        ("u32", "held", 1, "like events held back that this one stands for, besides itself"),
         ("u32", "pid", 1, "process id, only where the hook runs in that process; else 0"),
         ("u8", "tcp_flags", 2, "flags of the packet, per direction"),
         ("u8", "closer", 1, "kind close: CLOSER_*"),
@@ -156,7 +156,20 @@ LIMIT = Struct(
     (
         ("u64", "since_ns", 1, "start of the current second"),
         ("u32", "sent", 1, "events let through in it"),
-        ("u32", "suppressed", 1, "events held back since the last one let through"),
+        ("u32", "pad", 1, "0"),
+    ),
+)
+
+HELD_KEY = Struct(
+    "held_key",
+    "Events that the drain tells of as one.",
+    (
+        (FLOW_KEY, "key", 1, "as in struct event"),
+        ("u32", "reason", 1, "as in struct event"),
+        ("u32", "netns", 1, "as in struct event"),
+        ("u8", "kind", 1, "as in struct event"),
+        ("u8", "direction", 1, "as in struct event"),
+        ("u8", "pad", 6, "0"),
     ),
 )
 
@@ -185,7 +198,7 @@ SOCKET_OWNER = Struct(
 )
 
 STRUCTS = (
-    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, RETRANSMITS, COUNT, CONTROL,
+    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CONTROL,
 )
 
 FLOW_STATE = {
@@ -219,8 +232,10 @@ STATS = {
     "STAT_MAP_FULL": (2, "packets whose flow found no room in the flow map"),
     "STAT_EVENT_SENT": (3, "events written to the ring"),
     "STAT_EVENT_LOST": (4, "events the ring had no room for"),
-    "STAT_EVENT_SUPPRESSED": (5, "events held back by a rate limit"),
+    "STAT_EVENT_HELD": (5, "events held back by a rate limit or a full ring: the next drain tells of them"),
     "STAT_OPEN_LATE": (6, "openings the ring had no room for: the next drain tells of them"),
+    "STAT_HELD_FULL": (7, "events held back that found no room in their map: nobody tells of them"),
+    "STAT_RETRANSMITS_FULL": (8, "segments sent again whose flow found no room in the map of retransmits"),
 }
 """Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
 

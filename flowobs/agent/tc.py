@@ -36,9 +36,16 @@ class TcHooks:
         return failed
 
     def clean(self, ifindex: int) -> None:
-        """Remove the filters that an agent which died has left. Raises OSError."""
+        """Remove our filters, also those that an agent which died has left, and the queue below
+        them if it was made for them and nobody else uses it. Raises OSError.
+        """
+        ours = ifindex in self._queues
         for egress in (False, True):
             bpf.detach_clsact(ifindex, egress)
+            ours |= bpf.detach_clsact(ifindex, egress, bpf.CLSACT_OWN_QUEUE)
+        self._queues.discard(ifindex)
+        if ours:
+            netlink.remove_clsact(self._sock, ifindex)
 
     def attach(self, link: Link) -> None:
         """Observe a link: both ways, but loopback on egress only, as its packets pass both hooks.
@@ -57,12 +64,8 @@ class TcHooks:
     def detach(self, ifindex: int) -> None:
         """Leave a link as it was found. Raises OSError where the kernel keeps our filter."""
         self.forget(ifindex, keep_queue=True)
-        if self._method != "clsact":
-            return
-        self.clean(ifindex)
-        if ifindex in self._queues:
-            self._queues.discard(ifindex)
-            netlink.remove_clsact(self._sock, ifindex)
+        if self._method == "clsact":
+            self.clean(ifindex)
 
     def forget(self, ifindex: int, *, keep_queue: bool = False) -> None:
         """Drop what is held for a link that is gone."""
@@ -81,5 +84,6 @@ class TcHooks:
                 self._method = "clsact"  # a kernel before 6.6
         if netlink.add_clsact(self._sock, ifindex):
             self._queues.add(ifindex)
-        bpf.attach_clsact(program, ifindex, egress)
+        handle = bpf.CLSACT_OWN_QUEUE if ifindex in self._queues else bpf.CLSACT_HANDLE
+        bpf.attach_clsact(program, ifindex, egress, handle)
         return []

@@ -54,7 +54,9 @@ def machine(report: Report) -> str:
 def remarks(report: Report) -> list[str]:
     """What does not work and what that costs, then the verdict; a blank line before each part."""
     lines = [
-        f"{p.name}: {p.reason}\n  lost without it: {p.lost}" for p in report.programs if p.reason
+        f"{p.name}: {p.reason}\n  lost without it: {p.lost}"
+        for p in report.programs
+        if p.reason and p.needed
     ]
     if report.nat:
         lines.append(f"nat: {report.nat}\n  lost without it: {LOST}")
@@ -76,6 +78,8 @@ def _nat_row(report: Report) -> list[str]:
 
 
 def _state(program: ProgramReport) -> str:
+    if not program.needed:
+        return "not needed"
     if not program.loaded:
         return "not loaded"
     if program.attached is None:

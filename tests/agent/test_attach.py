@@ -120,6 +120,21 @@ def test_a_queue_of_others_stays(make: Made, lab: NetLab) -> None:
     assert "clsact" in sh(f"tc -n {lab.near} qdisc show dev v0")
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_queue_that_a_crash_has_left_goes_unless_others_use_it(
+    make: Made, lab: NetLab, others: bool
+) -> None:
+    v0 = int(lab.ip("-o link show v0").split(":")[0])
+    program = make.probes.programs["flow_egress"]
+    netns.call(lab.path, lambda: bpf.attach_clsact(program, v0, True, handle=bpf.CLSACT_OWN_QUEUE))
+    if others:
+        sh(f"tc -n {lab.near} filter add dev v0 ingress prio 7 protocol ip u32 match u32 0 0")
+    attachments = make(method="tcx")
+    attachments.start()
+    attachments.stop()
+    assert ("clsact" in sh(f"tc -n {lab.near} qdisc show dev v0")) is others
+
+
 def test_filters_that_a_crash_has_left_go_at_start(make: Made, lab: NetLab) -> None:
     attachments = make()
     v0 = int(lab.ip("-o link show v0").split(":")[0])

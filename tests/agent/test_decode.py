@@ -239,7 +239,7 @@ def test_nothing_to_decode(decoder: Decoder) -> None:
     ],
 )
 def test_events(decoder: Decoder, kind: Kind, verdict: Verdict) -> None:
-    found = decoded_event(decoder, kind, cookie=(5, 6), suppressed=9, tcp_flags=(2, 0))
+    found = decoded_event(decoder, kind, cookie=(5, 6), held=9, tcp_flags=(2, 0))
 
     assert (found["kind"], found["verdict"], found["time"]) == (kind, verdict, OFFSET + 5_000)
     assert (found["src_cookie"], found["dst_cookie"]) == (5, 6)
@@ -332,7 +332,7 @@ def test_any_bytes_decode(data: bytes) -> None:
 
 def deltas(stats: dict[str, tuple[int, int]], rows: list[tuple[int, int, int, int]]) -> Any:
     proto, egress, packets, size = np.array(rows, np.uint64).reshape(-1, 4).T
-    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS}
+    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS} | {"missed_run": (0, 0)}
     return CounterDeltas(
         names | stats, Overflow(proto.astype("u1"), egress.astype("u1"), packets, size)
     )
@@ -353,6 +353,14 @@ def test_losses_become_records(decoder: Decoder) -> None:
     assert (batch["packets"].tolist(), batch["bytes"].tolist()) == ([10, 2, 0], [700, 200, 0])
     assert batch["proto"].tolist() == [6, 17, 0]
     assert batch["time"].tolist() == [OFFSET] * 3
+
+
+def test_each_reason_of_a_loss_is_a_record(decoder: Decoder) -> None:
+    lost = {"missed_run": (1, 0), "held_full": (2, 0), "retransmits_full": (3, 0)}
+    found = decoder.losses(deltas(lost, []), OFFSET)
+    assert found is not None
+    told = zip(found.batch.strings("drop_reason"), found.batch["lost"].tolist(), strict=True)
+    assert dict(told) == {"interrupted": 1, "held_full": 2, "retransmits_full": 3}
 
 
 def test_no_loss_no_record(decoder: Decoder) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from flowobs.agent import netns
 from flowobs.agent.agent import Agent
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.doctor import examine
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
+from flowobs.agent.loader import Probes
 from flowobs.batch import FlowBatch
 from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab
 
@@ -58,6 +61,10 @@ type nat hook postrouting priority 100
 ip daddr {V4["b"]} masquerade
 }}
 }}"""
+ADAPTED = ("tcp4", "tcp6", "udp4", "udp6", "refused4")
+"""The steps that the adapters are tried with."""
+TAKEN = {"skb_drop"} | {p.name for p in PROGRAMS if p.kind == "cgroup"}
+"""The programs that are taken away from the adapters' run."""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -115,18 +122,38 @@ class Recorder(Agent):
         """Records of other namespaces that were left out."""
         return self._enricher.out_of_scope
 
+    @property
+    def idle(self) -> list[str]:
+        """Programs that are not needed."""
+        return self._attachments.idle
+
     def _make_forwarder(self) -> Any:
         self.sink = Sink()
         return self.sink
 
 
+class Deprived(Recorder):
+    """On a kernel without drop reasons; ``observing`` gives it a cgroup folder that is none."""
+
+    def _load_probes(self) -> Probes:
+        probes = super()._load_probes()
+        os.close(probes.programs.pop("skb_drop"))
+        probes.missing["skb_drop"] = "left out, as if this kernel had no drop reasons"
+        return probes
+
+
 @contextmanager
 def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
-    """The agent at work on the lab's node; its sink has everything afterwards."""
+    """The agent at work on the lab's node; its sink has everything afterwards.
+
+    ``loader`` "adapters": core, where the kernel refuses cgroups and has no drop reasons.
+    """
+    adapters = loader == "adapters"
     inventory = Path(f"/tmp/{lab.prefix}.yaml")
     inventory.write_text(INVENTORY)
     config = AgentConfig(
-        loader=loader,  # type: ignore[arg-type]
+        loader="core" if adapters else loader,  # type: ignore[arg-type]
+        cgroup="/tmp" if adapters else "",
         node="lab-node",
         netns=lab.ns("node"),
         metrics="127.0.0.1:0",
@@ -137,7 +164,7 @@ def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
     agents: list[Recorder] = []
 
     async def work() -> None:
-        agents.append(Recorder(config))
+        agents.append((Deprived if adapters else Recorder)(config))
         await asyncio.to_thread(agents[0].start)
         running = asyncio.create_task(agents[0].run())
         await asyncio.sleep(0)
@@ -244,11 +271,8 @@ def quiet(lab: Lab) -> dict[str, dict[str, int]]:
         before = now
 
 
-def observe(
-    lab: Lab, loader: str, servers: dict[str, int], steps: dict[str, Any]
-) -> dict[str, Any]:
+def observe(lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any]) -> dict[str, Any]:
     """Traffic between the pods and in the node, and what an agent with this loader tells of it."""
-    plan = {"old": V4["b"], "silent": NOBODY, "steps": steps}
     client = peer(lab, "a", "client", json.dumps(plan))
     loop = peer(lab, "node", "client", json.dumps({"steps": LOOP_STEPS}))
     before = quiet(lab)
@@ -258,6 +282,8 @@ def observe(
         after = counters(lab)
     return {
         "missing": agent.missing,
+        "idle": agent.idle,
+        "taken": sorted(TAKEN) if loader == "adapters" else [],
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
@@ -293,9 +319,12 @@ def main(loaders: list[str]) -> dict[str, Any]:
             "loop_server": peer(lab, "node", "server").pid,
         }
         doctor = examine("core").as_dict()
-        for loader in loaders:
+        everything = {"old": V4["b"], "silent": NOBODY, "steps": steps}
+        few = {"steps": {name: STEPS[name] for name in ADAPTED}}
+        for loader in (*loaders, "adapters"):
             started = time.monotonic()
-            runs[loader] = observe(lab, loader, servers, steps)
+            plan = few if loader == "adapters" else everything
+            runs[loader] = observe(lab, loader, servers, plan)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
     return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
 

@@ -24,6 +24,7 @@ class Run:
         """Kinds of links that the kernel does not have, with its words; empty: it has."""
         mine = found["runs"][loader]
         self.missing: dict[str, str] = mine["missing"]
+        self.idle: list[str] = mine["idle"]
         self.dropped: dict[str, float] = mine["dropped"]
         self.out_of_scope: int = mine["out_of_scope"]
         self.ports: dict[str, list[int]] = mine["ports"]

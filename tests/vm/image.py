@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 MODULES = (
     *("sch_ingress", "cls_bpf"),  # where there is no TCX
+    *("inet_diag", "tcp_diag", "udp_diag"),  # what lists sockets
     *("veth", "bridge", "8021q", "vxlan", "geneve"),  # links of the tests
     *("nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_masq"),
 )

@@ -185,9 +185,11 @@ def client(plan: dict[str, Any]) -> dict[str, list[int]]:
         for name, (what, *arguments) in steps.items():
             made[name] = actions[what](*arguments)
         if old is not None and silence is not None:
-            while silence.thread.is_alive():
+            rest = 5  # over two drains at least: the silence may have ended meanwhile
+            while silence.thread.is_alive() or rest > 0:
                 exchange(old, 300)
                 time.sleep(0.3)
+                rest -= 1
             made["old"] = [old.getsockname()[1]]
             made["silent"] = silence.end()
     return made

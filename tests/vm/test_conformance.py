@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from flowobs.agent.features import PROGRAMS
 from tests.e2e.lab import V4
 from tests.vm import table
-from tests.vm.conformance import CONNECTIONS, DATAGRAMS, GATEWAY, PINGS
+from tests.vm.conformance import CONNECTIONS, DATAGRAMS, GATEWAY, PINGS, TAKEN
 from tests.vm.found import Row, Run
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -17,6 +18,10 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 SIDES = (("va", "source"), ("vb", "destination"))
 RESETS_WITHOUT_SOCKET = (6, 10)
 IP_BYTES = {"4": 14 + 20, "6": 14 + 40}
+
+
+ADAPTERS = {p.name for p in PROGRAMS if p.instead_of}
+FUNCTION_PROGRAMS = {p.name for p in PROGRAMS if p.kind == "fentry"}
 
 
 def only(rows: list[Row]) -> Row:
@@ -27,6 +32,7 @@ def only(rows: list[Row]) -> Row:
 def test_every_program_runs(run: Run) -> None:
     # BCC has no iterators; no kernel we know refuses anything else
     assert set(run.missing) == ({"socket_owners"} if run.loader == "bcc" else set())
+    assert set(run.idle) == ADAPTERS
 
 
 def test_no_record_is_lost(run: Run) -> None:
@@ -36,7 +42,9 @@ def test_no_record_is_lost(run: Run) -> None:
 def test_doctor_says_the_same(found: dict[str, Any]) -> None:
     doctor = found["doctor"]
     assert doctor["ok"] and doctor["btf"]
-    assert {p["name"]: p["reason"] for p in doctor["programs"] if not p["attached"]} == {}
+    assert {
+        p["name"]: p["reason"] for p in doctor["programs"] if p["needed"] and not p["attached"]
+    } == {}
     assert doctor["tc"] == ("tcx" if Run(found, "core").kernel >= (6, 6) else "clsact")
 
 
@@ -157,9 +165,7 @@ def test_a_connection_older_than_the_agent(run: Run) -> None:
             (V4["a"], V4["b"], reporter)
         }
         owners = [(r.get("src_pid"), r.get("dst_pid")) for r in rows if r["kind"] == "update"]
-        iterator = "socket_owners" not in run.missing
-        both = run.pids["client"], run.pids["server"]
-        assert owners[-1] == (both if iterator else (None, None))
+        assert owners[-1] == (run.pids["client"], run.pids["server"])
 
 
 @pytest.mark.parametrize("version", ["4", "6"])
@@ -200,3 +206,32 @@ def test_an_attempt_without_an_answer(run: Run) -> None:
     assert again >= 1, (run.dropped, run.out_of_scope)
     sent = sum(row["packets"] for row in run.rows("silent", interface="va"))
     assert sent == 1 + again
+
+
+@pytest.fixture
+def adapted(found: dict[str, Any]) -> Run:
+    """Without cgroups and without drop reasons."""
+    return Run(found, "adapters")
+
+
+def test_adapters_run_where_their_betters_are_refused(adapted: Run) -> None:
+    refused = adapted.missing.keys() - TAKEN
+    assert adapted.missing.keys() >= TAKEN and adapted.idle == []
+    # some kernels are built without a way to attach to functions
+    assert refused in (set(), FUNCTION_PROGRAMS)
+    assert adapted.kernel != (6, 1) or not refused
+
+
+@pytest.mark.parametrize("name", ["tcp4", "tcp6", "udp4", "udp6"])
+def test_adapters_find_both_processes(adapted: Run, name: str) -> None:
+    if name.startswith("udp") and adapted.missing.keys() & FUNCTION_PROGRAMS:
+        pytest.skip("this kernel refuses fentry")
+    closes = adapted.rows(name, kind="close" if name.startswith("tcp") else "update")
+    assert {(r["src_pid"], r["dst_pid"]) for r in closes} == {
+        (adapted.pids["client"], adapted.pids["server"])
+    }
+    assert all(r["src_process"].startswith("python") for r in closes)
+
+
+def test_a_drop_without_a_reason_is_told(adapted: Run) -> None:
+    assert "unknown" in {r["drop_reason"] for r in adapted.rows("refused4", kind="drop")}
