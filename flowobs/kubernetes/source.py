@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from flowobs.batch import Endpoint
 from flowobs.identity.places import Places
@@ -12,7 +13,9 @@ from flowobs.identity.source import Answer, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.table import SOURCE, Table
-from flowobs.kubernetes.watch import ClusterWatch
+
+if TYPE_CHECKING:
+    from flowobs.kubernetes.watch import ClusterWatch
 
 _log = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
@@ -60,8 +63,13 @@ class KubernetesSource(TableSource):
         places: Places | None = None,
         timing: Timing | None = None,
     ) -> None:
+        # imported here: aiohttp is 12 MB that agents whose names come from a relay do without
+        from flowobs.kubernetes.watch import ClusterWatch
+
         super().__init__(Table(access.cluster, node), places)
-        self.watch = ClusterWatch(access, self.table, on_synced=self._all_known, timing=timing)
+        self.watch: ClusterWatch = ClusterWatch(
+            access, self.table, on_synced=self._all_known, timing=timing
+        )
         self.crash: BaseException | None = None
         """What ended the watch, which nothing should."""
         self._synced = threading.Event()
