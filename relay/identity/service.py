@@ -81,17 +81,22 @@ class IdentityService:
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due, doubts = loop.time(), self._doubts()
         while True:
-            if loop.time() >= due:
-                due = loop.time() + BEAT_S
+            news = self._journal.flush()
+            if loop.time() >= due or doubts != self._doubts():
+                due, doubts = loop.time() + BEAT_S, self._doubts()
                 self._tell_freshness()
-            elif self._journal.flush():
+                news = True
+            if news:
                 self._wake()
             await asyncio.sleep(TICK_S)
 
+    def _doubts(self) -> list[tuple[bool, str]]:
+        """What is told at once when it changes."""
+        return [(state.stale, state.problem) for state in self._states()]
+
     def _tell_freshness(self) -> None:
-        self._journal.flush()
         told = pb.Freshness(
             epoch=self._journal.epoch,
             version=self._journal.version,
@@ -109,7 +114,6 @@ class IdentityService:
         )
         self._beat = pb.IdentityMessage(freshness=told).SerializeToString()
         self._beats += 1
-        self._wake()
 
     def _wake(self) -> None:
         self._news.set()
