@@ -101,8 +101,10 @@ class FakeApi:
         self._uids = itertools.count(1)
         self._tls = tls
         self._watching: dict[int, web.Request] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> FakeApi:
+        self.loop = asyncio.get_running_loop()
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(
@@ -172,8 +174,9 @@ class FakeApi:
         self._wake()
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        news, self._news = self._news, asyncio.Event()
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(news.set)  # a test may be in another thread
 
     # --- how it answers ---
 
