@@ -119,10 +119,12 @@ class Relay:
         await asyncio.gather(closing, serving)
 
     async def _watch(self) -> None:
-        """Names from the cluster, for as long as it takes."""
+        """Names from the cluster, until cancelled."""
+        if self._names is None:
+            return
+        log.info("watching the cluster %s for names", self._names.journal.cluster or "we are in")
         try:
-            if self._names is not None:
-                await self._names.run()
+            await self._names.run()
         except Exception as error:
             log.critical("the watch of the cluster has ended", exc_info=error)
             self._death = f"the watch of the cluster has ended ({error}); the log says where"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +34,15 @@ def find_access(where: str, cluster: str = "") -> Access | None:
 
     Raises ConfigError.
     """
-    if where == OFF or (where == AUTO and not access.SERVICE_ACCOUNT.is_dir()):
+    pod = "KUBERNETES_SERVICE_HOST" in os.environ and access.SERVICE_ACCOUNT.is_dir()
+    if where == OFF or (where == AUTO and not pod):
         return None
     try:
-        found = access.in_cluster() if where == AUTO else kubeconfig.read(Path(where))
+        found = (
+            access.in_cluster(folder=access.SERVICE_ACCOUNT)
+            if where == AUTO
+            else kubeconfig.read(Path(where))
+        )
     except AccessError as error:
         raise ConfigError(f"--kubernetes {where}: {error}") from None
     return dataclasses.replace(found, cluster=cluster) if cluster else found

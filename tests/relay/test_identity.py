@@ -13,6 +13,7 @@ import pytest
 
 from flowobs._proto.flowobs.v1 import identity_pb2 as pb
 from flowobs.batch import Endpoint
+from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.stream import StreamSource
 from flowobs.schema import EndpointKind
 from relay.ingest import SERVER_OPTIONS
@@ -257,6 +258,20 @@ async def test_what_is_asked_of_the_api_server(api: FakeApi, relay: Relay) -> No
         for request in api.requests:
             extra = request.resource in ("networkpolicies", "replicasets", "jobs")
             assert ("PartialObjectMetadata;" in request.headers["Accept"]) == extra
+
+
+async def test_requests_at_steady_state(api: FakeApi, tmp_path: Path) -> None:
+    """One each time that a watch ends, which the server does after 5 to 10 minutes."""
+    quick = dataclasses.replace(QUICK, least=0.01, steady=0.5, watch=(1, 1))
+    async with relaying(api, tmp_path / "sock", quick) as relay, following(relay) as source:
+        assert await source.known(10)
+        before = len(api.requests)
+        await asyncio.sleep(4.2)
+        minutes_of_before = len(api.requests) - before
+        assert 8 * 3 <= minutes_of_before <= 8 * 5
+        assert all(s.lists == 1 for s in relay.names.states), "never all of it again"
+    shortest_s, _ = Timing().watch
+    assert 8 * 60 / shortest_s < 2, "requests a minute"
 
 
 async def test_status_and_metrics(api: FakeApi, relay: Relay) -> None:
