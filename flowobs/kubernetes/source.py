@@ -12,6 +12,7 @@ from flowobs.identity.places import Places
 from flowobs.identity.source import Answer, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
+from flowobs.kubernetes.freshness import ResourceState
 from flowobs.kubernetes.table import SOURCE, Table
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ class KubernetesSource(TableSource):
         self._thread = threading.Thread(target=self._work, name="kubernetes", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def states(self) -> list[ResourceState]:
+        """How each resource's watch is doing; from any thread."""
+        return self.watch.states
+
+    @property
+    def stale(self) -> bool:
+        """Whether any name may be wrong by now."""
+        return self.watch.stale
 
     def start(self, wait: float = 0.0) -> bool:
         """Begin to watch; True if all there is became known within ``wait`` seconds."""

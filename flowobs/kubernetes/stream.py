@@ -192,7 +192,7 @@ class StreamSource(TableSource):
             )
         else:
             self.problem = f"no names from the relay: {why}"
-        if self.problem != self._said and (self.offered is not False or self.replica.synced):
+        if self.problem != self._said and self.replica.synced:
             _log.warning("%s; those of before stay in use", self.problem)
         self._said = self.problem
         if code is grpc.StatusCode.UNIMPLEMENTED:
