@@ -63,12 +63,16 @@ def _names(found: Row, color: bool) -> list[list[str]]:
     ]
     agents = [a for a in found.get("agents") or [] if isinstance(a, dict)]
     cluster = clean(found.get("cluster")) or "of no name"
-    lines = [f"cluster {cluster}: {', '.join(known)}", f"{plural(len(agents), 'agent')} get them"]
+    lines = [f"cluster {cluster}: {', '.join(known)}", f"given to {plural(len(agents), 'agent')}"]
+    stale: dict[str, list[Row]] = {}
     for r in resources:
         if r.get("stale"):
-            age = f"{clean(r.get('resource'))}: {_seconds(r, 'age_s')} old"
-            problem = clean(r.get("problem")) or "not known yet"
-            lines.append(paint(f"NOT FRESH: {age}: {problem}", color, fg="red"))
+            stale.setdefault(clean(r.get("problem")) or "not known yet", []).append(r)
+    for problem, of in stale.items():
+        which = ", ".join(clean(r.get("resource")) for r in of)
+        ages = [r["age_s"] for r in of if isinstance(r.get("age_s"), int | float)]
+        age = duration(max(ages) * 1e9) if ages else "?"
+        lines.append(paint(f"NOT FRESH: {which}: {age} old: {problem}", color, fg="red"))
     for a in agents:
         if isinstance(a.get("lag_s"), int | float) and a["lag_s"] > _BEHIND_S:
             late = f"{clean(a.get('agent'))} is {_seconds(a, 'lag_s')} behind"

@@ -128,7 +128,7 @@ class StreamSource(TableSource):
             replica = self.replica
             resume = pb.Resume(agent=self._agent, node=self._agent)
             resume.epoch, resume.version = replica.epoch, replica.version
-            self._acked = replica.version
+            self._acked = 0
             await call.write(pb.IdentityRequest(resume=resume))
             acking = asyncio.create_task(self._acknowledge(call))
             while isinstance(message := await call.read(), pb.IdentityMessage):
@@ -184,7 +184,7 @@ class StreamSource(TableSource):
                     await call.write(pb.IdentityRequest(applied=version))
 
     def _failed(self, code: grpc.StatusCode | None, why: str) -> float:
-        """Say each problem once; the seconds until the next attempt."""
+        """Say once that there is no stream; the seconds until the next attempt."""
         if code is grpc.StatusCode.UNIMPLEMENTED:
             self.offered = False
             self.problem = (
@@ -192,7 +192,8 @@ class StreamSource(TableSource):
             )
         else:
             self.problem = f"no names from the relay: {why}"
-        if self.problem != self._said and self.replica.synced:
+        news = not self._said or (self.offered is False and self.problem != self._said)
+        if news and self.replica.synced:
             _log.warning("%s; those of before stay in use", self.problem)
         self._said = self.problem
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -132,6 +132,8 @@ def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
             {"resource": "nodes", "objects": 3, "age_s": 1.5, "stale": False, "off": False},
             {"resource": "pods", "objects": 1200, "age_s": 95.0, "stale": True, "off": False,
              "problem": "HTTP 503"},
+            {"resource": "services", "objects": 7, "age_s": 90.0, "stale": True, "off": False,
+             "problem": "HTTP 503"},
             {"resource": "jobs", "objects": 0, "age_s": None, "stale": False, "off": True},
         ],
         "agents": [{"agent": "node-1", "lag_s": 0.4}, {"agent": "node-2", "lag_s": 70}],
@@ -139,9 +141,9 @@ def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
     relay.documents["/api/v1/status"] = STATUS | {"identity": identity}
     lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
     assert lines[6:10] == [
-        "names  cluster demo: 3 nodes, 1,200 pods",
-        "       2 agents get them",
-        "       NOT FRESH: pods: 1 min 35 s old: HTTP 503",
+        "names  cluster demo: 3 nodes, 1,200 pods, 7 services",
+        "       given to 2 agents",
+        "       NOT FRESH: pods, services: 1 min 35 s old: HTTP 503",
         "       node-2 is 1 min 10 s behind",
     ]
 

@@ -130,6 +130,8 @@ async def test_a_relay_that_started_again_is_compared_with(api: FakeApi, relay: 
         assert called(source, "10.0.0.3") == "new" and not called(source, "10.0.0.1")
         assert puts == ["new"], "what is as it was is not put again"
         assert source.problem == ""
+        version = relay.names.journal.version
+        await until(lambda: relay.names.status()["agents"][0]["version"] == version)
 
 
 def count_puts(source: StreamSource) -> list[str]:
