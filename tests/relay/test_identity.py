@@ -149,14 +149,13 @@ def count_puts(source: StreamSource) -> list[str]:
 async def test_the_relays_doubts_are_the_agents(api: FakeApi, relay: Relay) -> None:
     async with following(relay) as source:
         assert await source.known(10)
-        await until(lambda: not source.stale)
-        assert len(source.states) == 9
+        await until(lambda: len(source.states) == 9 and not source.stale)
         states = {s.resource: s for s in source.states}
         assert states["pods"].objects == 2 and states["networkpolicies"].objects == 1
         assert not source.stale and states["relay"].objects == 4
         api.faults.refuse_all = 503
         api.cut()
-        await until(lambda: source.stale)
+        await until(lambda: next(s for s in source.states if s.resource == "pods").stale)
         pods = next(s for s in source.states if s.resource == "pods")
         assert "503" in pods.problem and pods.age > 0
         assert called(source, "10.0.0.1") == "web"
