@@ -57,7 +57,6 @@ class Relay:
         # a server of before at the same path must not be taken for this one
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 100)]
         options.append(("grpc.initial_reconnect_backoff_ms", 20))
-        options.append(("grpc.min_reconnect_backoff_ms", 20))
         return grpc.aio.insecure_channel(self.target, options)
 
     def value(self, name: str, **labels: str) -> float | None:
