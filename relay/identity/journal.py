@@ -73,9 +73,6 @@ class Journal:
         self._snapshot: Snapshot | None = None
         self._making = asyncio.Lock()
 
-    def __len__(self) -> int:
-        return len(self._objects)
-
     def find(self, uid: str) -> Object | None:
         """The object with that uid, as it was put."""
         there = self._objects.get(uid)
@@ -85,11 +82,6 @@ class Journal:
     def log_bytes(self) -> int:
         """Length of the deltas that are kept."""
         return self._log_bytes
-
-    @property
-    def pending(self) -> bool:
-        """Whether ``flush`` has something to do."""
-        return bool(self._pending)
 
     # --- what happened ---
 
