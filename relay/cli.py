@@ -56,6 +56,19 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted traffic with other hosts.")
+@click.option(
+    "--kubernetes",
+    metavar="auto|off|KUBECONFIG",
+    default="auto",
+    help="Watch this cluster and give its names to all agents. auto: the one that we are a pod of.",
+)
+@click.option(
+    "--cluster-name",
+    default="",
+    metavar="NAME",
+    show_default=False,
+    help="What that cluster is called.  [default: as the kubeconfig file does]",
+)
 @click.option("--log-json", is_flag=True, help="Log JSON lines.")
 @click.version_option(flowobs.__version__, prog_name="flowobs-relay")
 def main(
@@ -68,6 +81,8 @@ def main(
     tls_cert: Path | None,
     tls_key: Path | None,
     insecure: bool,
+    kubernetes: str,
+    cluster_name: str,
     log_json: bool,
 ) -> None:
     """Take flow records from agents, store them, and answer questions about them.
@@ -88,6 +103,8 @@ def main(
             tls_cert=tls_cert,
             tls_key=tls_key,
             insecure=insecure,
+            kubernetes=kubernetes,
+            cluster_name=cluster_name,
         )
         config.check()
     except ConfigError as error:
@@ -120,6 +137,7 @@ def _check_store(url: str) -> NoReturn:
 
 def _serve(config: Config) -> None:
     # imported here: `--help` needs none of it, and an installation may lack it
+    from relay.identity.cluster import find_access
     from relay.listen import ListenError
     from relay.server import Relay, RelayFailed, serve
     from relay.store import Store, StoreError
@@ -130,8 +148,12 @@ def _serve(config: Config) -> None:
         sys.stdout.flush()
 
     async def run(store: Store) -> None:
-        await serve(Relay(config, store), ready)
+        await serve(Relay(config, store, cluster), ready)
 
+    try:
+        cluster = find_access(config.kubernetes, config.cluster_name)
+    except ConfigError as error:
+        _fail(2, str(error))
     try:
         store = Store.open(config.store, retention=config.retention, max_disk=config.max_disk)
     except ValueError as error:  # the retention or the size

@@ -66,6 +66,10 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
+    kubernetes: str = "auto"
+    """The cluster to watch: a kubeconfig file, "auto" or "off"."""
+    cluster_name: str = ""
+    """What that cluster is called; empty: as the kubeconfig file does."""
 
     def check(self) -> None:
         """Raises ConfigError where options do not fit together."""

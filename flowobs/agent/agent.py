@@ -27,12 +27,13 @@ from flowobs.agent.config import AgentConfig
 from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.drops import NO_REASONS, fill_filter
 from flowobs.agent.enrich import Enricher
-from flowobs.agent.forward import Forwarder, Tls, table_full
+from flowobs.agent.forward import Forwarder, Tls, open_channel, table_full
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
+from flowobs.agent.relay_names import RelayNames
 from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
 from flowobs.agent.spill import Spill
@@ -72,7 +73,8 @@ def netns_path(name: str) -> str | None:
 
 
 class Agent:
-    """One agent. ``start`` loads and attaches, ``run`` works until ``stop_soon`` or a fatal error.
+    """One agent. ``learn`` asks the relay for names, ``start`` loads and attaches, ``run`` works
+    until ``stop_soon`` or a fatal error.
 
     Raises ConfigError, InventoryError (a wrong inventory file), AccessError (no way to a cluster),
     LoadError (the probes), OSError (a port, a namespace).
@@ -95,10 +97,12 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._iterator = -1
         self._spill = self._make_spill()
+        self._tls = Tls(config.tls_ca, config.tls_cert, config.tls_key) if config.tls_ca else None
         self._forwarder = self._make_forwarder()
         self._inventory = self._make_inventory()
         self._cgroups = CgroupPaths(self._mount)
         self._cluster = self._make_cluster()
+        self._relay_names = self._make_relay_names()
 
     def _make_spill(self) -> Spill | None:
         folder = self.config.spool_dir
@@ -111,14 +115,13 @@ class Agent:
 
     def _make_forwarder(self) -> Forwarder:
         c = self.config
-        tls = Tls(c.tls_ca, c.tls_cert, c.tls_key) if c.tls_ca else None
         try:
             return Forwarder(
                 c.relay,
                 agent=self.node,
                 node=self.node,
                 version=flowobs.__version__,
-                tls=tls,
+                tls=self._tls,
                 insecure=c.insecure,
                 spill=self._spill,
                 on_drop=lambda reason, records: self.metrics.dropped.labels(reason).inc(records),
@@ -142,6 +145,13 @@ class Agent:
         places = Places(self._cgroups, hybrid=self._hybrid)
         return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
 
+    def _make_relay_names(self) -> RelayNames | None:
+        if self.config.identity != "relay":
+            return None
+        places = Places(self._cgroups, hybrid=self._hybrid)
+        connect = lambda: open_channel(self.config.relay, self._tls)  # noqa: E731
+        return RelayNames(connect, self.node, places, self.metrics)
+
     def _load(self) -> None:
         self._probes = self._load_probes()
         self._drop_reasons = dict(NO_REASONS)
@@ -158,6 +168,8 @@ class Agent:
         sources: list[IdentitySource] = []
         if self._cluster is not None:
             sources.append(self._cluster.source)
+        if self._relay_names is not None:
+            sources.append(self._relay_names.source)
         if self._inventory is not None:
             sources.append(self._inventory)
         if self.config.identity != "none":
@@ -204,6 +216,11 @@ class Agent:
         except OSError as error:
             _log.warning("no owners of older sockets", extra={"why": str(error)})
             return np.zeros(0, SOCKET_OWNER.dtype)
+
+    async def learn(self) -> None:
+        """Begin to take names from the relay, before there are records to name."""
+        if self._relay_names is not None:
+            await self._relay_names.start(self._delivery_ended)
 
     def start(self) -> None:
         """Load, attach and begin to read."""
@@ -307,6 +324,8 @@ class Agent:
             self._scrape.close()
             if self._cluster is not None:
                 await asyncio.to_thread(self._cluster.stop)
+            if self._relay_names is not None:
+                await self._relay_names.stop()
             if self._iterator >= 0:
                 os.close(self._iterator)
             self._nat.stop()
@@ -327,6 +346,8 @@ class Agent:
             self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
             self.metrics.spool_disk_bytes.set(self._forwarder.spool_disk_bytes)
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
+            if self._relay_names is not None:
+                self._relay_names.measure()
             if self._cluster is not None:
                 self._cluster.measure()
                 if self._cluster.source.crash is not None:
@@ -376,6 +397,7 @@ def run(config: AgentConfig) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, agent.stop_soon)
+        await agent.learn()
         await asyncio.to_thread(agent.start)
         await agent.run()
 

@@ -29,7 +29,7 @@ class Cluster:
 
     def start(self, wait: float = SYNC_SECONDS) -> None:
         if not self.source.start(wait):
-            problems = {s.problem for s in self.source.watch.states if s.problem}
+            problems = {s.problem for s in self.source.states if s.problem}
             _log.warning(
                 "names from the cluster are not known yet, records go without them: %s",
                 "; ".join(sorted(problems)) or "its API server is slow",
@@ -40,7 +40,7 @@ class Cluster:
 
     def measure(self) -> None:
         """Write down how fresh the names are."""
-        for state in self.source.watch.states:
+        for state in self.source.states:
             self._metrics.identity_age.labels(state.resource).set(state.age)
             self._metrics.identity_stale.labels(state.resource).set(state.stale)
             self._metrics.identity_objects.labels(state.resource).set(state.objects)

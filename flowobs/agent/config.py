@@ -25,8 +25,10 @@ class AgentConfig:
     cgroup: str = ""
     """cgroup v2 folder below which socket owners are noted; empty: the root of the mount."""
     inventory: Path | None = None
-    identity: Literal["host", "kubernetes", "none"] = "host"
-    """host: this machine names its own addresses and sockets; kubernetes: its cluster does, too."""
+    identity: Literal["relay", "kubernetes", "host", "none"] = "relay"
+    """host: this machine names its own addresses and sockets; kubernetes: its cluster's API server
+    does, too; relay: the cluster does that the relay watches, if it watches one.
+    """
     kubeconfig: Path | None = None
     """How to reach the cluster; None: as a pod of it."""
     drain_interval: float = 1.0

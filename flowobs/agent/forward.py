@@ -30,7 +30,7 @@ MAX_TABLE_ROWS = 60_000
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", 1024 * 1024),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -90,7 +90,8 @@ def check_target(target: str, tls: Tls | None, insecure: bool) -> None:
     )
 
 
-def _channel(target: str, tls: Tls | None) -> grpc.aio.Channel:
+def open_channel(target: str, tls: Tls | None) -> grpc.aio.Channel:
+    """A channel to the relay; to be made in the event loop that uses it."""
     if tls is None:
         return grpc.aio.insecure_channel(target, _CHANNEL_OPTIONS)
     credentials = grpc.ssl_channel_credentials(
@@ -221,7 +222,7 @@ class Forwarder:
             await asyncio.sleep(self._batch_interval)
 
     async def _deliver(self) -> None:
-        channel = _channel(self._target, self._tls)
+        channel = open_channel(self._target, self._tls)
         try:
             while True:
                 try:

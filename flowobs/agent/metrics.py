@@ -149,7 +149,7 @@ class Metrics:
         )
         self.identity_age = Gauge(
             "flowobs_agent_identity_age_seconds",
-            "Time since the API server was heard of, by resource.",
+            "Time since the API server was heard of, by resource; relay: since the relay was.",
             ("resource",),
             registry=registry,
         )
@@ -168,6 +168,16 @@ class Metrics:
         self.identity_requests = Gauge(
             "flowobs_agent_identity_requests",
             "Requests made to the API server since the agent started.",
+            registry=registry,
+        )
+        self.identity_changes = Gauge(
+            "flowobs_agent_identity_changes",
+            "Changes of the cluster that the relay told since the agent started.",
+            registry=registry,
+        )
+        self.identity_snapshots = Gauge(
+            "flowobs_agent_identity_snapshots",
+            "Times that the relay told all of the cluster: at the start, or after too long a gap.",
             registry=registry,
         )
         self.identity_conflicts = Gauge(

@@ -66,10 +66,11 @@ def names() -> Decorator:
         option(
             NAMES,
             "--identity",
-            type=click.Choice(["host", "kubernetes", "none"]),
+            type=click.Choice(["relay", "kubernetes", "host", "none"]),
             default=DEFAULT.identity,
             show_default=True,
-            help="host: name this machine's addresses and sockets; kubernetes: the cluster's, too.",
+            help="host: name this machine's addresses and sockets; relay: also those of the "
+            "cluster that the relay watches, if any; kubernetes: the same by a watch of our own.",
         ),
         option(
             NAMES,

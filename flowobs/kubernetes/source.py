@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from flowobs.batch import Endpoint
 from flowobs.identity.places import Places
 from flowobs.identity.source import Answer, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
+from flowobs.kubernetes.freshness import ResourceState
 from flowobs.kubernetes.table import SOURCE, Table
-from flowobs.kubernetes.watch import ClusterWatch
+
+if TYPE_CHECKING:
+    from flowobs.kubernetes.watch import ClusterWatch
 
 _log = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
@@ -60,14 +64,29 @@ class KubernetesSource(TableSource):
         places: Places | None = None,
         timing: Timing | None = None,
     ) -> None:
+        # imported here: aiohttp is 12 MB that agents whose names come from a relay do without
+        from flowobs.kubernetes.watch import ClusterWatch
+
         super().__init__(Table(access.cluster, node), places)
-        self.watch = ClusterWatch(access, self.table, on_synced=self._all_known, timing=timing)
+        self.watch: ClusterWatch = ClusterWatch(
+            access, self.table, on_synced=self._all_known, timing=timing
+        )
         self.crash: BaseException | None = None
         """What ended the watch, which nothing should."""
         self._synced = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kubernetes", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def states(self) -> list[ResourceState]:
+        """How each resource's watch is doing; from any thread."""
+        return self.watch.states
+
+    @property
+    def stale(self) -> bool:
+        """Whether any name may be wrong by now."""
+        return self.watch.stale
 
     def start(self, wait: float = 0.0) -> bool:
         """Begin to watch; True if all there is became known within ``wait`` seconds."""

@@ -125,6 +125,29 @@ def test_status(relay: FakeRelay) -> None:
     ]
 
 
+def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
+    identity = {
+        "cluster": "demo",
+        "resources": [
+            {"resource": "nodes", "objects": 3, "age_s": 1.5, "stale": False, "off": False},
+            {"resource": "pods", "objects": 1200, "age_s": 95.0, "stale": True, "off": False,
+             "problem": "HTTP 503"},
+            {"resource": "services", "objects": 7, "age_s": 90.0, "stale": True, "off": False,
+             "problem": "HTTP 503"},
+            {"resource": "jobs", "objects": 0, "age_s": None, "stale": False, "off": True},
+        ],
+        "agents": [{"agent": "node-1", "lag_s": 0.4}, {"agent": "node-2", "lag_s": 70}],
+    }  # fmt: skip
+    relay.documents["/api/v1/status"] = STATUS | {"identity": identity}
+    lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
+    assert lines[6:10] == [
+        "names  cluster demo: 3 nodes, 1,200 pods, 7 services",
+        "       given to 2 agents",
+        "       NOT FRESH: pods, services: 1 min 35 s old: HTTP 503",
+        "       node-2 is 1 min 10 s behind",
+    ]
+
+
 def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:
     store = STATUS["store"] | {"healthy": False, "error": "the disk is full"}  # type: ignore[operator]
     relay.documents["/api/v1/status"] = STATUS | {"store": store, "agents": []}

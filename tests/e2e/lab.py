@@ -169,9 +169,15 @@ class Stack:
     """A relay and an agent as processes. ``rows(**parameters)`` asks the relay's history."""
 
     def __init__(
-        self, lab: Lab, *, loader: str = "auto", agent_options: tuple[str, ...] = ()
+        self,
+        lab: Lab,
+        *,
+        loader: str = "auto",
+        agent_options: tuple[str, ...] = (),
+        relay_options: tuple[str, ...] = (),
     ) -> None:
-        self.lab, self.loader, self.agent_options = lab, loader, agent_options
+        self.lab, self.loader = lab, loader
+        self.agent_options, self.relay_options = agent_options, relay_options
         self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
         self.path = Path(self.folder.name)
         self.http, self.metrics = free_port(), free_port()
@@ -207,6 +213,7 @@ class Stack:
             f"127.0.0.1:{self.http}",
             "--store",
             f"chdb://{self.path}/store",
+            *self.relay_options,
         )
         self.wait(lambda: self._up(self.url), "relay")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,8 @@ from flowobs.identity.source import Socket
 from flowobs.schema import EndpointKind
 from tests.identity.fakes import FakeSource, ip
 from tests.kubernetes import things
-from tests.kubernetes.fake_api import TOKEN, FakeApi
+from tests.kubernetes.fake_api import FakeApi
+from tests.kubernetes.fakes import in_a_thread, kubeconfig
 
 UID = "0a1b2c3d-0001-0002-0003-00000000000a"
 POD_SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
@@ -30,34 +29,15 @@ POD_SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
 
 @pytest.fixture
 def api() -> Iterator[FakeApi]:
-    """A server in a thread of its own: the source is one that blocks."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = FakeApi()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-    server.put("nodes", things.node("node-1", "192.0.2.1"))
-    server.put("pods", things.pod("web", "10.0.0.1"))
-    server.put("pods", things.pod("elsewhere", "10.0.0.2", node="node-2"))
-    host = {"app": things.CONTAINER}
-    proxy = things.pod("proxy", "192.0.2.1", host_network=True, uid=UID, containers=host)
-    server.put("pods", proxy)
-    server.put("services", things.service("web", "10.96.0.1"))
-    yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-def kubeconfig(folder: Path, url: str) -> Path:
-    path = folder / "config"
-    path.write_text(
-        "current-context: c\ncontexts: [{name: c, context: {cluster: demo, user: u}}]\n"
-        f"clusters: [{{name: demo, cluster: {{server: '{url}'}}}}]\n"
-        f"users: [{{name: u, user: {{token: {TOKEN}}}}}]\n"
-    )
-    return path
+    with in_a_thread() as server:
+        server.put("nodes", things.node("node-1", "192.0.2.1"))
+        server.put("pods", things.pod("web", "10.0.0.1"))
+        server.put("pods", things.pod("elsewhere", "10.0.0.2", node="node-2"))
+        host = {"app": things.CONTAINER}
+        proxy = things.pod("proxy", "192.0.2.1", host_network=True, uid=UID, containers=host)
+        server.put("pods", proxy)
+        server.put("services", things.service("web", "10.96.0.1"))
+        yield server
 
 
 def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
