@@ -9,6 +9,7 @@ from pathlib import Path
 from flowobs.batch import Endpoint
 from flowobs.identity import cgroup, special
 from flowobs.identity.cgroup_paths import CgroupPaths
+from flowobs.identity.numbers import Reserved
 from flowobs.identity.places import Places
 from flowobs.identity.prefixes import Prefix, Prefixes
 from flowobs.identity.source import Answer, Socket
@@ -41,7 +42,13 @@ class HostSource:
     ) -> None:
         self.hostname = hostname
         self.generation = 0
-        self._me = Endpoint(EndpointKind.host, name=hostname, node=hostname, identity_source=SOURCE)
+        self._me = Endpoint(
+            EndpointKind.host,
+            name=hostname,
+            node=hostname,
+            identity_source=SOURCE,
+            identity=Reserved.host,
+        )
         self._read_addresses = addresses
         self._addresses: Set[bytes] = frozenset()
         self._prefixes = Prefixes({})
@@ -72,6 +79,15 @@ class HostSource:
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.place(socket)
+        guest = place.kind == cgroup.CONTAINER and socket.command.startswith(cgroup.MONITORS)
+        if place.kind == cgroup.GUEST or guest:
+            return self._me._replace(
+                kind=EndpointKind.vm,
+                name=place.name,
+                workload=place.name,
+                workload_kind=cgroup.GUEST,
+                container=place.name,
+            )
         if place.kind == cgroup.CONTAINER:
             return self._me._replace(
                 kind=EndpointKind.container,

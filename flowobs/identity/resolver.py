@@ -62,10 +62,14 @@ class Resolver:
 
 
 def _told_apart(base: Endpoint, who: Endpoint) -> Endpoint:
+    if base.kind == EndpointKind.pod:
+        same = (who.namespace, who.name) == (base.namespace, base.name)
+        # a tool of the host's in a pod's network is not one of its containers
+        return base._replace(container=who.container) if same else base
     if who.kind == EndpointKind.pod:
         return who
-    if who.kind == EndpointKind.container:
-        return who._replace(cluster=base.cluster, node=base.node or who.node)
+    if who.kind in (EndpointKind.container, EndpointKind.vm):
+        return who._replace(cluster=base.cluster, node=base.node or who.node, zone=base.zone)
     if not base.identity_source:
         return who
     if base.workload:

@@ -236,6 +236,26 @@ def test_processes_that_share_an_address_are_told_apart(bench: Bench) -> None:
     assert seen.strings("src_process") == ["p7", "p8", "p9", "", ""]
 
 
+def test_a_pod_of_several_containers_has_that_of_the_socket(bench: Bench) -> None:
+    bench.source.sockets = {
+        Socket(0, 7, "p7"): pod("a")._replace(container="proxy"),
+        Socket(0, 8, "p8"): pod("other")._replace(container="app"),
+        Socket(0, 9, "p9"): Endpoint(EndpointKind.container, name="abc", container="abc"),
+    }
+    records = [{"src": POD_A, "dst": WORLD, "src_cookie": cookie} for cookie in (7, 8, 9, 0)]
+    seen = bench.see(*records)
+    assert seen.strings("src_name") == ["a"] * 4
+    assert seen.strings("src_container") == ["proxy", "", "", ""], "others only use its network"
+
+
+def test_what_is_remote_elsewhere_is_the_host_here(bench: Bench) -> None:
+    numbered = NODE._replace(identity=6)
+    bench.source.prefixes = FakeSource.of({NODE_IP: numbered, "192.168.1.6": numbered}).prefixes
+    seen = bench.see({"src": NODE_IP, "dst": "192.168.1.6"}, {"src": NODE_IP, "dst": WORLD})
+    assert seen["src_identity"].tolist() == [1, 1]
+    assert seen["dst_identity"].tolist() == [6, 2]
+
+
 def test_names_are_those_of_the_records_time(bench: Bench) -> None:
     records = [{"src": POD_A, "dst": WORLD, "time": t} for t in (50, 150)]
     assert bench.see(*records).strings("src_name") == ["a", "a"]

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from flowobs.agent.cluster import Cluster
 from flowobs.agent.metrics import Metrics
 from flowobs.batch import Endpoint
-from flowobs.identity import cgroup
+from flowobs.identity import cgroup, numbers
 from flowobs.identity.cgroup_paths import CgroupPaths
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
@@ -75,8 +75,9 @@ def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
         resolver.poll()
         now = time.time_ns()
         assert resolver.by_address(ip("10.0.0.1"), now).endpoint == Endpoint(
-            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes"
-        )
+            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes",
+            labels="app=web", identity=numbers.of_labels("demo", "shop", {"app": "web"}),
+        )  # fmt: skip
         assert resolver.by_address(ip("10.0.0.2"), now).endpoint == Endpoint(name="old")
         node = resolver.by_address(ip("192.0.2.1"), now).endpoint
         assert node is not None and node.kind == EndpointKind.node
