@@ -26,6 +26,7 @@ from flowobs.agent.config import AgentConfig
 from flowobs.agent.drops import fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
+from flowobs.agent.holdback import Holdback
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.pipeline import Pipeline
@@ -152,6 +153,10 @@ class Agent:
             self._owners_of, self._all_sockets if self._iterator >= 0 else None
         )
 
+    def _expecting(self) -> bool:
+        """Whether a pod without a name may get one in a moment."""
+        return self._cluster is not None and not self._cluster.source.watch.stale
+
     def _owners_of(self, cookies: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
         owners = np.zeros(len(cookies), OWNER.dtype)
         found = np.zeros(len(cookies), np.bool_)
@@ -199,15 +204,17 @@ class Agent:
                 netns=netns,
                 scope=scope,
             )
+            self._holdback = Holdback(self._enricher, self._expecting)
             self._pipeline = Pipeline(
                 self._probes,
-                self._enricher.enrich,
+                self._holdback.enrich,
                 self._forwarder.put,
                 self.metrics,
                 self.crashed,
                 drop_reasons=self._drop_reasons,
                 netns=netns,
                 table_full=table_full,
+                release=self._holdback.release,
                 drain_interval=c.drain_interval,
             )
             self._pipeline.start()
@@ -270,6 +277,8 @@ class Agent:
             self.metrics.connected.set(stats.connected)
             self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
+            self.metrics.identity_held.set(self._holdback.held)
+            self.metrics.identity_held_named.set(self._holdback.named)
             if self._cluster is not None:
                 self._cluster.measure()
                 if self._cluster.source.crash is not None:

@@ -44,7 +44,18 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
     lost = {k: n for k, n in _part(found, "lost").items() if n}
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
+    rows.append(["names", _names(found, color)])
     return [*columns(rows), "", *_agents(found, color)]
+
+
+def _names(found: Row, color: bool) -> str:
+    """Whose names may be out of date."""
+    old = [
+        f"{clean(agent.get('agent'))} {_seconds(agent, 'names_age_s')} old"
+        for agent in found.get("agents") or []
+        if isinstance(agent, dict) and number(agent, "names_age_s")
+    ]
+    return paint("; ".join(old), color, fg="yellow") if old else "up to date"
 
 
 def _agents(found: Row, color: bool) -> list[str]:

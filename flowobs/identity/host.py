@@ -29,6 +29,7 @@ class HostSource:
     """
 
     name = SOURCE
+    age_s = 0
 
     def __init__(
         self,

@@ -32,6 +32,10 @@ class Resolver:
         """Raised when answers given earlier have changed."""
         return sum(source.generation for source in self.sources)
 
+    def ages(self) -> dict[str, int]:
+        """Seconds by name of source, of those that may be out of date."""
+        return {source.name: age for source in self.sources if (age := source.age_s)}
+
     def poll(self) -> None:
         """Let every source look for news. About once a second, from one thread at a time."""
         for source in self.sources:

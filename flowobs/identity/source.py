@@ -46,6 +46,10 @@ class IdentitySource(Protocol):
     def generation(self) -> int:
         """Raised *after* answers given earlier have changed: whoever keeps answers forgets them."""
 
+    @property
+    def age_s(self) -> int:
+        """Seconds since what it says was last known to be so; 0 while that is fresh."""
+
     def poll(self) -> None:
         """Look for news. To be called about once a second; never raises for bad news."""
 

@@ -32,6 +32,10 @@ class TableSource:
     def generation(self) -> int:
         return self.table.generation + self._retried
 
+    @property
+    def age_s(self) -> int:
+        return 0
+
     def poll(self) -> None:
         """Forget what is too old; look again for cgroups that were not there."""
         self.table.expire()
@@ -68,6 +72,11 @@ class KubernetesSource(TableSource):
         self._thread = threading.Thread(target=self._work, name="kubernetes", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def age_s(self) -> int:
+        """How long the resource that is longest without news has been so, of those too long."""
+        return int(max((state.age for state in self.watch.states if state.stale), default=0))
 
     def start(self, wait: float = 0.0) -> bool:
         """Begin to watch; True if all there is became known within ``wait`` seconds."""

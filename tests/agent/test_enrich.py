@@ -74,7 +74,10 @@ class Bench:
         )
 
     def see(self, *records: dict[str, Any]) -> FlowBatch:
-        """Enrich records given as columns, plus src, dst (text), ifindex, egress, netns."""
+        return self.enricher.enrich(self.decoded(*records))
+
+    def decoded(self, *records: dict[str, Any]) -> Decoded:
+        """Records given as columns, plus src, dst (text), ifindex, egress, netns."""
         flows = FlowBatch.zeros(len(records), self.endpoints)
         ifindex = np.zeros(len(records), np.uint32)
         egress = np.zeros(len(records), np.bool_)
@@ -90,7 +93,7 @@ class Bench:
                     columns[f"{name}_ip"][i] = np.frombuffer(ip(value), np.uint8)
                 else:
                     columns[name][i] = value
-        return self.enricher.enrich(Decoded(flows, ifindex, egress, netns))
+        return Decoded(flows, ifindex, egress, netns)
 
 
 @pytest.fixture
@@ -254,6 +257,14 @@ def test_what_is_remote_elsewhere_is_the_host_here(bench: Bench) -> None:
     seen = bench.see({"src": NODE_IP, "dst": "192.168.1.6"}, {"src": NODE_IP, "dst": WORLD})
     assert seen["src_identity"].tolist() == [1, 1]
     assert seen["dst_identity"].tolist() == [6, 2]
+
+
+def test_a_name_that_may_be_out_of_date_has_its_age(bench: Bench) -> None:
+    record = {"src": POD_A, "dst": WORLD}
+    assert bench.see(record)["src_identity_age"].tolist() == [0]
+    bench.source.age_s = 95
+    seen = bench.see(record)
+    assert (seen["src_identity_age"][0], seen["dst_identity_age"][0]) == (95, 0), "of ours alone"
 
 
 def test_names_are_those_of_the_records_time(bench: Bench) -> None:

@@ -119,10 +119,18 @@ def test_status(relay: FakeRelay) -> None:
         "       0.4 s behind what agents have sent",
         "live   1 subscriber, 4,096 records in memory",
         "lost   nothing",
+        "names  up to date",
         "",
         "AGENT   NODE    STATE      VERSION  RECORDS  LOST  LAST SEEN",
         "node-1  node-1  connected  0.1.0      1,000     0  2026-11-22T10:05:00Z",
     ]
+
+
+def test_status_tells_whose_names_may_be_out_of_date(relay: FakeRelay) -> None:
+    agents = [{"agent": f"node-{n}", "names_age_s": age} for n, age in ((1, 0), (2, 95))]
+    relay.documents["/api/v1/status"] = STATUS | {"agents": agents}
+    result = run("status", "-o", "text", server=relay.url)
+    assert "names  node-2 1 min 35 s old" in result.stdout.splitlines()
 
 
 def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:

@@ -36,6 +36,7 @@ class FakeSource:
     sockets: dict[Socket, Endpoint] = field(default_factory=dict)
     generation: int = 0
     asked: int = 0
+    age_s: int = 0
 
     @classmethod
     def of(cls, entries: dict[str, Endpoint], name: str = "inventory") -> FakeSource:

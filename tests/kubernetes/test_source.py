@@ -114,6 +114,9 @@ def test_without_a_server_the_agent_goes_on(
     cluster = Cluster(kubeconfig(tmp_path, "http://127.0.0.1:9"), "n", places, metrics)
     cluster.start(0.3)
     cluster.measure()
+    for reflector in cluster.source.watch._reflectors:
+        reflector.freshness.heard_ns -= 95 * 10**9
+    assert cluster.source.age_s == 95
     cluster.stop()
     assert "names from the cluster are not known yet" in caplog.text
     stale = metrics.registry.get_sample_value("flowobs_agent_identity_stale", {"resource": "pods"})
