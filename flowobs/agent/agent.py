@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +28,18 @@ from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.holdback import Holdback
 from flowobs.agent.metrics import Metrics
-from flowobs.agent.owners import OwnerTable
+from flowobs.agent.owners import OwnerTable, command_text
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
 from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
+from flowobs.identity import whois
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
 from flowobs.identity.inventory import InventorySource
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
-from flowobs.identity.source import IdentitySource
+from flowobs.identity.source import IdentitySource, Socket
 
 if TYPE_CHECKING:
     from flowobs.agent.cluster import Cluster
@@ -175,7 +176,7 @@ class Agent:
     def start(self) -> None:
         """Load, attach and begin to read."""
         c = self.config
-        self._scrape = Scrape(c.metrics, self.registry, self.problem)
+        self._scrape = Scrape(c.metrics, self.registry, self.problem, self.whois)
         with contextlib.ExitStack() as undo:
             undo.callback(self._scrape.close)
             self._load()
@@ -304,6 +305,28 @@ class Agent:
             self._loop.call_soon_threadsafe(self._stop.set)
         else:
             self._stop.set()
+
+    def whois(self, query: str, at: str | None) -> dict[str, Any]:
+        """What this agent knows of an address, a name or a socket. Raises WhoisError."""
+        asked = whois.parse(query, at)
+        claims = whois.Explainer(self._resolver, self._socket)(asked)
+        return whois.document(query, asked, claims) | {"node": self.node}
+
+    def _socket(self, cookie: int) -> tuple[Socket, str] | None:
+        """A socket of this machine, while its owner is noted, and where it is."""
+        cookies = np.array([cookie], np.uint64)
+        found, owners = self._owners_of(cookies)
+        if not found[0] and self._iterator >= 0:
+            listed = self._all_sockets()
+            owners = listed["owner"][listed["cookie"] == cookie]
+        elif not found[0]:
+            return None
+        if not len(owners):
+            return None
+        who = owners[0]
+        socket = Socket(int(who["cgroup"]), int(who["pid"]), command_text(who["comm"].tobytes()))
+        path = self._cgroups.path(socket.cgroup) or "not known"
+        return socket, f"its process is {socket.command} ({socket.pid}), its cgroup {path}"
 
     def problem(self) -> str:
         """Why the agent is not healthy, in a sentence; empty when it is."""

@@ -12,7 +12,7 @@ from flowobs.identity.cgroup_paths import CgroupPaths
 from flowobs.identity.numbers import Reserved
 from flowobs.identity.places import Places
 from flowobs.identity.prefixes import Prefix, Prefixes
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, Socket
 from flowobs.schema import EndpointKind
 
 SOURCE = "host"
@@ -77,6 +77,16 @@ class HostSource:
         if special.is_loopback(address):
             return Answer(self._me)
         return self._prefixes.at(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        if special.is_loopback(address):
+            reason = "a loopback address is this machine's own"
+            return [Claim(SOURCE, address, self._me, BEGINNING, END, True, reason)]
+        return self._prefixes.claims(SOURCE, address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        addresses = sorted(self._prefixes.called(namespace, name))
+        return [claim for a in addresses for claim in self.explain(a, time_ns)]
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.place(socket)

@@ -11,7 +11,7 @@ from flowobs.batch import Endpoint
 from flowobs.identity import inventory_file
 from flowobs.identity.inventory_file import InventoryError
 from flowobs.identity.prefixes import Prefixes
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,13 @@ class InventorySource:
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         return self._prefixes.at(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self._prefixes.claims(self.name, address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        addresses = sorted(self._prefixes.called(namespace, name))
+        return [claim for a in addresses for claim in self.explain(a, time_ns)]
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         """None: a file does not know sockets."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flowobs.batch import Endpoint
 from flowobs.identity import special
-from flowobs.identity.source import BEGINNING, END, Answer, IdentitySource, Socket
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, IdentitySource, Socket
 from flowobs.schema import EndpointKind
 
 SHARED_KINDS = frozenset(
@@ -55,6 +55,41 @@ class Resolver:
             if found.endpoint is not None:
                 return Answer(found.endpoint, start, end)
         return Answer(special.by_address(address), start, end)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        """What each source says of ``address``; what is accepted is :meth:`by_address`'s answer."""
+        said = [source.explain(address, time_ns) for source in self.sources]
+        claims = self._believed(said)
+        if not any(claim.accepted for claim in claims):
+            by_itself = special.by_address(address)
+            reason = "no source knows it: judged by its range alone"
+            claims.append(Claim("", address, by_itself, BEGINNING, END, True, reason))
+        return claims
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        """The same of whoever is called that; of none if nobody is."""
+        said = [source.explain_name(namespace, name, time_ns) for source in self.sources]
+        return self._believed(said)
+
+    @staticmethod
+    def _believed(said: list[list[Claim]]) -> list[Claim]:
+        """Of each address, what the first source says that knows it."""
+        claims: list[Claim] = []
+        winners: dict[bytes | None, str] = {}
+        for mine in said:
+            for claim in mine:
+                before = winners.get(claim.address)
+                if claim.accepted and before is not None:
+                    reason = f"{before} knows it and is asked first"
+                    claim = claim._replace(accepted=False, reason=reason)
+                elif claim.accepted and claim.endpoint and claim.endpoint.kind in SHARED_KINDS:
+                    reason = f"{claim.reason}; its sockets are told apart by their owners"
+                    claim = claim._replace(reason=reason)
+                claims.append(claim)
+            winners |= {
+                c.address: c.source for c in mine if c.accepted and c.address not in winners
+            }
+        return claims
 
     def by_socket(self, base: Endpoint, socket: Socket) -> Endpoint:
         """``base``, a shared address's endpoint, told apart by the owner of the local socket."""

@@ -8,7 +8,7 @@ import threading
 
 from flowobs.batch import Endpoint
 from flowobs.identity.places import Places
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.table import SOURCE, Table
@@ -44,6 +44,12 @@ class TableSource:
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         return self.table.by_address(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self.table.explain(address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        return self.table.explain_name(namespace, name, time_ns)
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.pod(socket) if self._places is not None else None

@@ -10,7 +10,7 @@ from flowobs.batch import Endpoint
 from flowobs.identity import numbers
 from flowobs.identity.leases import Leases
 from flowobs.identity.numbers import Reserved
-from flowobs.identity.source import BEGINNING, END, Answer
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, is_called
 from flowobs.kubernetes import objects
 from flowobs.kubernetes.backends import Backends
 from flowobs.kubernetes.pods import LabelSets, PodFacts, facts
@@ -19,6 +19,8 @@ from flowobs.schema import EndpointKind
 
 SOURCE = "kubernetes"
 ZONE = "topology.kubernetes.io/zone"
+_WHAT = ("a pod", "a node", "a service", "a backend")
+"""What is asked for an address, in this order."""
 _MAX_LABEL_SETS = 1 << 16
 
 
@@ -284,6 +286,44 @@ class Table:
             if other.endpoint and other.endpoint.identity == Reserved.kube_apiserver:
                 who = who._replace(identity=Reserved.kube_apiserver)
         return Answer(self._zoned(who) if who is not None else None, start, end)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        """All that have or had ``address``, and which of them :meth:`by_address` believes."""
+        claims: list[Claim] = []
+        taken = ""
+        for what, leases in zip(_WHAT, self._all, strict=True):
+            for claim in leases.claims(SOURCE, address, time_ns):
+                if claim.endpoint is not None:
+                    claim = claim._replace(endpoint=self._zoned(claim.endpoint))
+                if claim.accepted and taken:
+                    claim = claim._replace(accepted=False, reason=f"{taken} goes before {what}")
+                elif claim.accepted:
+                    claim = claim._replace(endpoint=self.by_address(address, time_ns).endpoint)
+                claims.append(claim)
+            held = leases.at(address, time_ns)
+            if not taken and (held.endpoint is not None or held.contested):
+                taken = what
+        return claims
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        """The same of whatever has that name."""
+        with self._lock:
+            called = [leases.called(namespace, name) for leases in self._all]
+            pods = list(self.pods.values())
+        claims = [
+            claim
+            for address in sorted(set().union(*called))
+            for claim in self.explain(address, time_ns)
+        ]
+        for pod in pods:
+            who = self._zoned(self.pod_endpoint(pod))
+            if not pod.addresses and is_called(who, namespace, name):
+                reason = "it has its node's address: its sockets' cgroup tells"
+                running = pod.start_ns <= time_ns
+                claims.append(
+                    Claim(SOURCE, None, who, pod.start_ns, pod.end_ns or END, running, reason)
+                )
+        return claims
 
     def by_container(self, container: str, pod: str) -> Endpoint | None:
         """Whose a container id is, or else a pod's uid (or static pod's hash) in a cgroup path."""
