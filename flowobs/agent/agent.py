@@ -127,7 +127,8 @@ class Agent:
         from flowobs.agent.cluster import Cluster
 
         places = Places(self._cgroups, hybrid=self._hybrid)
-        return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
+        name = self.config.cluster_name
+        return Cluster(self.config.kubeconfig, self.node, places, self.metrics, name)
 
     def _load(self) -> None:
         self._probes = loader.load(self.config.loader, flow_entries=self.config.flow_entries)

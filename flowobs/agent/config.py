@@ -29,6 +29,8 @@ class AgentConfig:
     """host: this machine names its own addresses and sockets; kubernetes: its cluster does, too."""
     kubeconfig: Path | None = None
     """How to reach the cluster; None: as a pod of it."""
+    cluster_name: str = ""
+    """What its endpoints are said to be of; empty: the name in the kubeconfig, if there is one."""
     drain_interval: float = 1.0
     flow_entries: int = 65536
     metrics: str = "127.0.0.1:9465"

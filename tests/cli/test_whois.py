@@ -24,7 +24,8 @@ FOUND = {
     ],
     "seen": [
         {"accepted": True, "source": "kubernetes", "address": "10.0.0.1", "kind": "host",
-         "name": "laptop", "process": "nginx", "pid": 7, "first_seen": "2026-11-22T12:04:00.123456789Z",
+         "name": "laptop", "process": "nginx", "pid": 7,
+         "first_seen": "2026-11-22T12:04:00.123456789Z",
          "last_seen": "2026-11-22T12:04:59Z", "told_by": ["n1", "n2", "n3", "n4"],
          "reason": "its newest records say so"},
     ],
