@@ -327,7 +327,10 @@ class Agent:
         who = owners[0]
         socket = Socket(int(who["cgroup"]), int(who["pid"]), command_text(who["comm"].tobytes()))
         path = self._cgroups.path(socket.cgroup) or "not known"
-        return socket, f"its process is {socket.command} ({socket.pid}), its cgroup {path}"
+        return socket, (
+            f"its process is {socket.command} ({socket.pid}), its cgroup {path}; "
+            "a pod's own address goes before it"
+        )
 
     def problem(self) -> str:
         """Why the agent is not healthy, in a sentence; empty when it is."""

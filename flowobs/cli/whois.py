@@ -75,7 +75,7 @@ def _moment(row: Row, name: str) -> str:
 
 def _who(row: Row) -> str:
     """``pod shop/web-0 (Deployment web, container nginx)``."""
-    name = clean(row.get("name") or "?")
+    name = clean(row.get("name") or "")
     if namespace := row.get("namespace"):
         name = f"{clean(namespace)}/{name}"
     more = []
@@ -85,7 +85,8 @@ def _who(row: Row) -> str:
         more.append(f"container {clean(row['container'])}")
     if row.get("process"):
         more.append(f"process {clean(row['process'])} {clean(row.get('pid', ''))}".rstrip())
-    return f"{clean(row.get('kind', 'unknown'))} {name}" + (f" ({', '.join(more)})" if more else "")
+    shown = f"{clean(row.get('kind', 'unknown'))} {name}".rstrip()
+    return shown + (f" ({', '.join(more)})" if more else "")
 
 
 def _told_by(row: Row) -> str:

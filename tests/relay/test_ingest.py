@@ -172,6 +172,15 @@ async def test_status_knows_agents_and_what_they_lost(relay):
     status = relay.ingest.agents[0]
     assert (status.agent, status.node, status.version) == ("node-1", "n", "1")
     assert (status.connected, status.lost) == (True, 7)
+    assert status.names_age_s == 0
+    for group, ages in ((2, [0, 95]), (3, [0, 0])):
+        batch.columns["dst_identity_age"][:] = ages
+        await send(call, batch=wire.encode(batch, group))
+        await until(lambda group=group: relay.ingest.agents[0].rows == 2 * group)
+        assert status.names_age_s == 95, "a batch without such a name does not say that all is well"
+    status.names_told = 0
+    await send(call, batch=wire.encode(batch, 3, close=True))
+    await until(lambda: status.names_age_s == 0)
     call.cancel()
     await until(lambda: not relay.ingest.agents[0].connected)
     assert relay.value("agents_connected") == 0
