@@ -1,6 +1,6 @@
 // The relay's HTTP API as docs/api.md and flowobs/schema.py have it; tests/ui/test_contract.py compares the names.
 
-export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost"] as const;
+export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export const ENDPOINT_KINDS = [
@@ -63,6 +63,8 @@ export interface FlowRecord {
   zero_windows?: number;
   reply_zero_windows?: number;
   netns?: number;
+  src_identity_age?: number;
+  dst_identity_age?: number;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
@@ -73,6 +75,10 @@ export interface FlowRecord {
   src_node?: string;
   src_container?: string;
   src_identity_source?: string;
+  src_zone?: string;
+  src_labels?: string;
+  src_services?: string;
+  src_identity?: number;
   dst_kind?: Open<EndpointKind>;
   dst_cluster?: string;
   dst_namespace?: string;
@@ -83,6 +89,10 @@ export interface FlowRecord {
   dst_node?: string;
   dst_container?: string;
   dst_identity_source?: string;
+  dst_zone?: string;
+  dst_labels?: string;
+  dst_services?: string;
+  dst_identity?: number;
 }
 
 export interface MapNode {
@@ -162,6 +172,8 @@ export interface AgentStatus {
   last_seen: string;
   rows: number;
   lost: number;
+  /** How old the oldest names on its latest records are; 0: up to date. */
+  names_age_s: number;
 }
 
 export interface Status {
