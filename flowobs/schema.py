@@ -113,7 +113,8 @@ class Column:
 
     ``wire`` is its id on the wire (never reused); 0 means it does not travel on its own but is
     taken from the record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` also says how a
-    question writes a value: ns and us as 50ms, bytes as 1MB, yes/no, flags as SYN+ACK.
+    question writes a value: ns, us and s as 50ms, bytes as 1MB, yes/no, flags as SYN+ACK; a list's
+    values (between commas) are asked for one by one.
     """
 
     name: str
@@ -140,8 +141,8 @@ ENDPOINT_COLUMNS: tuple[Column, ...] = (
     Column("container", "string", "container name or short id", "Container"),
     Column("identity_source", "string", "which source named it: inventory, host ...", "Named by"),
     Column("zone", "string", "zone of its node", "Zone"),
-    Column("labels", "string", "its labels, as k=v separated by commas, sorted", "Labels"),
-    Column("services", "string", "every service that selects it, separated by commas", "Services"),
+    Column("labels", "string", "its labels, as k=v separated by commas, sorted", "Labels", "list"),
+    Column("services", "string", "every service that selects it, separated by commas", "Services", "list"),
     Column("identity", "u32", "numeric identity of its labels; Hubble's reserved numbers", "Identity"),
 )
 """Attributes of one end of a flow. A record carries them twice, as ``src_*`` and ``dst_*``."""
@@ -190,7 +191,7 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("zero_windows", "u32", "TCP packets in which the source tells that its receive buffer is full", "Zero windows", "packets", wire=43),
     Column("reply_zero_windows", "u32", "TCP packets in which the destination tells that its receive buffer is full", "Reply zero windows", "packets", wire=44),
     Column("netns", "u32", "kinds drop, retransmit, reset, fail: inode of the network namespace it happened in", "Network namespace", wire=45),
-    # 46 and 47 are kept for the age of both ends' names
+    *_ends(46, "identity_age", "u32", "how long ago its name was last known to be so; 0: it was up to date", "identity age", unit="s"),
     Column("virtual_ip", "ip", "address that the source asked for, where the kernel put a backend (dst_ip) in its place (DNAT)", "Virtual address", wire=48),
     Column("virtual_port", "u16", "port that the source asked for", "Virtual port", wire=49),
     Column("snat_ip", "ip", "address that the destination sees, where the kernel put it in the place of the source's (SNAT, masquerade)", "SNAT address", wire=50),
@@ -202,7 +203,7 @@ ENDPOINT_WIRE = {"src_endpoint": 34, "dst_endpoint": 35}
 """Row numbers into the stream's endpoint table (u32)."""
 
 COLUMNS: tuple[Column, ...] = RECORD_COLUMNS + tuple(
-    Column(f"{side}_{c.name}", c.type, f"{end}: {c.doc}", f"{end.capitalize()} {c.label.lower()}", enum=c.enum)
+    Column(f"{side}_{c.name}", c.type, f"{end}: {c.doc}", f"{end.capitalize()} {c.label.lower()}", c.unit, c.enum)
     for side, end in (("src", "source"), ("dst", "destination"))
     for c in ENDPOINT_COLUMNS
 )

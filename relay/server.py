@@ -94,7 +94,8 @@ class Relay:
         status = Status(
             self._store, self._committer, self.hub, lambda: self._ingest.agents, self._names
         )
-        app = create_app(self.hub, queries, status, self.registry, assets.web())
+        explain = self._names.explain if self._names is not None else None
+        app = create_app(self.hub, queries, status, self.registry, assets.web(), explain=explain)
         web = _uvicorn(app, self.config)
         web.on_started = ready
         self._committer.start()

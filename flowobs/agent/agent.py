@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +28,23 @@ from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.drops import NO_REASONS, fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, open_channel, table_full
+from flowobs.agent.holdback import Holdback
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.nat import Nat
-from flowobs.agent.owners import OwnerTable
+from flowobs.agent.owners import OwnerTable, command_text
 from flowobs.agent.pipeline import Pipeline
 from flowobs.agent.records import OWNER, SOCKET_OWNER
 from flowobs.agent.relay_names import RelayNames
 from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
 from flowobs.agent.spill import Spill
+from flowobs.identity import whois
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
 from flowobs.identity.host import HostSource
 from flowobs.identity.inventory import InventorySource
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
-from flowobs.identity.source import IdentitySource
+from flowobs.identity.source import IdentitySource, Socket
 
 if TYPE_CHECKING:
     from flowobs.agent.cluster import Cluster
@@ -143,7 +145,8 @@ class Agent:
         from flowobs.agent.cluster import Cluster
 
         places = Places(self._cgroups, hybrid=self._hybrid)
-        return Cluster(self.config.kubeconfig, self.node, places, self.metrics)
+        name = self.config.cluster_name
+        return Cluster(self.config.kubeconfig, self.node, places, self.metrics, name)
 
     def _make_relay_names(self) -> RelayNames | None:
         if self.config.identity != "relay":
@@ -195,6 +198,11 @@ class Agent:
         # through every open file of the machine: rarely, then
         return OwnerTable(self._owners_of, self._search_sockets, rest=100, bound=self._bound)
 
+    def _expecting(self) -> bool:
+        """Whether a pod without a name may get one in a moment."""
+        follower = self._cluster or self._relay_names
+        return follower is not None and not follower.source.stale
+
     def _owners_of(self, cookies: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
         owners = np.zeros(len(cookies), OWNER.dtype)
         found = np.zeros(len(cookies), np.bool_)
@@ -225,7 +233,7 @@ class Agent:
     def start(self) -> None:
         """Load, attach and begin to read."""
         c = self.config
-        self._scrape = Scrape(c.metrics, self.registry, self.problem)
+        self._scrape = Scrape(c.metrics, self.registry, self.problem, self.whois)
         with contextlib.ExitStack() as undo:
             undo.callback(self._scrape.close)
             self._load()
@@ -259,9 +267,10 @@ class Agent:
                 scope=scope,
                 nat=self._nat,
             )
+            self._holdback = Holdback(self._enricher, self._expecting)
             self._pipeline = Pipeline(
                 self._probes,
-                self._enricher.enrich,
+                self._holdback.enrich,
                 self._forwarder.put,
                 self.metrics,
                 self.crashed,
@@ -269,6 +278,7 @@ class Agent:
                 netns=netns,
                 table_full=table_full,
                 on_drain=self._nat.poll,
+                release=self._holdback.release,
                 drain_interval=c.drain_interval,
             )
             self._pipeline.start()
@@ -348,6 +358,8 @@ class Agent:
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
             if self._relay_names is not None:
                 self._relay_names.measure()
+            self.metrics.identity_held.set(self._holdback.held)
+            self.metrics.identity_held_named.set(self._holdback.named)
             if self._cluster is not None:
                 self._cluster.measure()
                 if self._cluster.source.crash is not None:
@@ -373,6 +385,31 @@ class Agent:
             self._loop.call_soon_threadsafe(self._stop.set)
         else:
             self._stop.set()
+
+    def whois(self, query: str, at: str | None) -> dict[str, Any]:
+        """What this agent knows of an address, a name or a socket. Raises WhoisError."""
+        asked = whois.parse(query, at)
+        claims = whois.Explainer(self._resolver, self._socket)(asked)
+        return whois.document(query, asked, claims) | {"node": self.node}
+
+    def _socket(self, cookie: int) -> tuple[Socket, str] | None:
+        """A socket of this machine, while its owner is noted, and where it is."""
+        cookies = np.array([cookie], np.uint64)
+        found, owners = self._owners_of(cookies)
+        if not found[0] and self._iterator >= 0:
+            listed = self._all_sockets()
+            owners = listed["owner"][listed["cookie"] == cookie]
+        elif not found[0]:
+            return None
+        if not len(owners):
+            return None
+        who = owners[0]
+        socket = Socket(int(who["cgroup"]), int(who["pid"]), command_text(who["comm"].tobytes()))
+        path = self._cgroups.path(socket.cgroup) or "not known"
+        return socket, (
+            f"its process is {socket.command} ({socket.pid}), its cgroup {path}; "
+            "a pod's own address goes before it"
+        )
 
     def problem(self) -> str:
         """Why the agent is not healthy, in a sentence; empty when it is."""

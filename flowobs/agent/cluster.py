@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from flowobs.agent.metrics import Metrics
@@ -17,13 +18,17 @@ SYNC_SECONDS = 10.0
 
 
 class Cluster:
-    """Names from the cluster of ``config``, or from the one whose pod we are.
+    """Names from the cluster of ``config``, or from the one whose pod we are; ``name`` is what it
+    is called, by default what the kubeconfig calls it.
 
     Raises AccessError.
     """
 
-    def __init__(self, config: Path | None, node: str, places: Places, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Path | None, node: str, places: Places, metrics: Metrics, name: str = ""
+    ) -> None:
         found = kubeconfig.read(config) if config is not None else access.in_cluster()
+        found = replace(found, cluster=name or found.cluster)
         self.source = KubernetesSource(found, node=node, places=places)
         self._metrics = metrics
 

@@ -31,6 +31,8 @@ class AgentConfig:
     """
     kubeconfig: Path | None = None
     """How to reach the cluster; None: as a pod of it."""
+    cluster_name: str = ""
+    """What its endpoints are said to be of; empty: the name in the kubeconfig, if there is one."""
     drain_interval: float = 1.0
     flow_entries: int = 65536
     spool_dir: Path | None = None

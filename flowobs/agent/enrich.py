@@ -13,11 +13,18 @@ from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.vantage import Link, Vantage
 from flowobs.batch import Endpoints, FlowBatch
-from flowobs.identity.addresses import LOCAL, LOOPBACK, NAMED, SHARED, AddressTable
+from flowobs.identity.addresses import (
+    LOCAL,
+    LOOPBACK,
+    NAMED,
+    NAMELESS,
+    SHARED,
+    AddressTable,
+)
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.sharers import SharerTable
 from flowobs.identity.source import Socket
-from flowobs.schema import EndpointKind, Kind
+from flowobs.schema import EndpointKind, Kind, Reporter
 
 Array = NDArray[Any]
 
@@ -70,6 +77,18 @@ class Enricher:
 
     def enrich(self, decoded: Decoded) -> FlowBatch:
         """The records with names, without those out of scope. Columns may change in place."""
+        return self.named(decoded)[0].batch
+
+    @property
+    def generation(self) -> int:
+        """Raised when a record may get another name than before."""
+        return self._resolver.generation
+
+    def named(self, decoded: Decoded) -> tuple[Decoded, NDArray[np.bool_]]:
+        """Like :meth:`enrich`; and whose near end nobody can name (yet), bool of shape (n,).
+
+        Records that have been here before may come again.
+        """
         # Interface numbers of other namespaces mean nothing here.
         decoded.ifindex[(decoded.netns != 0) & (decoded.netns != self._netns)] = 0
         if self._nat is not None:
@@ -103,7 +122,28 @@ class Enricher:
         columns["node"][:] = strings.id(self.node)
         local = (flags & LOCAL) != 0
         self._vantage.see(columns, decoded.ifindex, decoded.egress, local, strings)
-        return batch
+        self._tell_ages(batch)
+        return decoded, self._nameless(columns, decoded.ifindex, flags)
+
+    def _tell_ages(self, batch: FlowBatch) -> None:
+        ages = self._resolver.ages()
+        for source, age in ages.items():
+            name = batch.endpoints.strings.find(source)
+            for side in ("src", "dst") if name is not None else ():
+                batch.columns[f"{side}_identity_age"][batch[f"{side}_identity_source"] == name] = (
+                    age
+                )
+
+    @staticmethod
+    def _nameless(columns: dict[str, Array], ifindex: Array, flags: Array) -> NDArray[np.bool_]:
+        unknown = (flags & NAMELESS) != 0
+        near = np.zeros(len(ifindex), np.bool_)
+        if unknown.any():
+            reporter = columns["reporter"]
+            near = unknown[0] & (reporter == Reporter.source)
+            near |= unknown[1] & (reporter == Reporter.destination)
+            near &= ifindex != 0
+        return near
 
     def _renew(self, endpoints: Endpoints) -> None:
         """Forget answers that may no longer be true."""

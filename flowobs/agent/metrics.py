@@ -180,6 +180,16 @@ class Metrics:
             "Times that the relay told all of the cluster: at the start, or after too long a gap.",
             registry=registry,
         )
+        self.identity_held = Gauge(
+            "flowobs_agent_identity_held",
+            "Records held back for a moment because their pod had no name yet.",
+            registry=registry,
+        )
+        self.identity_held_named = Gauge(
+            "flowobs_agent_identity_held_named",
+            "Of the records held back, those that got a name by it.",
+            registry=registry,
+        )
         self.identity_conflicts = Gauge(
             "flowobs_agent_identity_conflicts",
             "Times that two were said to have one address at once, so that neither was named.",

@@ -6,7 +6,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,18 @@ from flowobs.schema import Kind
 
 Enrich = Callable[[Decoded], FlowBatch]
 Sink = Callable[[FlowBatch], None]
+Release = Callable[[bool], Sequence[FlowBatch]]
+"""What was held back and need not wait any longer; with True: all of it."""
 
 
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
     Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
-    before each drain. ``drop_reasons`` are the running kernel's, ``netns`` is the inode of the
-    observed network namespace. Once ``table_full`` says so of the batches' endpoint table, later
-    batches have a new one. ``on_crash`` hears what ended the thread if not ``stop``: nothing is
-    read any more.
+    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``drop_reasons`` are
+    the running kernel's, ``netns`` is the inode of the observed network namespace. Once
+    ``table_full`` says so of the batches' endpoint table, later batches have a new one.
+    ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Pipeline:
         netns: int,
         table_full: Callable[[Endpoints], bool],
         on_drain: Callable[[], None] = lambda: None,
+        release: Release = lambda everything: (),
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
     ) -> None:
         self._probes = probes
         self._enrich = enrich
         self._sink = sink
+        self._release = release
         self._metrics = metrics
         self._on_crash = on_crash
         self._table_full = table_full
@@ -107,6 +111,7 @@ class Pipeline:
                 self._loop(waiting)
             for _ in range(2):  # each drain empties the map that was active: both, then
                 self._drain_flows()
+            self._let_go(everything=True)
         except BaseException as error:
             self._on_crash(error)
 
@@ -122,6 +127,7 @@ class Pipeline:
             now = time.monotonic()
             if now >= next_flush:
                 self._flush()
+                self._let_go()
                 next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
@@ -197,11 +203,20 @@ class Pipeline:
 
     def _current_decoder(self) -> Decoder:
         if self._table_full(self._decoder.endpoints):
+            self._let_go(everything=True)  # it is of the old table
             self._decoder.endpoints = Endpoints(Strings())
         return self._decoder
 
     def _hand_over(self, decoded: Decoded) -> None:
         batch = self._enrich(decoded)
+        self._let_go()  # of the same flows, and before them
+        self._deliver(batch)
+
+    def _let_go(self, everything: bool = False) -> None:
+        for batch in self._release(everything):
+            self._deliver(batch)
+
+    def _deliver(self, batch: FlowBatch) -> None:
         if not len(batch):
             return
         self._metrics.batch_rows.observe(len(batch))

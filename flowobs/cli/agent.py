@@ -79,6 +79,13 @@ def names() -> Decorator:
             metavar="FILE",
             help="How to reach the cluster. Default: as a pod of it.",
         ),
+        option(
+            NAMES,
+            "--cluster-name",
+            metavar="NAME",
+            default=DEFAULT.cluster_name,
+            help="What to call the cluster. Default: as the kubeconfig does; in a pod: nothing.",
+        ),
     )
 
 
@@ -197,8 +204,10 @@ def agent(**given: Any) -> None:
 
 
 def _check(config: AgentConfig) -> None:
-    if config.kubeconfig and config.identity != "kubernetes":
-        raise click.UsageError("--kubeconfig is for --identity kubernetes: give both.")
+    for name in ("kubeconfig", "cluster_name"):
+        if getattr(config, name) and config.identity != "kubernetes":
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for --identity kubernetes: give both.")
     tls = config.tls_ca or config.tls_cert or config.tls_key
     if (config.tls_cert is None) != (config.tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together: give both.")

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from flowobs import __version__
 from flowobs.cli import options
-from flowobs.cli.command import CONTEXT, Command, write_sections
+from flowobs.cli.command import CONTEXT, Argument, Command, write_sections
 
 TICK_S = 0.25
 DEFAULT_LAST = 100
@@ -189,6 +189,57 @@ def status(output: str | None, color: str, server: str) -> None:
     from flowobs.cli.status import show
 
     show(server, Relay(server).document("/api/v1/status", {}), output, color)
+
+
+@flows.command()
+@click.argument(
+    "who",
+    cls=Argument,
+    section="Question",
+    about="An address, a name such as shop/web-0, or a socket's cookie (fields src_cookie, ...).",
+)
+@options.options(
+    options.option(
+        options.SELECTION,
+        "--at",
+        metavar="TIME",
+        help="As of then: 30s, 5m, 2h, 1d ago, or 2026-11-22T10:00:00Z. Default: now.",
+    ),
+    options.option(
+        options.SELECTION,
+        "--since",
+        metavar="TIME",
+        help="Look at records from then on, written like --at. Default: from a day before --at.",
+    ),
+    options.output_format("text", "json"),
+    options.color,
+    options.server,
+    click.option(
+        "--agent",
+        callback=options.url,
+        metavar="URL",
+        help="Ask an agent (its --metrics address) what it knows, instead of the relay's records.",
+    ),
+)
+def whois(
+    who: str,
+    at: str | None,
+    since: str | None,
+    output: str | None,
+    color: str,
+    server: str,
+    agent: str | None,
+) -> None:
+    """Who an address, a name or a socket is or was, who says so, and why others were not believed.
+
+    A star marks what holds at that time. Exit code 3 when nobody knows.
+    """
+    from flowobs.cli.whois import ask, show
+
+    if agent and since:
+        raise click.UsageError("--since is about the relay's records: leave it out with --agent.")
+    params = {"q": who} | ({"at": at} if at else {}) | ({"since": since} if since else {})
+    show(ask(server, agent, params), output, color)
 
 
 def main() -> None:

@@ -29,6 +29,11 @@ def _fields(ctx: click.Context, param: click.Parameter, value: str | None) -> li
     return names
 
 
+def url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An http or https address, checked."""
+    return None if value is None else _server(ctx, param, value)
+
+
 def _server(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
         parts = urlsplit(value)

@@ -126,7 +126,7 @@ def address_text(row: Row, side: str) -> str:
 
 
 def endpoint(row: Row, side: str) -> tuple[str, str]:
-    """Name (or address) and ``:port`` of one end."""
+    """Name (or address) and ``:port`` of one end; ``?`` behind a name that may be out of date."""
     name = row.get(f"{side}_name")
     if name:
         name = clean(name)
@@ -134,6 +134,8 @@ def endpoint(row: Row, side: str) -> tuple[str, str]:
             name = f"{clean(namespace)}/{name}"
         elif row.get(f"{side}_kind") == "host" and (workload := row.get(f"{side}_workload")):
             name = f"{name}/{clean(workload)}"
+        if number(row, f"{side}_identity_age"):
+            name += "?"
     # ICMP has the echo identifier there.
     port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{side}_port")
     return name or address_text(row, side), f":{port}" if port else ""
@@ -164,6 +166,9 @@ def detail(row: Row, wide: bool = False) -> str:
     parts.append(translated(row, wide))
     if held_back := number(row, "lost"):
         parts.append(f"(+{held_back:,} alike)")
+    age = max(number(row, "src_identity_age"), number(row, "dst_identity_age"))
+    if wide and age:
+        parts.append(f"(names {duration(age * 1e9)} old)")
     return " ".join(filter(None, parts))
 
 

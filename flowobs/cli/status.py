@@ -45,14 +45,24 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
     rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
-    rows += _names(_part(found, "identity"), color)
     lost = {k: n for k, n in _part(found, "lost").items() if n}
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
+    rows += _names(found, color)
     return [*columns(rows), "", *_agents(found, color)]
 
 
 def _names(found: Row, color: bool) -> list[list[str]]:
-    """What is known of the cluster; nothing where the relay watches none."""
+    """What is known of the cluster that the relay watches, and whose names may be out of date."""
+    lines = _cluster(_part(found, "identity"), color)
+    agents = [a for a in found.get("agents") or [] if isinstance(a, dict)]
+    for a in agents:
+        if number(a, "names_age_s"):
+            old = f"{clean(a.get('agent'))} {_seconds(a, 'names_age_s')} old"
+            lines.append(paint(old, color, fg="yellow"))
+    return [["names" if n == 0 else "", line] for n, line in enumerate(lines or ["up to date"])]
+
+
+def _cluster(found: Row, color: bool) -> list[str]:
     if not found:
         return []
     resources = [r for r in found.get("resources") or [] if isinstance(r, dict)]
@@ -77,7 +87,7 @@ def _names(found: Row, color: bool) -> list[list[str]]:
         if isinstance(a.get("lag_s"), int | float) and a["lag_s"] > _BEHIND_S:
             late = f"{clean(a.get('agent'))} is {_seconds(a, 'lag_s')} behind"
             lines.append(paint(late, color, fg="yellow"))
-    return [["names" if n == 0 else "", line] for n, line in enumerate(lines)]
+    return lines
 
 
 def _agents(found: Row, color: bool) -> list[str]:

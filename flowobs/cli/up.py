@@ -116,8 +116,10 @@ def agent_command(given: dict[str, Any]) -> list[str]:
     command += [f"--{name}={given[name]}" for name in ("loader", "identity", "metrics")]
     command += [f"--interface={glob}" for glob in given["interface"]]
     command += [f"--exclude-interface={glob}" for glob in given["exclude_interface"]]
-    files = ("inventory", "kubeconfig")
-    return command + [f"--{name}={given[name]}" for name in files if given[name]]
+    for name in ("inventory", "kubeconfig", "cluster_name"):
+        if given[name]:
+            command.append(f"--{name.replace('_', '-')}={given[name]}")
+    return command
 
 
 def wait(processes: Processes, name: str, ready: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowobs.batch import Endpoint
 from flowobs.identity.places import Places
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.freshness import ResourceState
@@ -36,6 +36,21 @@ class TableSource:
     def generation(self) -> int:
         return self.table.generation + self._retried
 
+    @property
+    def states(self) -> list[ResourceState]:
+        """How the watch of each resource is doing; from any thread."""
+        return []
+
+    @property
+    def stale(self) -> bool:
+        """Whether any name may be wrong by now."""
+        return any(state.stale for state in self.states)
+
+    @property
+    def age_s(self) -> int:
+        """How long the resource that is longest without news has been so, of those too long."""
+        return int(max((state.age for state in self.states if state.stale), default=0))
+
     def poll(self) -> None:
         """Forget what is too old; look again for cgroups that were not there."""
         self.table.expire()
@@ -44,6 +59,12 @@ class TableSource:
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         return self.table.by_address(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self.table.explain(address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        return self.table.explain_name(namespace, name, time_ns)
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.pod(socket) if self._places is not None else None
@@ -82,11 +103,6 @@ class KubernetesSource(TableSource):
     def states(self) -> list[ResourceState]:
         """How each resource's watch is doing; from any thread."""
         return self.watch.states
-
-    @property
-    def stale(self) -> bool:
-        """Whether any name may be wrong by now."""
-        return self.watch.stale
 
     def start(self, wait: float = 0.0) -> bool:
         """Begin to watch; True if all there is became known within ``wait`` seconds."""

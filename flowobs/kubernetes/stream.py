@@ -95,11 +95,6 @@ class StreamSource(TableSource):
         ]
 
     @property
-    def stale(self) -> bool:
-        """Whether any name may be wrong by now."""
-        return any(state.stale for state in self.states)
-
-    @property
     def silence(self) -> float:
         """Seconds since the relay was heard of."""
         return max(0.0, self._clock() - self._heard)

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 
 import flowobs
-from relay.http import errors, flows, hints, service_map, status, web
+from relay.http import errors, flows, hints, service_map, status, web, whois
 from relay.http.queries import Cancelled, Queries
 from relay.http.status import Status
 from relay.hub import Hub
@@ -22,8 +22,12 @@ def create_app(
     registry: CollectorRegistry,
     ui: Path | None,
     keep_alive_s: float = flows.KEEP_ALIVE_S,
+    explain: whois.Explain | None = None,
 ) -> FastAPI:
-    """The API of docs/api.md and, with ``ui`` (the folder with its index.html), the web map."""
+    """The API of docs/api.md and, with ``ui`` (the folder with its index.html), the web map.
+
+    ``explain`` asks the relay's own table of names, where it has one.
+    """
     # the interactive API pages load scripts from elsewhere: the relay must work without internet
     app = FastAPI(
         title="flowobs",
@@ -35,6 +39,7 @@ def create_app(
     app.include_router(flows.router(hub, queries, keep_alive_s))
     app.include_router(service_map.router(queries))
     app.include_router(hints.router(queries))
+    app.include_router(whois.router(hub, queries, explain))
     app.include_router(status.router(state, registry))
     web.install(app, ui)
     return app

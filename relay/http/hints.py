@@ -52,13 +52,14 @@ def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, A
     column = schema.BY_NAME[columns[0]]
     condition, parameters = where(And((here.others, *time_bounds(query.from_ns, query.to_ns))))
     texts = ", ".join(_text(name, here.field) for name in columns)
+    values = f"arrayFlatten([{texts}])" if column.unit == "list" else f"[{texts}]"
     # `we` begins `web-0`, and the name in `shop/web-0`
     begins = (
         "AND (startsWith(lower(value), {prefix:String})"
         " OR position(lower(value), concat('/', {prefix:String})) > 0)"
     )
     found = session.query(
-        f"SELECT value, count() AS n FROM (SELECT arrayJoin([{texts}]) AS value FROM {TABLE} "
+        f"SELECT value, count() AS n FROM (SELECT arrayJoin({values}) AS value FROM {TABLE} "
         f"WHERE {condition} ORDER BY time DESC LIMIT {_ROWS}) "
         f"WHERE value != '' {'' if column.enum else begins} "
         f"GROUP BY value ORDER BY n DESC, value LIMIT {MOST}",
@@ -76,6 +77,8 @@ def _text(name: str, field: str) -> str:
     if name.endswith("_name") and field.rpartition(".")[2] in _NAMED:
         space = f"{name.removesuffix('_name')}_namespace"
         return f"if({name} = '' OR {space} = '', toString({name}), concat({space}, '/', {name}))"
+    if schema.BY_NAME[name].unit == "list":
+        return f"splitByChar(',', toString({name}))"
     return f"toString({name})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Final, Literal, cast, get_args
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
-from flowobs import schema
+from flowobs import schema, times
 from flowobs.filters import (
     EVERYTHING,
     And,
@@ -28,7 +27,6 @@ from flowobs.filters import (
 from flowobs.filters.parameters import PARAMETERS
 from flowobs.query import QueryError, parse
 from flowobs.query.words import MOST_CHARACTERS
-from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 
 Format = Literal["json", "ndjson", "sse"]
@@ -45,8 +43,7 @@ _MEDIA: dict[str, Format] = {
     "application/x-ndjson": "ndjson",
     "text/event-stream": "sse",
 }
-_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_MAP_NS = 5 * 60 * 10**9
 _LOST = Match("kind", Op.eq, int(schema.Kind.lost))
 
 
@@ -70,7 +67,7 @@ class FlowsQuery:
 def flows_query(request: Request) -> FlowsQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "q", "since", "until", "last", "follow", "format"})
+    check(given, {*PARAMETERS, "q", "since", "until", "last", "follow", "format"})
     now_ns = time.time_ns()
     since_ns, until_ns = _range(given, now_ns)
     follow = _flag(given, "follow")
@@ -98,7 +95,7 @@ class MapQuery:
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "q", "since", "until"})
+    check(given, {*PARAMETERS, "q", "since", "until"})
     return MapQuery(_filter(given), *_window(given))
 
 
@@ -115,7 +112,7 @@ class HintsQuery:
 def hints_query(request: Request) -> HintsQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {"q", "at", "since", "until"})
+    check(given, {"q", "at", "since", "until"})
     text = given.get("q", "")
     if len(text) > MOST_CHARACTERS:
         raise ApiError(400, f"`q` is longer than {MOST_CHARACTERS} characters; ask for less")
@@ -137,12 +134,9 @@ def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
 
 def parse_time(name: str, text: str, now_ns: int) -> int:
     """UTC ns of an RFC 3339 time or of how long ago. Raises ApiError."""
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
-    absolute = parse_rfc3339(text)
-    if absolute is not None:
-        return absolute
+    found = times.parse_time(text, now_ns)
+    if found is not None:
+        return found
     raise ApiError(400, f"`{name}` cannot be `{text}`; write `5m` or `2026-01-31T12:00:00Z`")
 
 
@@ -160,7 +154,7 @@ def _window(given: QueryParams) -> tuple[int, int]:
     now_ns = time.time_ns()
     since_ns, until_ns = _range(given, now_ns)
     to_ns = now_ns if until_ns is None else until_ns
-    return to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns, to_ns
+    return to_ns - _MAP_NS if since_ns is None else since_ns, to_ns
 
 
 def _filter(given: QueryParams) -> Filter:
@@ -176,7 +170,7 @@ def _filter(given: QueryParams) -> Filter:
     return all_of(parts)
 
 
-def _check(given: QueryParams, known: Collection[str]) -> None:
+def check(given: QueryParams, known: Collection[str]) -> None:
     # a misspelt filter that is ignored would show flows nobody asked for
     for name in given:
         if name not in known:

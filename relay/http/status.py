@@ -100,6 +100,7 @@ class Status:
                     "last_seen": _time(agent.last_seen),
                     "rows": agent.rows,
                     "lost": agent.lost,
+                    "names_age_s": agent.names_age_s,
                 }
                 for agent in self._agents()
             ],

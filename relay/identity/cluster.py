@@ -10,11 +10,15 @@ from typing import Any, Final
 
 import grpc
 
+from flowobs.identity import Resolver
+from flowobs.identity.source import Claim
+from flowobs.identity.whois import Asked, Explainer
 from flowobs.kubernetes import access, kubeconfig
 from flowobs.kubernetes.access import Access, AccessError
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.freshness import ResourceState
 from flowobs.kubernetes.resources import EXTRA, RESOURCES
+from flowobs.kubernetes.source import TableSource
 from flowobs.kubernetes.table import Table
 from flowobs.kubernetes.watch import ClusterWatch
 from flowobs.rows import time_text
@@ -57,6 +61,7 @@ class ClusterNames:
         self.table = Table(access.cluster)
         self.journal = Journal(access.cluster)
         self.service = IdentityService(self.journal, lambda: self.states)
+        self._explain = Explainer(Resolver([TableSource(self.table)]), lambda cookie: None)
         self._metrics = metrics
         self._watch = ClusterWatch(
             access,
@@ -69,6 +74,10 @@ class ClusterNames:
     def states(self) -> list[ResourceState]:
         """How each resource's watch is doing."""
         return self._watch.states
+
+    def explain(self, asked: Asked) -> list[Claim]:
+        """What the API server says of an address or a name."""
+        return self._explain(asked)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """For ``server.add_generic_rpc_handlers``."""

@@ -12,6 +12,11 @@ from flowobs.cli.render import detail, endpoint
         ({"src_name": "erp", "src_kind": "vm", "src_workload": "databases"}, ("erp", "")),
         ({"src_name": "pc", "src_kind": "host", "src_workload": "curl"}, ("pc/curl", "")),
         ({"src_name": "pc", "src_kind": "host"}, ("pc", "")),
+        (
+            {"src_name": "web-0", "src_namespace": "shop", "src_identity_age": 95},
+            ("shop/web-0?", ""),
+        ),
+        ({"src_ip": "10.0.0.1", "src_identity_age": 95}, ("10.0.0.1", "")),
         ({"src_ip": "fd00::1", "src_port": 53}, ("[fd00::1]", ":53")),
         ({"src_ip": "10.0.0.1", "src_port": 7, "proto": "icmp"}, ("10.0.0.1", "")),
     ],
@@ -42,6 +47,12 @@ CLOSE = {
 )
 def test_a_wide_close_tells_how_it_did(more: dict[str, object], said: str) -> None:
     assert detail(CLOSE | more, wide=True).endswith(said)
+
+
+def test_wide_lines_tell_how_old_names_are() -> None:
+    row = {"kind": "fail", "close_reason": "refused", "dst_identity_age": 95}
+    assert detail(row, wide=True) == "refused (names 1 min 35 s old)"
+    assert detail(row) == "refused"
 
 
 def test_a_narrow_close_tells_of_trouble_only() -> None:

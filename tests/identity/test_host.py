@@ -15,7 +15,7 @@ from flowobs.schema import EndpointKind
 from tests.identity.fakes import FakeSource, ip, pod
 
 CID = "0123456789ab" + "0" * 52
-ME = Endpoint(EndpointKind.host, name="me", node="me", identity_source="host")
+ME = Endpoint(EndpointKind.host, name="me", node="me", identity_source="host", identity=1)
 CONTAINER = ME._replace(
     kind=EndpointKind.container,
     name="0123456789ab",
@@ -99,6 +99,26 @@ def test_a_socket_of_a_unit(machine: Machine) -> None:
 def test_a_socket_of_a_container(machine: Machine) -> None:
     cgroup = machine.cgroup(f"/system.slice/docker-{CID}.scope")
     assert machine.source().by_socket(Socket(cgroup, 7, "nginx")) == CONTAINER
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "name"),
+    [
+        (f"/kubepods.slice/kata_overhead/{CID}", "qemu-system-x86", "0123456789ab"),
+        (
+            f"/system.slice/containerd.service/cri-containerd-{CID}.scope",
+            "cloud-hyperviso",
+            CID[:12],
+        ),
+        (f"/default/{CID}", "firecracker", CID[:12]),
+    ],
+)
+def test_a_virtual_machine_around_containers_is_none(
+    machine: Machine, path: str, command: str, name: str
+) -> None:
+    found = machine.source().by_socket(Socket(machine.cgroup(path), 7, command))
+    assert found is not None
+    assert (found.kind, found.name, found.workload_kind) == (EndpointKind.vm, name, "Guest")
 
 
 def test_a_socket_of_a_plain_process(machine: Machine) -> None:
@@ -254,7 +274,8 @@ def test_sockets_tell_shared_addresses_apart() -> None:
 )
 def test_an_address_nobody_knows_is_judged_by_its_range(address: str, kind: str, name: str) -> None:
     found = Resolver([]).by_address(ip(address), 0).endpoint
-    assert found == Endpoint(EndpointKind[kind], name=name)
+    number = {"world": 2, "host": 1}.get(kind, 0)
+    assert found == Endpoint(EndpointKind[kind], name=name, identity=number)
 
 
 def test_the_resolver_polls_its_sources(machine: Machine) -> None:

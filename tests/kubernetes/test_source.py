@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from flowobs.agent.cluster import Cluster
 from flowobs.agent.metrics import Metrics
 from flowobs.batch import Endpoint
-from flowobs.identity import cgroup
+from flowobs.identity import cgroup, numbers
 from flowobs.identity.cgroup_paths import CgroupPaths
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
@@ -55,8 +55,9 @@ def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
         resolver.poll()
         now = time.time_ns()
         assert resolver.by_address(ip("10.0.0.1"), now).endpoint == Endpoint(
-            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes"
-        )
+            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes",
+            labels="app=web", identity=numbers.of_labels("demo", "shop", {"app": "web"}),
+        )  # fmt: skip
         assert resolver.by_address(ip("10.0.0.2"), now).endpoint == Endpoint(name="old")
         node = resolver.by_address(ip("192.0.2.1"), now).endpoint
         assert node is not None and node.kind == EndpointKind.node
@@ -93,6 +94,9 @@ def test_without_a_server_the_agent_goes_on(
     cluster = Cluster(kubeconfig(tmp_path, "http://127.0.0.1:9"), "n", places, metrics)
     cluster.start(0.3)
     cluster.measure()
+    for reflector in cluster.source.watch._reflectors:
+        reflector.freshness.heard_ns -= 95 * 10**9
+    assert cluster.source.age_s == 95
     cluster.stop()
     assert "names from the cluster are not known yet" in caplog.text
     stale = metrics.registry.get_sample_value("flowobs_agent_identity_stale", {"resource": "pods"})

@@ -43,7 +43,7 @@ def agent(relay: RelayProcess, endpoints: Endpoints) -> Iterator[Agent]:
             endpoints,
             start_ns=now + 100,
             src=WEB,
-            dst=DB,
+            dst=DB._replace(labels="app=db,team=pay", services="db,db-ro"),
             kind=schema.Kind.drop,
             verdict=schema.Verdict.dropped,
             dst_port=5432,
@@ -222,6 +222,9 @@ def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -
     assert counted("kind:drop to:LEG") == {"legacy-db": 1}
     assert counted("kind:drop src.ip:") == {"10.0.0.1": 1}
     assert counted("reason:N") == {"NETFILTER_DROP": 1}
+    assert counted("label:") == {"app=db": 1, "team=pay": 1}
+    assert counted("to.label:TEAM=") == {"team=pay": 1}
+    assert counted("service:db") == {"db": 1, "db-ro": 1}
     assert counted("bytes:1") == counted("nothing:x") == {}
 
 

@@ -67,6 +67,8 @@ export interface FlowRecord {
   virtual_port?: number;
   snat_ip?: string;
   snat_port?: number;
+  src_identity_age?: number;
+  dst_identity_age?: number;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
@@ -174,6 +176,8 @@ export interface AgentStatus {
   last_seen: string;
   rows: number;
   lost: number;
+  /** How old the oldest names on its latest records are; 0: up to date. */
+  names_age_s: number;
 }
 
 export interface Status {
