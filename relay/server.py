@@ -84,7 +84,7 @@ class Relay:
     ) -> None:
         queries = Queries(self._store)
         status = Status(self._store, self._committer, self.hub, lambda: self._ingest.agents)
-        app = create_app(self.hub, queries, status, self.registry, assets.web())
+        app = create_app(self.hub, queries, status, self.registry, assets.web(), self._begin)
         web = _uvicorn(app, self.config)
         web.on_started = ready
         self._committer.start()
@@ -105,6 +105,9 @@ class Relay:
             log.warning("records were not stored, their agents send them again: rows=%d", left)
         closing = asyncio.to_thread(self._store.close, _STORE_S)  # ends queries, and their requests
         await asyncio.gather(closing, serving)
+
+    def _begin(self) -> int | None:
+        return self._store.begin
 
     def _died(self, error: BaseException) -> None:
         self._death = (

@@ -36,10 +36,17 @@ class Session:
 
     def query(self, select: str, parameters: Mapping[str, Any]) -> Table:
         """Run ``select``, which must begin with SELECT. Blocks. Raises StoreError, Cancelled."""
+        return self._reader.query(self._marked(select), parameters)
+
+    def raw(self, select: str, format: str, parameters: Mapping[str, Any]) -> bytes:
+        """Like :meth:`query`, the answer as the engine writes ``format``."""
+        return self._reader.raw(self._marked(select), format, parameters)
+
+    def _marked(self, select: str) -> str:
         if self.cancelled:
             raise Cancelled
         # chdb keeps neither comments nor query ids we could choose; an alias stays in the text
-        return self._reader.query(f"WITH '{self.mark}' AS query_mark {select}", parameters)
+        return f"WITH '{self.mark}' AS query_mark {select}"
 
 
 class Queries:

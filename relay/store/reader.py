@@ -79,6 +79,11 @@ class Reader:
             for block in blocks:
                 yield _table(blocks.source.column_names, block)
 
+    def raw(self, sql: str, format: str, parameters: Parameters | None = None) -> bytes:
+        """The whole answer as the engine writes ``format``. Raises StoreError; blocks."""
+        with self._client() as client:
+            return client.raw_query(sql, dict(parameters or {}), fmt=format)
+
     def close(self) -> None:
         """No more queries; idle clients are closed now, busy ones when their query ends."""
         self._closed.set()

@@ -147,6 +147,12 @@ class Store:
         """The tables to ask about ``from_ns`` <= time < ``to_ns``."""
         return plan(from_ns, to_ns, self._sweeper.complete())
 
+    @property
+    def begin(self) -> int | None:
+        """About when (ns) its records begin, without asking the engine; None: not known yet."""
+        begin = self._sweeper.begin
+        return None if begin is None else max(begin, self._sweeper.complete()[ddl.TABLE])
+
     def stats(self) -> StoreStats:
         """What is in the store now. Raises StoreError; blocks for a few milliseconds."""
         parts = self._status.query(
