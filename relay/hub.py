@@ -22,7 +22,7 @@ from relay.metrics import RelayMetrics
 from relay.recent import Recent, Snapshot
 from relay.subscription import Chunk, Subscription
 
-_POSITION = re.compile(r"([0-9a-f]{8})-([0-9a-f]{1,15})-([0-9a-f]{1,15})")
+_POSITION = re.compile(r"([0-9a-f]{8})-([0-9a-f]{1,15})-([0-9a-f]{1,16})")
 
 
 def position_ns(position: str) -> int | None:

@@ -116,7 +116,7 @@ def _shown(column: schema.Column, format: Format) -> str:
             text = f"if({name} = toIPv6('::'), '', {text})"
         return f"{text} AS `{name}`"
     if column.type == "time" and format == "csv":
-        return f"formatDateTime({name}, '%Y-%m-%dT%H:%i:%S.%fZ') AS `{name}`"
+        return f"concat(replaceOne(toString({name}), ' ', 'T'), 'Z') AS `{name}`"
     if column.type == "string":
         return f"toString({name}) AS `{name}`"
     return f"`{name}`"

@@ -71,7 +71,8 @@ class FlowsQuery:
     @property
     def paged(self) -> bool:
         """Read page by page, as it is longer than what is held in memory for an answer."""
-        return self.count > LAST_SINCE and self.newest == self.order_newest
+        streamed = self.format == "ndjson" and not self.follow
+        return streamed and self.count > LAST_SINCE and self.newest == self.order_newest
 
 
 def flows_query(request: Request) -> FlowsQuery:

@@ -153,9 +153,9 @@ def test_stops_within_three_seconds_under_load(tmp_path: Path, number: signal.Si
 
 def test_stops_within_three_seconds_during_an_endless_query(tmp_path: Path) -> None:
     code = (
-        "import relay.http.flows\n"
+        "import relay.http.stored\n"
         "endless = 'SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1'\n"
-        "relay.http.flows.newest = lambda session, *_: session.query(endless, {})\n"
+        "relay.http.stored.nearest = lambda session, **_: session.query(endless, {})\n"
         "from relay.cli import main\n"
         f"main(['--store', 'chdb://{tmp_path}/s', '--http', '127.0.0.1:0', '--listen', "
         f"'unix://{tmp_path}/sock'])"
