@@ -303,7 +303,9 @@ def test_a_relay_that_comes_back_is_followed_again(relay: FakeRelay) -> None:
             terminal.wait_for("fin_source")
     notes = [line for line in plain(terminal.text) if line.startswith("--")]
     assert notes[-2].startswith(f"-- The answer of {relay.url} broke off (")
-    assert re.fullmatch(r"-- reconnected after \d+\.\d s, going on where it broke off --", notes[-1])
+    assert re.fullmatch(
+        r"-- reconnected after \d+\.\d s, going on where it broke off --", notes[-1]
+    )
     assert terminal.text.count("NO_SOCKET") == 1, "the past was asked for once"
     assert again.requests == [("/api/v1/flows", {"follow": ["true"]})]
     assert again.resumed in (["16"], ["17"])  # records, and then a sign of life
