@@ -20,7 +20,7 @@ from relay.store.ddl import TABLE
 T = TypeVar("T")
 Run = Callable[[Callable[[Session], T]], Awaitable[T]]
 
-PAGE_ROWS: Final = 20_000
+PAGE_ROWS: Final = 10_000
 _NAMES: Final[dict[Format, tuple[str, str]]] = {
     "csv": ("CSVWithNames", "CSV"),
     "arrow": ("ArrowStream", "ArrowStream"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,8 +101,9 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except (_Broken, Cancelled):
-            pass  # the server hangs up: an answer without its end is seen to be one
+        except (_Broken, Cancelled, asyncio.CancelledError):
+            # the reader left or the relay stops: an answer without its end is seen to be one
+            pass
         finally:
             self._on_end()
 

@@ -7,14 +7,12 @@ from typing import Any
 
 from flowobs.filters import Filter
 from relay.cli import main
-from relay.http import queries, stored
+from relay.http import stored
 from relay.http.queries import Session
 
 ENDLESS = "SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1"
 HUNGRY = "SELECT length(groupArray(number)) FROM numbers(10000000000)"
 
-# others starve this one's cores where tests share them: what is cut here is what never ends
-queries.QUERY_S = 45  # type: ignore[misc]
 nearest = stored.nearest
 
 

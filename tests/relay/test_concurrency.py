@@ -9,17 +9,21 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from bench.traffic import Traffic
 from tests.relay.process import Agent, RelayProcess, wait_for
 
 ROWS_PER_S = 20_000
 AGENTS = 4
-SECONDS = 20
+SECONDS = 24
 READERS = 20
-PAUSE_S = 4.0
+PAUSE_S = 8.0
 """Between an answer and the next question: a person, or a page that polls."""
 MOST_MB = 700
+LEAST_SHARE = 0.7
+RUNAWAY_MB = 400
+"""What a query that takes all it can may add."""
 QUESTIONS: dict[str, str] = {
     "last 100": "/api/v1/flows?last=100",
     "absent": "/api/v1/flows?q=pod:nobody/at-all and kind:open&last=100",
@@ -76,6 +80,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         names = list(QUESTIONS)
+        self._stop_asking.wait(self._number * PAUSE_S / READERS)
         with httpx.Client(base_url=self._relay.url, timeout=180, trust_env=False) as client:
             while not self._stop_asking.is_set():
                 name = names[(self._number + len(self.took)) % len(names)]
@@ -94,7 +99,18 @@ def runaways(relay: RelayProcess, said: dict[str, Any]) -> None:
             said[f"port:{port}"] = (answer.status_code, answer.json().get("error"))
 
 
+def share() -> float:
+    """How much of a core this process gets when it wants all of one."""
+    begin, cpu = time.monotonic(), time.process_time()
+    while time.monotonic() < begin + 1:
+        pass
+    return time.process_time() - cpu
+
+
 def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
+    got = share()
+    if got < LEAST_SHARE:
+        pytest.skip(f"others use this machine's cores: {got:.0%} of one is left, times say nothing")
     program = [str(Path(__file__).with_name("runaway_relay.py"))]
     relay = RelayProcess(tmp_path, program=program)
     ingest = Ingest(relay)
@@ -107,9 +123,11 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
         for reader in readers:
             reader.start()
         bad = threading.Thread(target=runaways, args=(relay, said))
-        bad.start()
         with httpx.Client(base_url=relay.url, timeout=180, trust_env=False) as client:
-            for _ in range(SECONDS // 2):
+            for second in range(0, SECONDS, 2):
+                if second == SECONDS // 2:
+                    normal = relay.peak_mb()
+                    bad.start()
                 time.sleep(2)
                 lags.append(client.get("/api/v1/status").json()["store"]["lag_s"])
                 stored.append(ingest.stored)
@@ -130,11 +148,13 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
         p50, p99 = np.percentile(times, (50, 99))
         print(f"{name:10} {len(times):5} answers  p50 {p50:.2f} s  p99 {p99:.2f} s")
     print(f"runaways: {said}")
-    print(f"stored {ingest.stored:,}, lag at most {max(lags)} s, peak {peak:.0f} MB")
+    print(f"stored {ingest.stored:,}, lag at most {max(lags)} s")
+    print(f"peak {normal:.0f} MB, {peak:.0f} MB with runaways")
     assert [error for reader in readers for error in reader.errors] == []
     assert said["port:1"] == (503, "the query took too long: ask for a shorter time range")
     assert said["port:2"] == (503, "the query needs too much memory: ask for a shorter time range")
     assert all(np.diff(stored) > 0), f"the ingest stood still: {stored}"
-    assert max(lags) < 30
-    assert peak < MOST_MB
+    assert max(lags) < 10
+    assert normal < MOST_MB
+    assert peak < MOST_MB + RUNAWAY_MB
     assert seconds < 3
