@@ -98,8 +98,8 @@ def flows_query(request: Request) -> FlowsQuery:
         if format in STREAMED and not follow:
             raise ApiError(
                 400,
-                f"`{'last' if newest else 'first'}` above {MOST} comes in the order in which records"
-                f" are looked for: add order={'newest' if newest else 'oldest'}",
+                f"`{'last' if newest else 'first'}` above {MOST} comes in the order in which"
+                f" records are looked for: add order={'newest' if newest else 'oldest'}",
             )
         raise ApiError(400, _bad_count("last" if newest else "first", str(count)))
     return query
