@@ -43,6 +43,12 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
     "ClickHouse server.  [default: a folder of this machine]",
 )
 @click.option(
+    "--cluster",
+    metavar="NAME",
+    help="The store is one server of this ClickHouse cluster: replicate tables, and spread records "
+    "over its shards.",
+)
+@click.option(
     "--retention",
     default="flows=3d,1m=30d,1h=1y",
     metavar="TIMES",
@@ -76,6 +82,7 @@ def main(
     listen: tuple[str, ...],
     http: str,
     store: str | None,
+    cluster: str | None,
     retention: str,
     max_disk: str | None,
     tls_cert: Path | None,
@@ -96,6 +103,7 @@ def main(
     try:
         config = Config(
             store=store or f"chdb://{state_folder().absolute() / 'store'}",
+            cluster=cluster,
             retention=retention,
             max_disk=max_disk,
             listen=tuple(Address.parse(text) for text in listen),
@@ -155,7 +163,12 @@ def _serve(config: Config) -> None:
     except ConfigError as error:
         _fail(2, str(error))
     try:
-        store = Store.open(config.store, retention=config.retention, max_disk=config.max_disk)
+        store = Store.open(
+            config.store,
+            retention=config.retention,
+            max_disk=config.max_disk,
+            cluster=config.cluster,
+        )
     except ValueError as error:  # the retention or the size
         _fail(2, str(error))
     except StoreError as error:

@@ -61,6 +61,7 @@ class Config:
     store: str
     retention: str = "3d"
     max_disk: str | None = None
+    cluster: str | None = None
     listen: tuple[Address, ...] = (Address("127.0.0.1", 4243),)
     http: Address = Address("127.0.0.1", 8080)
     tls_cert: Path | None = None
@@ -75,6 +76,11 @@ class Config:
         """Raises ConfigError where options do not fit together."""
         if not self.listen:
             raise ConfigError("no address to take agents on; give --listen")
+        if self.cluster is not None and self.store.startswith("chdb:"):
+            raise ConfigError(
+                "--cluster needs a ClickHouse server; give one of the cluster's with "
+                "--store http(s)://user:password@host:port/database"
+            )
         if self.http.path:
             raise ConfigError("--http needs a host and a port, such as 127.0.0.1:8080")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -94,8 +94,15 @@ class Relay:
         status = Status(
             self._store, self._committer, self.hub, lambda: self._ingest.agents, self._names
         )
-        explain = self._names.explain if self._names is not None else None
-        app = create_app(self.hub, queries, status, self.registry, assets.web(), explain=explain)
+        app = create_app(
+            self.hub,
+            queries,
+            status,
+            self.registry,
+            assets.web(),
+            self._begin,
+            explain=self._names.explain if self._names is not None else None,
+        )
         web = _uvicorn(app, self.config)
         web.on_started = ready
         self._committer.start()
@@ -130,6 +137,9 @@ class Relay:
             log.critical("the watch of the cluster has ended", exc_info=error)
             self._death = f"the watch of the cluster has ended ({error}); the log says where"
             self.stop()
+
+    def _begin(self) -> int | None:
+        return self._store.begin
 
     def _died(self, error: BaseException) -> None:
         self._death = (

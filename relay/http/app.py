@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -21,12 +22,14 @@ def create_app(
     state: Status,
     registry: CollectorRegistry,
     ui: Path | None,
+    begin: Callable[[], int | None],
     keep_alive_s: float = flows.KEEP_ALIVE_S,
     explain: whois.Explain | None = None,
 ) -> FastAPI:
     """The API of docs/api.md and, with ``ui`` (the folder with its index.html), the web map.
 
-    ``explain`` asks the relay's own table of names, where it has one.
+    ``begin`` says when the store's records begin (UTC ns, None: not known); ``explain`` asks the
+    relay's own table of names, where it has one.
     """
     # the interactive API pages load scripts from elsewhere: the relay must work without internet
     app = FastAPI(
@@ -36,7 +39,7 @@ def create_app(
     )
     errors.install(app)
     app.add_exception_handler(Cancelled, _nobody_waits)
-    app.include_router(flows.router(hub, queries, keep_alive_s))
+    app.include_router(flows.router(hub, queries, begin, keep_alive_s))
     app.include_router(service_map.router(queries))
     app.include_router(hints.router(queries))
     app.include_router(whois.router(hub, queries, explain))

@@ -19,7 +19,7 @@ from flowobs.identity.source import Claim
 from flowobs.identity.whois import Asked, WhoisError
 from flowobs.rows import row_dicts, time_text
 from relay.http.errors import ApiError
-from relay.http.parameters import check, parse_time, time_bounds
+from relay.http.parameters import check_names, parse_time, time_bounds
 from relay.http.queries import Queries, Session
 from relay.hub import Hub
 from relay.store.ddl import TABLE
@@ -59,7 +59,7 @@ def router(hub: Hub, queries: Queries, explain: Explain | None = None) -> APIRou
     @routes.get("/api/v1/whois")
     async def get_whois(request: Request) -> Response:
         given = request.query_params
-        check(given, {"q", "at", "since"})
+        check_names(given, {"q", "at", "since"})
         now_ns = time.time_ns()
         try:
             asked = whois.parse(given.get("q", ""), given.get("at"), now_ns)

@@ -11,8 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-
-from clickhouse_connect.driver.client import Client
+from typing import Any, Protocol
 
 from flowobs import schema
 from relay.store import ddl
@@ -22,6 +21,15 @@ from relay.store.rollup import HOURS, ROLLUPS, create
 log = logging.getLogger(__name__)
 
 VERSION = 2
+
+
+class Client(Protocol):
+    """What is needed of a client: of one server, or of a cluster."""
+
+    def command(self, sql: str, /) -> Any: ...
+
+    def query(self, sql: str, parameters: dict[str, Any], /) -> Any: ...
+
 
 Step = Callable[[Client, int], None]
 """Takes a client and the deduplication window."""

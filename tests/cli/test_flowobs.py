@@ -226,6 +226,7 @@ def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace
         "listen": "[::]:4243",
         "store": "chdb:///x",
         "retention": None,
+        "max_disk": "20GB",
         "insecure": True,
         "loader": "core",
         "identity": "none",
@@ -241,6 +242,7 @@ def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace
         "--http=0.0.0.0:8080",
         "--listen=[::]:4243",
         "--store=chdb:///x",
+        "--max-disk=20GB",
         "--insecure",
     ]
     assert up.web_url("0.0.0.0:8080") == "http://127.0.0.1:8080"

@@ -180,12 +180,33 @@ export interface AgentStatus {
   names_age_s: number;
 }
 
+/** What the relay knows of a resource of the cluster it watches. */
+export interface ResourceStatus {
+  resource: string;
+  objects: number;
+  age_s: number | null;
+  stale: boolean;
+  off: boolean;
+  problem: string;
+}
+
+export interface IdentityStatus {
+  cluster: string;
+  ready: boolean;
+  version: number;
+  requests: number;
+  resources: ResourceStatus[];
+  agents: unknown[];
+}
+
 export interface Status {
   version: string;
   uptime_s: number;
   store: StoreStatus;
   live: LiveStatus;
   agents: AgentStatus[];
+  /** Null where the relay watches no cluster. */
+  identity: IdentityStatus | null;
   lost: Record<string, number>;
 }
 
