@@ -58,7 +58,7 @@ INLINE int sent(int error) {
 /* At most EVENTS_PER_SECOND events of a kind for a flow; sets e->suppressed to what was held back before. */
 INLINE int limited(struct event *e) {
     struct flow_key k = e->key;
-    k.pad = e->kind;
+    k.tunnel = e->kind; /* by kind, whatever it was wrapped in */
     struct limit *l = MAP_GET(limits, &k);
     if (!l) {
         struct limit fresh = {.since_ns = e->time_ns, .sent = 1};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
+/* VLAN tags, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
 #pragma once
 #include "packet.h"
 #include "fragments.h"
@@ -15,7 +15,12 @@
 #define IPV6_HEADER 40
 #define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
-/* A packet, and where its linear part is: read once, since that cannot move while we look. */
+#define PORT_VXLAN 4789
+#define PORT_VXLAN_LINUX 8472 /* the kernel's own default, older than the standard */
+#define PORT_GENEVE 6081
+
+/* A packet, and where its linear part is: read once, since that cannot move while we look. `data` 0: not to be read
+ * from there. The verifier follows an offset into it by value, all that comes then once for each; not so the helper's. */
 struct frame {
     struct __sk_buff *skb;
     void *data, *end;
@@ -23,11 +28,16 @@ struct frame {
 
 /* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. 0 or an error. */
 INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
-    if (off < 256 && frame->data + off + n <= frame->end) {
+    if (frame->data && off < 256 && frame->data + off + n <= frame->end) {
         __builtin_memcpy(to, frame->data + off, n);
         return 0;
     }
     return bpf_skb_load_bytes(frame->skb, off, to, n);
+}
+
+/* Unreachable, time exceeded, parameter problem; of ICMPv6 packet too big, too: they quote the packet that failed. */
+INLINE int is_icmp_error(u8 proto, u8 type) {
+    return proto == PROTO_ICMP ? type == 3 || type == 11 || type == 12 : type >= 1 && type <= 4;
 }
 
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
@@ -35,23 +45,41 @@ INLINE void parse_transport(struct frame *frame, struct packet *p, u32 off) {
     u8 h[16]; /* TCP up to its window */
     p->headers = off;
     if (p->proto == PROTO_TCP) {
-        if (load(frame, off, h, 16)) return;
+        /* ICMP quotes no more than 8 bytes of it */
+        u32 whole = !load(frame, off, h, 16);
+        if (!whole && load(frame, off, h, 4)) goto cut;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
+        if (!whole) return;
         p->tcp_flags = h[13];
         p->zero_window = !h[14] && !h[15] && !(h[13] & (TCP_SYN | TCP_RST));
         p->headers = off + (h[12] >> 4) * 4;
     } else if (p->proto == PROTO_UDP || p->proto == PROTO_SCTP) {
-        if (load(frame, off, h, 4)) return;
+        if (load(frame, off, h, 4)) goto cut;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->headers = off + (p->proto == PROTO_UDP ? 8 : 12);
+        if (p->proto != PROTO_UDP) return;
+        if (p->dport == PORT_VXLAN || p->dport == PORT_VXLAN_LINUX)
+            p->tunnel = TUNNEL_VXLAN;
+        else if (p->dport == PORT_GENEVE)
+            p->tunnel = TUNNEL_GENEVE;
+        else
+            return;
+        p->inside = p->headers;
     } else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMPV6) {
-        if (load(frame, off, h, 2)) return;
+        if (load(frame, off, h, 2)) goto cut;
         u16 identifier = 0;
         if (!load(frame, off + 4, h + 4, 2)) identifier = (u16)h[4] << 8 | h[5];
         set_icmp(p, h[0], h[1], identifier);
+        if (is_icmp_error(p->proto, h[0])) p->inside = off + 8;
+    } else if (p->proto == PROTO_IPV4 || p->proto == PROTO_IPV6 || p->proto == PROTO_GRE) {
+        p->tunnel = p->proto == PROTO_GRE ? TUNNEL_GRE : TUNNEL_IPIP;
+        p->inside = off;
     }
+    return;
+cut:
+    p->cut = 1;
 }
 
 /* What follows the IP headers of a packet, or of one fragment of it. */
@@ -62,7 +90,10 @@ INLINE int parse_rest(struct frame *frame, struct packet *p, u32 off, u32 later,
         return PARSE_OK;
     }
     parse_transport(frame, p, off);
-    if (more) remember_fragment(p, id, proto);
+    if (more) {
+        p->inside = 0; /* the other fragments have nothing of it: all of them count as what is outside */
+        if (!p->quoted) remember_fragment(p, id, proto);
+    }
     return PARSE_OK;
 }
 
@@ -101,6 +132,7 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
         if (bpf_skb_load_bytes(frame->skb, off, e, 8)) {
             p->proto = next;
             p->headers = off;
+            p->cut = 1;
             return PARSE_OK;
         }
         u32 length = (e[1] + 1) * 8;
@@ -117,23 +149,19 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
     return parse_rest(frame, p, off, f[2] || f[3] & 0xf8, f[3] & 1, fragment[1], f[0]);
 }
 
-/* Reads a frame that starts with an Ethernet header. */
-INLINE int parse(struct __sk_buff *skb, struct packet *p) {
-    struct frame in = {.skb = skb, .data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
-    u32 off = ETH_HEADER;
-    u16 type = BE16((u16)skb->protocol);
-    if (skb->vlan_present) p->vlan = skb->vlan_tci & VLAN_ID;
+/* Reads what begins at `off`: VLAN tags or an IP header, as the Ethernet type before it says. */
+INLINE int parse(struct frame *frame, struct packet *p, u32 off, u16 type) {
 #pragma unroll
     for (int i = 0; i < VLAN_TAGS; i++) {
         if (type != ETH_8021Q && type != ETH_8021AD) break;
         u8 tag[4];
-        if (load(&in, off, tag, 4)) return PARSE_BROKEN;
+        if (load(frame, off, tag, 4)) return PARSE_BROKEN;
         /* the outer VLAN; id 0 is no VLAN but a mere priority */
         if (!p->vlan) p->vlan = ((u16)tag[0] << 8 | tag[1]) & VLAN_ID;
         type = (u16)tag[2] << 8 | tag[3];
         off += VLAN_TAG;
     }
-    if (type == ETH_IPV4) return parse_ipv4(&in, p, off);
-    if (type == ETH_IPV6) return parse_ipv6(&in, p, off);
+    if (type == ETH_IPV4) return parse_ipv4(frame, p, off);
+    if (type == ETH_IPV6) return parse_ipv6(frame, p, off);
     return type == ETH_8021Q || type == ETH_8021AD ? PARSE_BROKEN : PARSE_NOT_IP;
 }

@@ -110,6 +110,7 @@ INLINE void give_up(void *ctx, struct packet *p) {
     e.key.ifindex = c->ifindex;
     e.key.vlan = c->vlan;
     e.key.egress = c->egress;
+    e.key.tunnel = c->tunnel;
     c = MAP_GET(conns, &e.key);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;

@@ -122,7 +122,7 @@ def test_tcp_health(decoder: Decoder) -> None:
 
 def test_retransmits_belong_to_the_records_with_the_counts(decoder: Decoder) -> None:
     keys = np.array([key(), key(port_a=40001)])
-    lost = FLOW_STATE["FLOW_OPEN_LOST"][0]
+    lost = FLOW_STATE["FLOW_OPEN_LATE"][0]
     flows = np.array([flow(), flow(initiator=1, state=lost)])
     batch = decoder.flows(keys, flows, OFFSET, np.array([(3, 0), (4, 1)], np.uint32)).batch
     assert batch["kind"].tolist() == [Kind.update, Kind.update, Kind.open]
@@ -192,7 +192,7 @@ def test_stragglers_do_not_close_again(decoder: Decoder) -> None:
 
 def test_a_lost_opening_is_made_good(decoder: Decoder) -> None:
     keys = np.array([key(), key(port_a=40001)])
-    lost = FLOW_STATE["FLOW_OPEN_LOST"][0]
+    lost = FLOW_STATE["FLOW_OPEN_LATE"][0]
     flows = np.array([flow(), flow(initiator=1, state=lost, closer=3)])
 
     decoded = decoder.flows(keys, flows, OFFSET)

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* The packet in a packet: what a tunnel carries, and what an ICMP error quotes. One level deep. */
+#pragma once
+#include "parse.h"
+
+/* A packet and the one in it, in a map: what the verifier knew of the one is forgotten there, so that it does not go
+ * through the other once for each way to get to it. */
+struct nested {
+    struct packet out, in;
+};
+
+MAP(MT_PERCPU_ARRAY, nested, u32, struct nested, 1)
+
+#define VXLAN_HAS_ID 0x08
+#define VXLAN_HAS_POLICY 0x80
+#define GENEVE_CONTROL 0x80
+#define GRE_CHECKSUM 0x80
+#define GRE_ROUTING 0x40
+#define GRE_KEY 0x20
+#define GRE_SEQUENCE 0x10
+
+/* Reads the tunnel's own header at *off; *off becomes where the packet in it begins, *type its Ethernet type. 0 or an
+ * error. Strict as the kernel is: what has unknown flags, or is no data, is something else on that port. */
+INLINE int open_tunnel(struct frame *frame, struct packet *p, u32 *off, u16 *type) {
+    u8 h[8];
+    if (p->tunnel == TUNNEL_IPIP) {
+        *type = p->proto == PROTO_IPV4 ? ETH_IPV4 : ETH_IPV6;
+        return 0;
+    }
+    if (p->tunnel == TUNNEL_GRE) {
+        if (load(frame, *off, h, 4)) return -1;
+        /* the lower four bits of the first byte, and the second one, are its version and flags nobody uses */
+        if (h[0] & (GRE_ROUTING | 0x0f) || h[1]) return -1;
+        *type = (u16)h[2] << 8 | h[3];
+        *off += 4;
+        if (h[0] & GRE_CHECKSUM) *off += 4;
+        if (h[0] & GRE_KEY) {
+            u8 key[4];
+            if (load(frame, *off, key, 4)) return -1;
+            p->tunnel_id = (u32)key[0] << 24 | (u32)key[1] << 16 | (u32)key[2] << 8 | key[3];
+            *off += 4;
+        }
+        if (h[0] & GRE_SEQUENCE) *off += 4;
+        return 0;
+    }
+    if (load(frame, *off, h, 8)) return -1;
+    *off += 8;
+    p->tunnel_id = (u32)h[4] << 16 | (u32)h[5] << 8 | h[6];
+    if (p->tunnel == TUNNEL_VXLAN) {
+        if ((h[0] & ~VXLAN_HAS_POLICY) != VXLAN_HAS_ID || h[7]) return -1;
+        if (!(h[0] & VXLAN_HAS_POLICY) && (h[1] || h[2] || h[3])) return -1;
+        *type = ETH_BRIDGED;
+        return 0;
+    }
+    /* Geneve: version 0, options in words */
+    if (h[0] >> 6 || h[1] & GENEVE_CONTROL) return -1;
+    *off += (h[0] & 0x3f) * 4;
+    *type = (u16)h[2] << 8 | h[3];
+    return 0;
+}
+
+/* Reads the packet in p; PARSE_OK where there is one that is IP. */
+INLINE int parse_inside(struct frame *frame, struct packet *p, struct packet *in) {
+    u32 off = p->inside;
+    u16 type = p->proto == PROTO_ICMP ? ETH_IPV4 : ETH_IPV6;
+    in->quoted = !p->tunnel;
+    if (p->tunnel && open_tunnel(frame, p, &off, &type)) return PARSE_BROKEN;
+    if (type == ETH_BRIDGED) {
+        u8 h[2];
+        if (load(frame, off + ETH_HEADER - 2, h, 2)) return PARSE_BROKEN;
+        type = (u16)h[0] << 8 | h[1];
+        off += ETH_HEADER;
+    }
+    return parse(frame, in, off, type);
+}
