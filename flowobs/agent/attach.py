@@ -208,7 +208,7 @@ class Attachments:
 
     def _why_not(self, link: Link) -> str:
         if link.link_header is None:
-            return "not observed: its frames have neither an Ethernet header nor none"
+            return "not observed: its frames begin with neither Ethernet nor IP"
         return f"not observed: {self.missing.get('flow_ingress_l3', 'its programs are not loaded')}"
 
     def _attempt(self, action: Callable[[T], None], argument: T, link: Link) -> None:

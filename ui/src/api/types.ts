@@ -1,6 +1,6 @@
 // The relay's HTTP API as docs/api.md and flowobs/schema.py have it; tests/ui/test_contract.py compares the names.
 
-export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost"] as const;
+export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export const ENDPOINT_KINDS = [
@@ -63,6 +63,12 @@ export interface FlowRecord {
   zero_windows?: number;
   reply_zero_windows?: number;
   netns?: number;
+  tunnel?: string;
+  tunnel_id?: number;
+  tunnel_src_ip?: string;
+  tunnel_dst_ip?: string;
+  cast?: string;
+  icmp_ip?: string;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
