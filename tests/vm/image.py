@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 MODULES = (
     *("sch_ingress", "cls_bpf"),  # where there is no TCX
-    *("veth", "bridge", "8021q", "vxlan", "geneve"),  # links of the tests
+    *("veth", "bridge", "8021q", "vxlan", "geneve", "ipip", "sit", "ip_gre"),  # links of the tests
 )
 PACKAGES = ("click", "google", "grpc", "msgspec", "numpy", "prometheus_client", "yaml")
 """What the agent imports."""
