@@ -227,7 +227,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
 }
 
 /* Makes p what a tunnel carries, where it is one; tells of an ICMP error. */
-INLINE void look_inside(struct __sk_buff *skb, struct packet *p, struct ends *tunnel, u32 egress) {
+INLINE void look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
     struct frame frame = {.skb = skb};
     u32 zero = 0;
     struct nested *n = MAP_GET(nested, &zero);
@@ -235,13 +235,12 @@ INLINE void look_inside(struct __sk_buff *skb, struct packet *p, struct ends *tu
     struct packet *out = &n->out, *in = &n->in;
     *out = *p;
     __builtin_memset(in, 0, sizeof(*in));
-    p->tunnel = 0;
-    if (parse_inside(&frame, out, in) != PARSE_OK) return;
-    if (!out->tunnel) {
+    if (parse_inside(&frame, out, kind, in) != PARSE_OK) return;
+    if (kind == QUOTE) {
         emit_error(skb, out, in, egress);
         return;
     }
-    in->tunnel = out->tunnel;
+    in->tunnel = kind;
     in->tunnel_id = out->tunnel_id;
     in->vlan = out->vlan;
     tunnel->src[0] = out->src[0], tunnel->src[1] = out->src[1];
@@ -267,10 +266,8 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
         count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);
         return -1;
     }
-    if (p.inside)
-        look_inside(skb, &p, &tunnel, egress);
-    else
-        p.tunnel = 0;
+    u8 kind = kind_inside(&p);
+    if (kind) look_inside(skb, &p, kind, &tunnel, egress);
     if (skb->gso_size && bytes > p.headers) {
         packets = (bytes - p.headers + skb->gso_size - 1) / skb->gso_size;
         bytes += (packets - 1) * p.headers;

@@ -11,6 +11,9 @@ struct nested {
 
 MAP(MT_PERCPU_ARRAY, nested, u32, struct nested, 1)
 
+#define PORT_VXLAN 4789
+#define PORT_VXLAN_LINUX 8472 /* the kernel's own default, older than the standard */
+#define PORT_GENEVE 6081
 #define VXLAN_HAS_ID 0x08
 #define VXLAN_HAS_POLICY 0x80
 #define GENEVE_CONTROL 0x80
@@ -19,15 +22,33 @@ MAP(MT_PERCPU_ARRAY, nested, u32, struct nested, 1)
 #define GRE_KEY 0x20
 #define GRE_SEQUENCE 0x10
 
+#define QUOTE 0xff /* in place of a tunnel: an ICMP error */
+
+/* What may be in a packet: TUNNEL_*, QUOTE or 0. All fragments count as what is outside: the later ones have nothing of
+ * what is inside. */
+INLINE u8 kind_inside(struct packet *p) {
+    if (p->proto == PROTO_TCP || p->part) return 0;
+    if (p->proto == PROTO_UDP) {
+        if (p->dport == PORT_VXLAN || p->dport == PORT_VXLAN_LINUX) return TUNNEL_VXLAN;
+        return p->dport == PORT_GENEVE ? TUNNEL_GENEVE : 0;
+    }
+    /* unreachable, (ICMPv6:) packet too big, time exceeded, parameter problem */
+    u8 type = p->icmp >> 8;
+    if (p->proto == PROTO_ICMP) return type == 3 || type == 11 || type == 12 ? QUOTE : 0;
+    if (p->proto == PROTO_ICMPV6) return type >= 1 && type <= 4 ? QUOTE : 0;
+    if (p->proto == PROTO_IPV4 || p->proto == PROTO_IPV6) return TUNNEL_IPIP;
+    return p->proto == PROTO_GRE ? TUNNEL_GRE : 0;
+}
+
 /* Reads the tunnel's own header at *off; *off becomes where the packet in it begins, *type its Ethernet type. 0 or an
  * error. Strict as the kernel is: what has unknown flags, or is no data, is something else on that port. */
-INLINE int open_tunnel(struct frame *frame, struct packet *p, u32 *off, u16 *type) {
+INLINE int open_tunnel(struct frame *frame, struct packet *p, u8 kind, u32 *off, u16 *type) {
     u8 h[8];
-    if (p->tunnel == TUNNEL_IPIP) {
+    if (kind == TUNNEL_IPIP) {
         *type = p->proto == PROTO_IPV4 ? ETH_IPV4 : ETH_IPV6;
         return 0;
     }
-    if (p->tunnel == TUNNEL_GRE) {
+    if (kind == TUNNEL_GRE) {
         if (load(frame, *off, h, 4)) return -1;
         /* the lower four bits of the first byte, and the second one, are its version and flags nobody uses */
         if (h[0] & (GRE_ROUTING | 0x0f) || h[1]) return -1;
@@ -46,7 +67,7 @@ INLINE int open_tunnel(struct frame *frame, struct packet *p, u32 *off, u16 *typ
     if (load(frame, *off, h, 8)) return -1;
     *off += 8;
     p->tunnel_id = (u32)h[4] << 16 | (u32)h[5] << 8 | h[6];
-    if (p->tunnel == TUNNEL_VXLAN) {
+    if (kind == TUNNEL_VXLAN) {
         if ((h[0] & ~VXLAN_HAS_POLICY) != VXLAN_HAS_ID || h[7]) return -1;
         if (!(h[0] & VXLAN_HAS_POLICY) && (h[1] || h[2] || h[3])) return -1;
         *type = ETH_BRIDGED;
@@ -60,11 +81,11 @@ INLINE int open_tunnel(struct frame *frame, struct packet *p, u32 *off, u16 *typ
 }
 
 /* Reads the packet in p; PARSE_OK where there is one that is IP. */
-INLINE int parse_inside(struct frame *frame, struct packet *p, struct packet *in) {
-    u32 off = p->inside;
+INLINE int parse_inside(struct frame *frame, struct packet *p, u8 kind, struct packet *in) {
+    u32 off = p->headers;
     u16 type = p->proto == PROTO_ICMP ? ETH_IPV4 : ETH_IPV6;
-    in->quoted = !p->tunnel;
-    if (p->tunnel && open_tunnel(frame, p, &off, &type)) return PARSE_BROKEN;
+    in->quoted = kind == QUOTE;
+    if (kind != QUOTE && open_tunnel(frame, p, kind, &off, &type)) return PARSE_BROKEN;
     if (type == ETH_BRIDGED) {
         u8 h[2];
         if (load(frame, off + ETH_HEADER - 2, h, 2)) return PARSE_BROKEN;

@@ -30,11 +30,9 @@ struct packet {
     u16 vlan, icmp;
     u8 proto, family, tcp_flags, zero_window;
     u32 headers; /* bytes before the payload: repeated in each GSO segment */
-    u32 inside; /* where a tunnel's header, or the packet that an ICMP error quotes, begins; 0: neither */
     u32 tunnel_id;
-    u8 tunnel; /* TUNNEL_*: what it has inside, and after inside.h what it is in */
-    u8 link; /* bytes of its link header */
-    u8 cut, quoted; /* there is no transport header; it is a quote */
+    u8 tunnel, link; /* TUNNEL_*: what it is in; bytes of its link header */
+    u8 part, cut, quoted; /* it is a fragment; it has no transport header; it is what an ICMP error quotes */
 };
 
 INLINE void set_ipv4(u64 *address, u32 value) {

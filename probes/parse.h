@@ -15,10 +15,6 @@
 #define IPV6_HEADER 40
 #define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
-#define PORT_VXLAN 4789
-#define PORT_VXLAN_LINUX 8472 /* the kernel's own default, older than the standard */
-#define PORT_GENEVE 6081
-
 /* A packet, and where its linear part is: read once, since that cannot move while we look. `data` 0: not to be read
  * from there. The verifier follows an offset into it by value, all that comes then once for each; not so the helper's. */
 struct frame {
@@ -33,11 +29,6 @@ INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
         return 0;
     }
     return bpf_skb_load_bytes(frame->skb, off, to, n);
-}
-
-/* Unreachable, time exceeded, parameter problem; of ICMPv6 packet too big, too: they quote the packet that failed. */
-INLINE int is_icmp_error(u8 proto, u8 type) {
-    return proto == PROTO_ICMP ? type == 3 || type == 11 || type == 12 : type >= 1 && type <= 4;
 }
 
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
@@ -59,23 +50,12 @@ INLINE void parse_transport(struct frame *frame, struct packet *p, u32 off) {
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->headers = off + (p->proto == PROTO_UDP ? 8 : 12);
-        if (p->proto != PROTO_UDP) return;
-        if (p->dport == PORT_VXLAN || p->dport == PORT_VXLAN_LINUX)
-            p->tunnel = TUNNEL_VXLAN;
-        else if (p->dport == PORT_GENEVE)
-            p->tunnel = TUNNEL_GENEVE;
-        else
-            return;
-        p->inside = p->headers;
     } else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMPV6) {
         if (load(frame, off, h, 2)) goto cut;
         u16 identifier = 0;
         if (!load(frame, off + 4, h + 4, 2)) identifier = (u16)h[4] << 8 | h[5];
         set_icmp(p, h[0], h[1], identifier);
-        if (is_icmp_error(p->proto, h[0])) p->inside = off + 8;
-    } else if (p->proto == PROTO_IPV4 || p->proto == PROTO_IPV6 || p->proto == PROTO_GRE) {
-        p->tunnel = p->proto == PROTO_GRE ? TUNNEL_GRE : TUNNEL_IPIP;
-        p->inside = off;
+        p->headers = off + 8;
     }
     return;
 cut:
@@ -85,13 +65,14 @@ cut:
 /* What follows the IP headers of a packet, or of one fragment of it. */
 INLINE int parse_rest(struct frame *frame, struct packet *p, u32 off, u32 later, u32 more, u32 id, u8 proto) {
     if (later) {
+        p->part = 1;
         p->headers = off;
         recall_fragment(p, id, proto);
         return PARSE_OK;
     }
     parse_transport(frame, p, off);
     if (more) {
-        p->inside = 0; /* the other fragments have nothing of it: all of them count as what is outside */
+        p->part = 1;
         if (!p->quoted) remember_fragment(p, id, proto);
     }
     return PARSE_OK;

@@ -352,5 +352,6 @@ def _upper(proto: int, data: bytes, needed: Needed) -> dict[str, int]:
         identifier = data[4:6] if len(data) >= 6 else bytes(2)
         kind = dpkt.icmp.ICMP if proto == 1 else dpkt.icmp6.ICMP6
         tells = {"inside": 8} if data[0] in ERRORS[proto] else {}
-        return _transport(kind(data[:2] + bytes(2) + identifier + bytes(2))) | tells
+        head = _transport(kind(data[:2] + bytes(2) + identifier + bytes(2)))
+        return head | {"length": 8} | tells
     return {}

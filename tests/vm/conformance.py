@@ -278,6 +278,8 @@ def observe(
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
+        "to": {name: step[1] for name, step in (steps | node_steps).items()}
+        | {"old": V4["b"], "silent": NOBODY},
         "pids": {**servers, "client": client.pid, "loop": loop.pid},
         "counters": {
             name: {key: after[name][key] - before[name][key] for key in after[name]}
