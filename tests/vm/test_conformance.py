@@ -161,6 +161,8 @@ def test_datagrams_and_pings_to_the_byte(run: Run, version: str) -> None:
 @pytest.mark.parametrize("name", ["tcp4", "tcp6", "udp4", "udp6"])
 def test_the_process_that_began_is_known(run: Run, name: str) -> None:
     for row in run.rows(name):
+        if row["kind"] == "drop":  # of a segment that a slow machine sent twice
+            continue
         assert row["src_pid"] == run.pids["client"]
         assert row["src_process"].startswith("python")
         # accepted sockets are found only if they live until they are looked for
