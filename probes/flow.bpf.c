@@ -226,26 +226,29 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     return f;
 }
 
-/* Makes p what a tunnel carries, where it is one; tells of an ICMP error. */
-INLINE void look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
+/* Makes p what a tunnel carries, where it is one; tells of an ICMP error. PARSE_ARP: that is what it carries. Else
+ * PARSE_OK: something counts, be it the packet outside. */
+INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
     struct frame frame = {.skb = skb};
     u32 zero = 0;
     struct nested *n = MAP_GET(nested, &zero);
-    if (!n) return;
+    if (!n) return PARSE_OK;
     struct packet *out = &n->out, *in = &n->in;
     *out = *p;
     __builtin_memset(in, 0, sizeof(*in));
-    if (parse_inside(&frame, out, kind, in) != PARSE_OK) return;
+    int parsed = parse_inside(&frame, out, kind, in);
     if (kind == QUOTE) {
-        emit_error(skb, out, in, egress);
-        return;
+        if (parsed == PARSE_OK) emit_error(skb, out, in, egress);
+        return PARSE_OK;
     }
+    if (parsed != PARSE_OK) return parsed == PARSE_ARP ? PARSE_ARP : PARSE_OK;
     in->tunnel = kind;
     in->tunnel_id = out->tunnel_id;
     in->vlan = out->vlan;
     tunnel->src[0] = out->src[0], tunnel->src[1] = out->src[1];
     tunnel->dst[0] = out->dst[0], tunnel->dst[1] = out->dst[1];
     *p = *in;
+    return PARSE_OK;
 }
 
 /* `link`: bytes of link header before what skb->protocol says. */
@@ -262,12 +265,12 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
      * comes now once for each. */
     asm volatile("" : : "r"(&p) : "memory");
     u64 bytes = skb->len, packets = 1;
+    u8 kind = parsed == PARSE_OK ? kind_inside(&p) : 0;
+    if (kind) parsed = look_inside(skb, &p, kind, &tunnel, egress);
     if (parsed != PARSE_OK) {
-        count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);
+        count(parsed == PARSE_BROKEN ? STAT_UNPARSED : STAT_NOT_IP, 1, bytes);
         return -1;
     }
-    u8 kind = kind_inside(&p);
-    if (kind) look_inside(skb, &p, kind, &tunnel, egress);
     if (skb->gso_size && bytes > p.headers) {
         packets = (bytes - p.headers + skb->gso_size - 1) / skb->gso_size;
         bytes += (packets - 1) * p.headers;

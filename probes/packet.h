@@ -19,6 +19,7 @@
 #define TCP_ACK 16
 
 #define ETH_IPV4 0x0800
+#define ETH_ARP 0x0806
 #define ETH_BRIDGED 0x6558 /* an Ethernet frame, in a tunnel */
 #define ETH_IPV6 0x86dd
 #define ETH_8021Q 0x8100

@@ -7,6 +7,7 @@
 #define PARSE_OK 0
 #define PARSE_NOT_IP 1
 #define PARSE_BROKEN 2
+#define PARSE_ARP 3 /* not IP either, but what a tunnel of Ethernet cannot do without */
 
 #define ETH_HEADER 14
 #define VLAN_TAGS 2 /* besides one that the kernel has taken out of the packet */
@@ -144,5 +145,6 @@ INLINE int parse(struct frame *frame, struct packet *p, u32 off, u16 type) {
     }
     if (type == ETH_IPV4) return parse_ipv4(frame, p, off);
     if (type == ETH_IPV6) return parse_ipv6(frame, p, off);
+    if (type == ETH_ARP) return PARSE_ARP;
     return type == ETH_8021Q || type == ETH_8021AD ? PARSE_BROKEN : PARSE_NOT_IP;
 }

@@ -30,11 +30,12 @@ RULES = {
     "offset": "a TCP header that claims to be shorter than 20 bytes has ports and flags all the"
     " same",
     "tunnel": "the packet that VXLAN, Geneve, GRE or IP carries is the one that counts, where it is"
-    " IP and the tunnel's header has no flag we do not know; in a tunnel, a tunnel is a flow",
+    " IP and the tunnel's header has no flag we do not know; in a tunnel, a tunnel is a flow,"
+    " and ARP is not IP",
     "chunks": "of SCTP the ports are read, whatever its chunks are",
 }
 
-NOT_IP, UNPARSED = "not IP", "unparsed"
+NOT_IP, UNPARSED, ARP = "not IP", "unparsed", "ARP"
 IPV4, IPV6, TAGS, MPLS = 0x0800, 0x86DD, (0x8100, 0x88A8), (0x8847, 0x8848)
 HOP, ROUTING, FRAGMENT, ESP, AH, OPTIONS = 0, 43, 44, 50, 51, 60
 CHAIN = (HOP, ROUTING, FRAGMENT, AH, OPTIONS)
@@ -159,6 +160,8 @@ def read(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> tuple[Ans
     needed = Needed()
     firsts = {} if firsts is None else firsts
     outer = _ethernet(frame, tags, firsts, needed)
+    if outer == ARP:
+        return NOT_IP, needed
     if isinstance(outer, Reading) and outer.inside and outer.proto not in ERRORS:
         inner = _carried(frame, outer, firsts, needed)
         if needed.rule("tunnel", inner is not None):
@@ -179,7 +182,7 @@ def quoted(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> Reading
     return told
 
 
-def _carried(frame: bytes, outer: Reading, firsts: Firsts, needed: Needed) -> Reading | None:
+def _carried(frame: bytes, outer: Reading, firsts: Firsts, needed: Needed) -> Answer | None:
     found = _tunnel_header(frame[outer.inside :], outer)
     if found is None:
         return None
@@ -196,7 +199,7 @@ def _carried(frame: bytes, outer: Reading, firsts: Firsts, needed: Needed) -> Re
     else:
         return None
     if not isinstance(inner, Reading):
-        return None
+        return NOT_IP if inner == ARP else None
     return inner._replace(
         vlan=outer.vlan,
         tunnel=kind,
@@ -255,7 +258,7 @@ def _tagged(
         return _ipv4(rest, vlan, before + len(data) - len(rest), firsts, needed)
     if type == IPV6:
         return _ipv6(rest, vlan, before + len(data) - len(rest), firsts, needed)
-    return NOT_IP
+    return ARP if type == 0x0806 else NOT_IP
 
 
 def _ipv4(data: bytes, vlan: int, before: int, firsts: Firsts, needed: Needed) -> Answer:
