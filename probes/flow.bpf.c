@@ -18,32 +18,6 @@ LICENSED
 MAP(MT_ARRAY, blank, u32, struct flow, 1)
 
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
-#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
-
-/* The ends of the tunnel that a packet came in, in its direction. */
-struct ends {
-    u64 src[2], dst[2];
-};
-
-/* `told` is the packet that an ICMP error quotes: of its flow, which the error's own may be on its way back from. */
-INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *told, u32 egress) {
-    /* an error goes to who sent the packet; what is cut short before its ports tells of no flow */
-    if (told->cut || told->src[0] != p->dst[0] || told->src[1] != p->dst[1]) return;
-    struct event e = {};
-    u32 dir = set_key(&e.key, told);
-    e.version = RECORD_VERSION;
-    e.kind = KIND_ICMP_ERROR;
-    e.direction = dir;
-    e.initiator = known_initiator(&e.key, dir);
-    e.key.vlan = p->vlan;
-    e.key.ifindex = skb->ifindex;
-    e.key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;
-    e.time_ns = bpf_ktime_get_ns();
-    e.reason = p->icmp;
-    e.cookie[0] = p->src[0], e.cookie[1] = p->src[1];
-    e.length = skb->len;
-    if (!limited(&e)) sent(PERF_OUT(events, skb, &e, sizeof(e)));
-}
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
@@ -224,31 +198,6 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
         begin(skb, k, f, p, dir, *now);
     }
     return f;
-}
-
-/* Makes p what a tunnel carries, where it is one; tells of an ICMP error. PARSE_ARP: that is what it carries. Else
- * PARSE_OK: something counts, be it the packet outside. */
-INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
-    struct frame frame = {.skb = skb};
-    u32 zero = 0;
-    struct nested *n = MAP_GET(nested, &zero);
-    if (!n) return PARSE_OK;
-    struct packet *out = &n->out, *in = &n->in;
-    *out = *p;
-    __builtin_memset(in, 0, sizeof(*in));
-    int parsed = parse_inside(&frame, out, kind, in);
-    if (kind == QUOTE) {
-        if (parsed == PARSE_OK) emit_error(skb, out, in, egress);
-        return PARSE_OK;
-    }
-    if (parsed != PARSE_OK) return parsed == PARSE_ARP ? PARSE_ARP : PARSE_OK;
-    in->tunnel = kind;
-    in->tunnel_id = out->tunnel_id;
-    in->vlan = out->vlan;
-    tunnel->src[0] = out->src[0], tunnel->src[1] = out->src[1];
-    tunnel->dst[0] = out->dst[0], tunnel->dst[1] = out->dst[1];
-    *p = *in;
-    return PARSE_OK;
 }
 
 /* `link`: bytes of link header before what skb->protocol says. */

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /* The packet in a packet: what a tunnel carries, and what an ICMP error quotes. One level deep. */
 #pragma once
+#include "maps.h"
 #include "parse.h"
+
+#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
 
 /* A packet and the one in it, in a map: what the verifier knew of the one is forgotten there, so that it does not go
  * through the other once for each way to get to it. */
@@ -93,4 +96,54 @@ INLINE int parse_inside(struct frame *frame, struct packet *p, u8 kind, struct p
         off += ETH_HEADER;
     }
     return parse(frame, in, off, type);
+}
+
+/* The ends of the tunnel that a packet came in, in its direction. */
+struct ends {
+    u64 src[2], dst[2];
+};
+
+/* `told` is the packet that an ICMP error quotes: of its flow, which the error's own may be on its way back from. */
+INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *told, u32 egress) {
+    /* an error goes to who sent the packet; what is cut short before its ports tells of no flow */
+    if (told->cut || told->src[0] != p->dst[0] || told->src[1] != p->dst[1]) return;
+    struct event e = {};
+    u32 dir = set_key(&e.key, told);
+    e.version = RECORD_VERSION;
+    e.kind = KIND_ICMP_ERROR;
+    e.direction = dir;
+    e.initiator = known_initiator(&e.key, dir);
+    e.key.vlan = p->vlan;
+    e.key.ifindex = skb->ifindex;
+    e.key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;
+    e.time_ns = bpf_ktime_get_ns();
+    e.reason = p->icmp;
+    e.cookie[0] = p->src[0], e.cookie[1] = p->src[1];
+    e.length = skb->len;
+    if (!limited(&e)) sent(PERF_OUT(events, skb, &e, sizeof(e)));
+}
+
+/* Makes p what a tunnel carries, where it is one; tells of an ICMP error. PARSE_ARP: that is what it carries. Else
+ * PARSE_OK: something counts, be it the packet outside. */
+INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
+    struct frame frame = {.skb = skb};
+    u32 zero = 0;
+    struct nested *n = MAP_GET(nested, &zero);
+    if (!n) return PARSE_OK;
+    struct packet *out = &n->out, *in = &n->in;
+    *out = *p;
+    __builtin_memset(in, 0, sizeof(*in));
+    int parsed = parse_inside(&frame, out, kind, in);
+    if (kind == QUOTE) {
+        if (parsed == PARSE_OK) emit_error(skb, out, in, egress);
+        return PARSE_OK;
+    }
+    if (parsed != PARSE_OK) return parsed == PARSE_ARP ? PARSE_ARP : PARSE_OK;
+    in->tunnel = kind;
+    in->tunnel_id = out->tunnel_id;
+    in->vlan = out->vlan;
+    tunnel->src[0] = out->src[0], tunnel->src[1] = out->src[1];
+    tunnel->dst[0] = out->dst[0], tunnel->dst[1] = out->dst[1];
+    *p = *in;
+    return PARSE_OK;
 }
