@@ -192,7 +192,7 @@ def _carried(frame: bytes, outer: Reading, firsts: Firsts, needed: Needed) -> An
         if len(frame) < at + 14:
             return None
         inner = _ethernet(frame[at:], 2, firsts, needed, at)
-    elif type in TAGS:
+    elif type in (*TAGS, 0x0806):
         inner = _tagged(frame[at:], type, 2, at, firsts, needed)
     elif type in (IPV4, IPV6):
         inner = (_ipv4 if type == IPV4 else _ipv6)(frame[at:], 0, at, firsts, needed)
