@@ -160,12 +160,12 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("kind", "u8", "what happened", "Kind", enum=Kind, wire=2, optional=False),
     Column("verdict", "u8", "what became of the packet", "Verdict", enum=Verdict, wire=3, optional=False),
     Column("reporter", "u8", "for which end it was seen", "Reporter", enum=Reporter, wire=4, optional=False),
-    Column("reply", "u8", "1: the packet that made this record went from destination to source", "Reply", "yes/no", wire=5),
+    Column("reply", "u8", "1: the packet that made this record (kind=icmp_error: the one that failed) went from destination to source", "Reply", "yes/no", wire=5),
     Column("proto", "u8", "IP protocol", "Protocol", enum=Protocol, wire=6, optional=False),
     *_ends(7, "ip", "ip", "address; IPv4 as ::ffff:a.b.c.d", "address", optional=False),
     *_ends(9, "port", "u16", "port; ICMP: the echo identifier", "port"),
-    Column("icmp_type", "u8", "ICMP type of the flow's first packet", "ICMP type", wire=11),
-    Column("icmp_code", "u8", "ICMP code of the flow's first packet", "ICMP code", wire=12),
+    Column("icmp_type", "u8", "ICMP type of the flow's first packet; kind=icmp_error: of the error", "ICMP type", wire=11),
+    Column("icmp_code", "u8", "ICMP code of the flow's first packet; kind=icmp_error: of the error", "ICMP code", wire=12),
     Column("vlan", "u16", "VLAN id, 0 = untagged", "VLAN", wire=13),
     Column("interface", "string", "interface it was seen on", "Interface", wire=14),
     Column("node", "string", "node whose agent saw it", "Seen on", wire=15),
@@ -196,6 +196,12 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("virtual_port", "u16", "port that the source asked for", "Virtual port", wire=49),
     Column("snat_ip", "ip", "address that the destination sees, where the kernel put it in the place of the source's (SNAT, masquerade)", "SNAT address", wire=50),
     Column("snat_port", "u16", "port that the destination sees", "SNAT port", wire=51),
+    Column("tunnel", "u8", "what the packets were wrapped in on this interface; source and destination are those inside", "Tunnel", enum=Tunnel, wire=52),
+    Column("tunnel_id", "u32", "the tunnel's number: VXLAN and Geneve VNI, GRE key; source to destination where it is another one on the way back", "Tunnel id", wire=53),
+    Column("tunnel_src_ip", "ip", "address of the tunnel's end on the source's side", "Tunnel source", wire=54),
+    Column("tunnel_dst_ip", "ip", "address of the tunnel's end on the destination's side", "Tunnel destination", wire=55),
+    Column("cast", "u8", "to how many the destination address is", "Cast", enum=Cast, wire=56),
+    Column("icmp_ip", "ip", "kind=icmp_error: who sent the error", "ICMP sender", wire=57),
 )
 """Columns that travel, in store order."""
 

@@ -12,7 +12,7 @@
 /* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
 MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
-/* one for each flow and interface, and one for each flow (remember_initiator): twice as many at most */
+/* twice as many: one that ended takes room until it is the oldest */
 MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, 2 * FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
@@ -29,12 +29,6 @@ MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTR
 #define HELD_ENTRIES 8192
 MAP(MT_HASH, held_0, struct held_key, struct event, HELD_ENTRIES)
 MAP(MT_HASH, held_1, struct held_key, struct event, HELD_ENTRIES)
-
-/* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
-INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
-    struct conn *c = MAP_GET(conns, k);
-    return c ? c->initiator : guess_initiator(k, sender);
-}
 
 /* Which of two maps to write to. Once a run: the agent may flip it at any moment. */
 INLINE u32 active_map(void) {
@@ -63,7 +57,7 @@ INLINE int sent(int error) {
 /* At most EVENTS_PER_SECOND events of a kind for a flow go into the ring. */
 INLINE int limited(struct event *e) {
     struct flow_key k = e->key;
-    k.pad = e->kind;
+    k.tunnel = e->kind; /* by kind, whatever it was wrapped in */
     struct limit *l = MAP_GET(limits, &k);
     if (!l) {
         struct limit fresh = {.since_ns = e->time_ns, .sent = 1};

@@ -12,10 +12,16 @@
 #define KIND_RESET 6
 #define KIND_FAIL 7
 #define KIND_LOST 8
+#define KIND_ICMP_ERROR 9
+#define TUNNEL_VXLAN 1
+#define TUNNEL_GENEVE 2
+#define TUNNEL_IPIP 3
+#define TUNNEL_GRE 4
 #define FLOW_OPENED 1 /* the flow's opening was seen: SYN, or the first packet where there are no connections */
-#define FLOW_OPEN_LOST 2 /* its open event found the ring full: the drain must tell */
+#define FLOW_OPEN_LATE 2 /* the drain tells of the opening: the ring was full, or it is in a tunnel */
 #define FLOW_CLOSED_BEFORE 4 /* it had ended before this interval: what is counted here are stragglers */
 #define FLOW_GUESSED 8 /* the initiator is a guess from the port numbers */
+#define FLOW_BROADCAST 16 /* to everybody on the link, as its link header says */
 #define CLOSER_NONE 0 /* still open */
 #define CLOSER_FIN_A 1 /* a sent the first FIN */
 #define CLOSER_FIN_B 2 /* b sent the first FIN */
@@ -46,7 +52,7 @@ struct flow_key {
     u8 proto; /* IP protocol */
     u8 family; /* 4 or 6 */
     u8 egress; /* 1: packets from a to b leave by this interface, 0: they come in */
-    u8 pad; /* 0 */
+    u8 tunnel; /* schema.Tunnel: what it was wrapped in; all but ifindex, vlan and egress is from inside */
 };
 
 /* What a flow did since the last drain. Index 0: from a to b, 1: from b to a. */
@@ -69,6 +75,8 @@ struct flow {
     u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
     u8 sampled[2]; /* 1: srtt_us was read in this interval */
     u8 pad[6]; /* 0 */
+    u32 tunnel_id[2]; /* VNI or GRE key on the way from a to b, and back */
+    u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
 };
 
 /* What must outlive a drain: in an LRU map, where losing one costs a label and never a count. */
@@ -78,15 +86,12 @@ struct conn {
     u64 connect_ns; /* as in struct flow */
     u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
     u32 rtt_ns[2]; /* as in struct flow */
-    u32 ifindex[2]; /* of the entry without interface: the first and the last one that saw the opening */
-    u16 vlan[2]; /* as ifindex */
-    u8 egress[2]; /* as ifindex */
     u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* as in struct flow */
     u8 closer; /* as in struct flow */
-    u8 pad[4]; /* 0 */
+    u8 pad[2]; /* 0 */
 };
 
 /* An edge in a flow's life. 116 bytes make a 128-byte perf record. */
@@ -95,17 +100,17 @@ struct event {
     u8 kind; /* schema.Kind */
     u8 initiator; /* as in struct flow */
     u8 direction; /* the packet went 0: from a to b, 1: from b to a */
-    u32 reason; /* kind drop: the kernel's drop reason; kind fail: the socket's errno */
+    u32 reason; /* kind drop: the kernel's drop reason; fail: the socket's errno; icmp_error: type << 8 | code */
     u64 time_ns; /* CLOCK_MONOTONIC */
     struct flow_key key; /* ifindex is 0 where no interface is known */
-    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown */
+    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown; kind icmp_error: the address of who sent it */
     u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown */
     u32 netns; /* inode of the network namespace, 0 = that of the interface */
     u32 held; /* like events held back that this one stands for, besides itself */
     u32 pid; /* process id, only where the hook runs in that process; else 0 */
     u8 tcp_flags[2]; /* flags of the packet, per direction */
     u8 closer; /* kind close: CLOSER_* */
-    u8 pad; /* 0 */
+    u8 state; /* as in struct flow */
     u32 length; /* bytes of the packet */
 } __attribute__((packed, aligned(4)));
 

@@ -5,6 +5,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "sock.h"
 #include "owners.h"
@@ -129,19 +130,19 @@ INLINE void time_out(void *ctx, struct event *e) {
 INLINE void give_up(void *ctx, struct packet *p) {
     struct event e = {};
     u32 dir = set_key(&e.key, p);
-    struct conn *c = MAP_GET(conns, &e.key);
-    if (!c) return;
-    c->closer = CLOSER_TIMEOUT; /* a new one with the same ends is another connection */
+    struct opener *o = find_opener(&e.key);
+    if (!o) return;
+    o->opened = 0; /* a new one with the same ends is another connection */
     e.version = RECORD_VERSION;
     e.kind = KIND_CLOSE;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
-    e.initiator = c->initiator;
+    e.initiator = o->initiator & 1;
     e.closer = CLOSER_TIMEOUT;
-    e.key.ifindex = c->ifindex[0], e.key.vlan = c->vlan[0], e.key.egress = c->egress[0];
+    at_interface(&e.key, o, 0);
     time_out(ctx, &e);
-    if (c->ifindex[0] == c->ifindex[1] && c->vlan[0] == c->vlan[1]) return;
-    e.key.ifindex = c->ifindex[1], e.key.vlan = c->vlan[1], e.key.egress = c->egress[1];
+    if (o->ifindex[0] == o->ifindex[1] && o->vlan[0] == o->vlan[1]) return;
+    at_interface(&e.key, o, 1);
     time_out(ctx, &e);
 }
 

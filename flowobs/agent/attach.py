@@ -19,7 +19,10 @@ from flowobs.agent.features import PROGRAMS, Program
 from flowobs.agent.links import Link, LinkEvent, LinkMonitor
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
-from flowobs.agent.tc import Method, TcHooks
+from flowobs.agent.tc import Method, Pair, TcHooks
+
+LINK_PROGRAMS = {14: "", 0: "_l3"}
+"""Bytes of link header -> what the names of the programs for such links end with."""
 
 GONE_LINKS = 1024
 """So many links that went are remembered, because their last records are still to be named."""
@@ -138,7 +141,12 @@ class Attachments:
             if self._namespace is not None:
                 netns.enter(self._namespace)
             programs = self._probes.programs
-            hooks = TcHooks(programs["flow_ingress"], programs["flow_egress"], self._method)
+            pairs: dict[int | None, Pair] = {}
+            for header, kind in LINK_PROGRAMS.items():
+                names = f"flow_ingress{kind}", f"flow_egress{kind}"
+                if programs.keys() >= set(names):
+                    pairs[header] = Pair(*(programs[name] for name in names))
+            hooks = TcHooks(pairs, self._method)
             with contextlib.closing(self._monitor):
                 try:
                     self._follow(hooks)
@@ -192,12 +200,17 @@ class Attachments:
             self._complained.discard(link.ifindex)
         elif selected and not observed:
             # Not only when it is up: what is attached by then misses no packet.
-            if link.ethernet:
+            if hooks.understands(link):
                 self._attempt(hooks.attach, link, link)
             elif link.up:
-                self._complain(link, "frames without an Ethernet header are not understood")
+                self._complain(link, self._why_not(link))
         elif observed and not selected:  # it was renamed
             self._attempt(hooks.detach, link.ifindex, link)
+
+    def _why_not(self, link: Link) -> str:
+        if link.link_header is None:
+            return "not observed: its frames begin with neither Ethernet nor IP"
+        return f"not observed: {self.missing.get('flow_ingress_l3', 'its programs are not loaded')}"
 
     def _attempt(self, action: Callable[[T], None], argument: T, link: Link) -> None:
         try:

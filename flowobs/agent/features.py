@@ -93,6 +93,22 @@ PROGRAMS = (
         required=True,
     ),
     Program(
+        "flow_ingress_l3",
+        "flow.bpf.c",
+        "tc",
+        "ingress",
+        "flows",
+        "what comes in by links without a link header: tun, WireGuard, PPP, IPIP ...",
+    ),
+    Program(
+        "flow_egress_l3",
+        "flow.bpf.c",
+        "tc",
+        "egress",
+        "flows",
+        "what goes out by links without a link header",
+    ),
+    Program(
         "tcp_retransmit",
         "tcp.bpf.c",
         "raw_tp",

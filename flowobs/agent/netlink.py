@@ -30,7 +30,12 @@ _INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _SKIP_STATS = 1 << 3
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
-_ETHERNET = frozenset({1, 772})  # ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h
+_LINK_HEADERS = {
+    **dict.fromkeys((1, 772), 14),  # ARPHRD_ETHER, LOOPBACK
+    # PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun, WireGuard): packets begin with IP
+    **dict.fromkeys((512, 519, 768, 769, 776, 778, 823, 0xFFFE), 0),
+}
+"""Hardware type (linux/if_arp.h) -> bytes of link header."""
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BBHiII")
@@ -57,7 +62,7 @@ class LinkMessage(NamedTuple):
     kind: str
     up: bool
     loopback: bool
-    ethernet: bool
+    link_header: int | None
     master: int
     peer: int
     peer_elsewhere: bool
@@ -109,7 +114,7 @@ def parse_link(body: memoryview) -> LinkMessage | None:
         kind=_text(info.get(_INFO_KIND)),
         up=bool(flags & _IFF_UP),
         loopback=bool(flags & _IFF_LOOPBACK),
-        ethernet=hardware in _ETHERNET,
+        link_header=_LINK_HEADERS.get(hardware),
         master=_int(found.get(_MASTER)),
         peer=_int(found.get(_IFLINK)),
         peer_elsewhere=_NETNSID in found,

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowobs import schema
 from flowobs.cli.client import Row
-from flowobs.cli.icmp import icmp_name
+from flowobs.cli.icmp import icmp_error, icmp_name
 from flowobs.cli.text import clean, cut, cut_middle, duration, number, pad, paint, size, width
 
 Style = dict[str, Any]
@@ -21,6 +21,7 @@ DIM: Style = {"dim": True}
 LINE_STYLE: dict[str, Style] = {
     "drop": {"fg": "red"},
     "fail": {"fg": "red"},
+    "icmp_error": {"fg": "red"},
     "reset": {"fg": "yellow"},
     "retransmit": {"fg": "yellow"},
 }
@@ -163,7 +164,11 @@ def detail(row: Row, wide: bool = False) -> str:
         parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
     elif kind == "fail":
         parts = [clean(row.get("close_reason", ""))]
+    elif kind == "icmp_error":
+        parts = [f"icmp error: {icmp_error(row)}", f"(from {clean(row.get('icmp_ip', '?'))})"]
     parts.append(translated(row, wide))
+    if tunnel := row.get("tunnel"):
+        parts.append(wrapping(row, clean(tunnel), wide))
     if held_back := number(row, "lost"):
         parts.append(f"(+{held_back:,} alike)")
     age = max(number(row, "src_identity_age"), number(row, "dst_identity_age"))
@@ -180,6 +185,14 @@ def translated(row: Row, wide: bool) -> str:
             port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{end}_port")
             parts.append(f"{word} {address_text(row, end)}" + (f":{port}" if port else ""))
     return " ".join(parts)
+
+
+def wrapping(row: Row, tunnel: str, wide: bool) -> str:
+    """What the packets were in, such as ``in vxlan 42``; wide: and between whom."""
+    text = f"in {tunnel} {number(row, 'tunnel_id') or ''}".rstrip()
+    if wide and (source := row.get("tunnel_src_ip")):
+        text += f" {clean(source)} -> {clean(row.get('tunnel_dst_ip', '?'))}"
+    return text
 
 
 def flags(bits: int) -> str:

@@ -18,7 +18,7 @@ from flowobs.agent.owners import OwnerTable
 from flowobs.agent.records import OWNER
 from flowobs.batch import Array, Endpoint, Endpoints, FlowBatch, Strings
 from flowobs.identity import Resolver, Socket
-from flowobs.schema import EndpointKind, Kind, Reporter
+from flowobs.schema import EndpointKind, Kind, Reporter, Tunnel
 from tests.identity.fakes import FakeSource, ip, pod
 
 NODE_IP, POD_A, POD_B, WORLD = "192.168.1.5", "10.0.0.1", "10.0.0.2", "8.8.8.8"
@@ -142,6 +142,26 @@ def test_the_end_next_to_the_interface_reports(
 ) -> None:
     seen = bench.see({"src": src, "dst": dst, "ifindex": ifindex, "egress": egress})
     assert Reporter(seen["reporter"][0]) == reporter
+
+
+@pytest.mark.parametrize(
+    ("ifindex", "egress", "src", "reporter"),
+    [
+        # the pod itself makes the tunnel: nothing nearer to it is seen
+        (VETH, False, POD_A, R.source),
+        (VETH, True, POD_A, R.destination),
+        # the flow is seen again at the tunnel's own device
+        (ETH, True, NODE_IP, R.transit),
+        (ETH, False, POD_A, R.transit),
+        (UPLINK, True, POD_A, R.transit),
+        (LO, True, NODE_IP, R.transit),
+    ],
+)
+def test_what_a_tunnel_carries_is_reported_where_it_leaves_it(
+    bench: Bench, ifindex: int, egress: bool, src: str, reporter: Reporter
+) -> None:
+    record = {"src": src, "dst": POD_B, "ifindex": ifindex, "egress": egress}
+    assert Reporter(bench.see(record | {"tunnel": Tunnel.vxlan})["reporter"][0]) == reporter
 
 
 def test_inside_a_pods_namespace_the_veth_is_its_own() -> None:

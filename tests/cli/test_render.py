@@ -66,3 +66,31 @@ def test_nat_says_what_was_asked_for_and_what_is_seen() -> None:
     assert detail(CLOSE | nat).endswith("via 10.96.0.10:80")
     assert detail(CLOSE | nat, wide=True).endswith("via 10.96.0.10:80 seen as [fd00::1]:20001")
     assert detail(CLOSE | nat | {"proto": "icmp"}).endswith("via 10.96.0.10")
+
+
+ERROR = {"kind": "icmp_error", "src_ip": "10.0.0.1", "icmp_type": 3, "icmp_ip": "10.0.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (ERROR | {"icmp_code": 3}, "icmp error: port unreachable (from 10.0.0.9)"),
+        (ERROR | {"icmp_code": 4, "lost": 7}, "fragmentation needed (from 10.0.0.9) (+7 alike)"),
+        (ERROR | {"icmp_code": 99}, "icmp error: unreachable, code 99 (from 10.0.0.9)"),
+        (ERROR | {"icmp_type": 77}, "icmp error: type 77 code 0 (from 10.0.0.9)"),
+        (
+            {"kind": "icmp_error", "src_ip": "fd00::1", "icmp_type": 2, "icmp_ip": "fd00::9"},
+            "icmp error: packet too big (from fd00::9)",
+        ),
+    ],
+)
+def test_an_icmp_error_says_what_and_who(row: dict[str, object], said: str) -> None:
+    assert detail(row).endswith(said)
+
+
+def test_what_was_in_a_tunnel_says_so() -> None:
+    ends = {"tunnel_src_ip": "10.0.0.1", "tunnel_dst_ip": "fd00::1"}
+    row = {"kind": "open", "tunnel": "vxlan", "tunnel_id": 42, **ends}
+    assert detail(row) == "in vxlan 42"
+    assert detail(row, wide=True) == "in vxlan 42 10.0.0.1 -> fd00::1"
+    assert detail({"kind": "open", "tunnel": "ipip"}) == "in ipip"

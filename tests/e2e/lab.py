@@ -143,13 +143,9 @@ class Lab:
         )
         assert out == f"done {count} failed 0\n", out
 
-    def counters(self, interface: str) -> dict[str, int]:
-        """The interface's own counters, in the node namespace: rx_packets, rx_bytes, tx_packets,
-        tx_bytes.
-        """
-        (link,) = json.loads(
-            run("ip", "-n", self.ns("node"), "-s", "-j", "link", "show", interface)
-        )
+    def counters(self, interface: str, name: str = "node") -> dict[str, int]:
+        """An interface's own counters: rx_packets, rx_bytes, tx_packets, tx_bytes."""
+        (link,) = json.loads(run("ip", "-n", self.ns(name), "-s", "-j", "link", "show", interface))
         stats = link["stats64"]
         return {
             f"{side}_{unit}": stats[side][unit]

@@ -30,7 +30,7 @@ from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
 from flowobs.agent.loader import Probes
 from flowobs.batch import FlowBatch
-from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab
+from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab, run
 
 PEERS = Path(__file__).with_name("peers.py")
 NOBODY = "10.99.0.77"
@@ -58,7 +58,7 @@ ip daddr {GATEWAY} tcp dport 8080 dnat to {V4["b"]}
 }}
 chain back {{
 type nat hook postrouting priority 100
-ip daddr {V4["b"]} masquerade
+ip daddr {V4["b"]} tcp dport 8080 masquerade
 }}
 }}"""
 ADAPTED = ("tcp4", "tcp6", "udp4", "udp6", "refused4")
@@ -72,8 +72,9 @@ class Device(NamedTuple):
     """A link of another kind on top of the pods' eth0. Not every kernel has every kind."""
 
     kind: str
-    """In ip's words; ``{other}`` is the other pod's address."""
+    """In ip's words; ``{mine}`` and ``{other}`` are the pods' addresses."""
     addresses: dict[str, str]
+    ethernet: bool = True
 
 
 DEVICES = {
@@ -82,7 +83,20 @@ DEVICES = {
         "type vxlan id 5 remote {other} dstport 4789", {"a": "10.98.5.1", "b": "10.98.5.2"}
     ),
     "geneve": Device("type geneve id 6 remote {other}", {"a": "10.98.6.1", "b": "10.98.6.2"}),
+    "ipip": Device(
+        "type ipip local {mine} remote {other}", {"a": "10.98.3.1", "b": "10.98.3.2"}, False
+    ),
+    "6in4": Device(
+        "type sit local {mine} remote {other}", {"a": "fd98:4::1", "b": "fd98:4::2"}, False
+    ),
+    "gre": Device(
+        "type gre local {mine} remote {other} key 9", {"a": "10.98.8.1", "b": "10.98.8.2"}, False
+    ),
 }
+"""A name may not be that of a device which the kernel makes by itself (gre0, sit0 ...)."""
+NODE, L3 = "10.99.0.100", Device("", {"node": "10.98.9.1", "b": "10.98.9.2"}, False)
+"""A tunnel between the node and pod b: a link of the node itself whose packets have no link header.
+"""
 
 
 class Sink:
@@ -233,12 +247,18 @@ def make_device(lab: Lab, name: str, device: Device) -> str:
     """One in each pod, called ``name``; why not, where this kernel has none."""
     for pod, other in (("a", "b"), ("b", "a")):
         try:
-            lab.ip(pod, f"link add name {name} {device.kind.format(other=V4[other])}")
+            kind = device.kind.format(mine=V4[pod], other=V4[other])
+            lab.ip(pod, f"link add name {name} {kind}")
         except AssertionError as refused:
             return str(refused).rpartition("Error: ")[2].strip()
         lab.ip(pod, f"link set {name} addrgenmode none")
-        lab.ip(pod, f"link set {name} address {MAC[pod]} up")
-        lab.ip(pod, f"addr add {device.addresses[pod]}/24 dev {name}")
+        if device.ethernet:
+            lab.ip(pod, f"link set {name} address {MAC[pod]}")
+        lab.ip(pod, f"link set {name} up")
+        prefix = "64 dev {} nodad" if ":" in device.addresses[pod] else "24 dev {}"
+        lab.ip(pod, f"addr add {device.addresses[pod]}/{prefix.format(name)}")
+        if not device.ethernet:
+            continue
         neighbour = f"{device.addresses[other]} lladdr {MAC[other]} dev {name}"
         lab.ip(pod, f"neigh replace {neighbour} nud permanent")
     return ""
@@ -257,8 +277,27 @@ def make_nat(lab: Lab) -> None:
     lab.exec("node", "nft", NAT)
 
 
+def make_l3(lab: Lab) -> str:
+    """``l3`` in the node and in pod b; why not, where this kernel has none."""
+    lab.ip("node", f"addr add {NODE}/24 dev br0")
+    lab.ip("node", f"neigh replace {V4['b']} lladdr {MAC['b']} dev br0 nud permanent")
+    (bridge,) = json.loads(run("ip", "-n", lab.ns("node"), "-j", "link", "show", "br0"))
+    lab.ip("b", f"neigh replace {NODE} lladdr {bridge['address']} dev eth0 nud permanent")
+    for name, mine, other in (("node", NODE, V4["b"]), ("b", V4["b"], NODE)):
+        try:
+            lab.ip(name, f"link add name l3 type ipip local {mine} remote {other}")
+        except AssertionError as refused:
+            return str(refused).rpartition("Error: ")[2].strip()
+        lab.ip(name, "link set l3 addrgenmode none")
+        lab.ip(name, "link set l3 up")
+        lab.ip(name, f"addr add {L3.addresses[name]}/24 dev l3")
+    return ""
+
+
 def counters(lab: Lab) -> dict[str, dict[str, int]]:
-    return {name: lab.counters(name) for name in ("va", "vb")}
+    (links,) = (json.loads(run("ip", "-n", lab.ns("node"), "-j", "link", "show")),)
+    names = {link["ifname"] for link in links} & {"va", "vb", "l3"}
+    return {name: lab.counters(name) for name in names}
 
 
 def quiet(lab: Lab) -> dict[str, dict[str, int]]:
@@ -271,10 +310,12 @@ def quiet(lab: Lab) -> dict[str, dict[str, int]]:
         before = now
 
 
-def observe(lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any]) -> dict[str, Any]:
+def observe(
+    lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any], node_steps: dict[str, Any]
+) -> dict[str, Any]:
     """Traffic between the pods and in the node, and what an agent with this loader tells of it."""
     client = peer(lab, "a", "client", json.dumps(plan))
-    loop = peer(lab, "node", "client", json.dumps({"steps": LOOP_STEPS}))
+    loop = peer(lab, "node", "client", json.dumps({"steps": node_steps}))
     before = quiet(lab)
     with observing(lab, loader) as agent:
         ports = go(client) | go(loop)
@@ -287,6 +328,8 @@ def observe(lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any]
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
+        "to": {name: step[1] for name, step in (plan["steps"] | node_steps).items()}
+        | {"old": V4["b"], "silent": NOBODY, "nat4": V4["b"]},
         "pids": {**servers, "client": client.pid, "loop": loop.pid},
         "counters": {
             name: {key: after[name][key] - before[name][key] for key in after[name]}
@@ -311,6 +354,10 @@ def main(loaders: list[str]) -> dict[str, Any]:
             }
         )
         make_nat(lab)
+        node_steps: dict[str, Any] = dict(LOOP_STEPS)
+        absent["l3"] = make_l3(lab)
+        if not absent["l3"]:
+            node_steps["l3"] = ["tcp", L3.addresses["b"], CONNECTIONS]
         hush(lab)
         lab.ip("a", f"neigh replace {NOBODY} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
         # before any agent: their sockets can be known from the iterator only
@@ -324,7 +371,7 @@ def main(loaders: list[str]) -> dict[str, Any]:
         for loader in (*loaders, "adapters"):
             started = time.monotonic()
             plan = few if loader == "adapters" else everything
-            runs[loader] = observe(lab, loader, servers, plan)
+            runs[loader] = observe(lab, loader, servers, plan, node_steps)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
     return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = (
     *("sch_ingress", "cls_bpf"),  # where there is no TCX
     *("inet_diag", "tcp_diag", "udp_diag"),  # what lists sockets
-    *("veth", "bridge", "8021q", "vxlan", "geneve"),  # links of the tests
+    *("veth", "bridge", "8021q", "vxlan", "geneve", "ipip", "sit", "ip_gre"),  # links of the tests
     *("nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_masq"),
 )
 PACKAGES = ("click", "google", "grpc", "msgspec", "numpy", "prometheus_client", "yaml")

@@ -69,6 +69,12 @@ export interface FlowRecord {
   snat_port?: number;
   src_identity_age?: number;
   dst_identity_age?: number;
+  tunnel?: string;
+  tunnel_id?: number;
+  tunnel_src_ip?: string;
+  tunnel_dst_ip?: string;
+  cast?: string;
+  icmp_ip?: string;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
