@@ -3,6 +3,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "parse.h"
 #include "health.h"
@@ -44,21 +45,6 @@ INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
     return (fin_a && fin_b) || closer >= CLOSER_RST_A;
 }
 
-/* For hooks that see no interface (known_initiator in maps.h). The first interface tells: a look costs a tenth of an
- * entry in a map that is full. */
-INLINE void remember_initiator(struct flow_key *k, struct conn *c) {
-    struct flow_key anywhere = *k;
-    anywhere.ifindex = 0;
-    anywhere.vlan = 0;
-    anywhere.egress = 0;
-    struct conn *told = MAP_GET(conns, &anywhere);
-    if (told && told->initiator == c->initiator && c->start_ns - told->start_ns < SECOND_NS) return;
-    c->ifindex = k->ifindex;
-    c->vlan = k->vlan;
-    c->egress = k->egress;
-    MAP_PUT(conns, &anywhere, c);
-}
-
 /* The first packet of an interval: what is known of the flow from before, or its opening. */
 INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
     struct conn *known = MAP_GET(conns, k);
@@ -75,6 +61,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->state = (known->state & ~FLOW_OPEN_LOST) | (over ? FLOW_CLOSED_BEFORE : 0);
             recall_handshake(f, known);
             known->last_ns = now;
+            remember_opener(k, f->initiator, now);
             return;
         }
     }
@@ -98,7 +85,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
         MAP_PUT(conns, k, &fresh);
     else if (MAP_NEW(conns, k, &fresh))
         return; /* another CPU was first: the event is its own */
-    remember_initiator(k, &fresh);
+    remember_opener(k, f->initiator, now);
     if (opens) emit(skb, k, f, KIND_OPEN, dir, p->tcp_flags, now);
 }
 
@@ -124,7 +111,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .state = FLOW_OPENED, .initiator = dir};
         recall_handshake(f, &fresh);
         MAP_PUT(conns, k, &fresh);
-        remember_initiator(k, &fresh);
+        remember_opener(k, f->initiator, now);
         emit(skb, k, f, KIND_OPEN, dir, flags, now);
         return;
     }

@@ -12,7 +12,7 @@
 /* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
 MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
-/* one for each flow and interface, and one for each flow (remember_initiator): twice as many at most */
+/* twice as many: one that ended takes room until it is the oldest */
 MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, 2 * FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
@@ -24,12 +24,6 @@ PERF_MAP(events)
 #define RETRANSMIT_ENTRIES 8192
 MAP(MT_HASH, retransmits_0, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
-
-/* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
-INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
-    struct conn *c = MAP_GET(conns, k);
-    return c ? c->initiator : guess_initiator(k, sender);
-}
 
 /* Which of two maps to write to. Once a run: the agent may flip it at any moment. */
 INLINE u32 active_map(void) {

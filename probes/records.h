@@ -76,15 +76,12 @@ struct conn {
     u64 connect_ns; /* as in struct flow */
     u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
     u32 rtt_ns[2]; /* as in struct flow */
-    u32 ifindex; /* of the entry without interface: one that saw the flow */
-    u16 vlan; /* as ifindex */
-    u8 egress; /* as ifindex */
     u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* as in struct flow */
     u8 closer; /* as in struct flow */
-    u8 pad[3]; /* 0 */
+    u8 pad[2]; /* 0 */
 };
 
 /* An edge in a flow's life. 116 bytes make a 128-byte perf record. */

@@ -5,6 +5,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "sock.h"
 #include "owners.h"
@@ -104,13 +105,13 @@ INLINE void give_up(void *ctx, struct packet *p) {
     struct event e = {};
     struct flow *f;
     u32 dir = set_key(&e.key, p);
+    struct opener *o = find_opener(&e.key);
+    if (!o) return;
+    e.initiator = o->initiator;
+    e.key.ifindex = o->ifindex;
+    e.key.vlan = o->vlan;
+    e.key.egress = o->egress;
     struct conn *c = MAP_GET(conns, &e.key);
-    if (!c) return;
-    e.initiator = c->initiator;
-    e.key.ifindex = c->ifindex;
-    e.key.vlan = c->vlan;
-    e.key.egress = c->egress;
-    c = MAP_GET(conns, &e.key);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;
     if (active_map())

@@ -101,15 +101,12 @@ CONN = Struct(
         ("u64", "connect_ns", 1, "as in struct flow"),
         ("u64", "mark_ns", 1, "the last SYN, or SYN-ACK, of a handshake that is not over"),
         ("u32", "rtt_ns", 2, "as in struct flow"),
-        ("u32", "ifindex", 1, "of the entry without interface: one that saw the flow"),
-        ("u16", "vlan", 1, "as ifindex"),
-        ("u8", "egress", 1, "as ifindex"),
         ("u8", "handshake", 1, "HANDSHAKE_* bits"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "fin", 2, "as in struct flow"),
         ("u8", "closer", 1, "as in struct flow"),
-        ("u8", "pad", 3, "0"),
+        ("u8", "pad", 2, "0"),
     ),
 )
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Who opened a flow, for hooks that see no interface. A table of the newest: four entries to a place, by a hash of the
+ * flow's ends, written over by the flow seen last instead of the one unseen for longest. Losing an entry costs a guess,
+ * and one costs a cache line, where the same in an LRU map cost half of what a new flow did. */
+#pragma once
+#include "dialect.h"
+#include "records.h"
+#include "packet.h"
+
+#define OPENER_PLACES 16384
+#define OPENER_WAYS 4
+#define SECOND_SHIFT 30 /* nanoseconds to about seconds */
+
+struct opener {
+    u32 tag; /* the other half of the hash; never 0 */
+    u32 seen; /* about seconds, CLOCK_MONOTONIC */
+    u32 ifindex; /* one that saw the flow: its part of a flow_key, as the next two */
+    u16 vlan;
+    u8 egress;
+    u8 initiator; /* as in struct flow */
+};
+
+struct opener_place {
+    struct opener ways[OPENER_WAYS];
+};
+
+MAP(MT_ARRAY, openers, u32, struct opener_place, OPENER_PLACES)
+
+INLINE u64 mix(u64 hash, u64 word) {
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL; /* 2^64 by the golden ratio */
+    return hash ^ hash >> 32;
+}
+
+/* Of both ends, without interface. */
+INLINE u64 hash_ends(struct flow_key *k) {
+    u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
+    u64 rest = (u64)k->port_a << 48 | (u64)k->port_b << 32 | (u64)k->icmp << 8 | k->proto;
+    return mix(mix(mix(mix(mix(0, a[0]), a[1]), b[0]), b[1]), rest);
+}
+
+INLINE void remember_opener(struct flow_key *k, u8 initiator, u64 now) {
+    u64 hash = hash_ends(k);
+    u32 index = hash % OPENER_PLACES, tag = hash >> 32 | 1, way = 0;
+    struct opener_place *place = MAP_GET(openers, &index);
+    if (!place) return;
+#pragma unroll
+    for (u32 i = 0; i < OPENER_WAYS; i++) {
+        if (place->ways[i].tag == tag) {
+            way = i;
+            break;
+        }
+        if (place->ways[i].seen < place->ways[way].seen) way = i;
+    }
+    struct opener *o = &place->ways[way];
+    o->tag = tag;
+    o->seen = now >> SECOND_SHIFT;
+    o->ifindex = k->ifindex;
+    o->vlan = k->vlan;
+    o->egress = k->egress;
+    o->initiator = initiator;
+}
+
+INLINE struct opener *find_opener(struct flow_key *k) {
+    u64 hash = hash_ends(k);
+    u32 index = hash % OPENER_PLACES, tag = hash >> 32 | 1;
+    struct opener_place *place = MAP_GET(openers, &index);
+    if (!place) return 0;
+#pragma unroll
+    for (u32 i = 0; i < OPENER_WAYS; i++)
+        if (place->ways[i].tag == tag) return &place->ways[i];
+    return 0;
+}
+
+/* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
+INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
+    struct opener *o = find_opener(k);
+    return o ? o->initiator & 1 : guess_initiator(k, sender);
+}
