@@ -78,6 +78,7 @@ class Case(NamedTuple):
 
 
 CASES = [Case(port, half, relay) for relay in PLACES for half in (False, True) for port in SUFFIX]
+ALONE = [case for case in CASES if case.relay == os.SCHED_OTHER]  # without agent: it has no work
 
 
 def _cpu(lab: Lab) -> float:
@@ -102,6 +103,15 @@ def _place(relay: int, policy: int) -> None:
             os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
 
 
+def _rest(relay: int) -> None:
+    """Wait until the relay has done what the last load left it: at most 20 seconds."""
+    for _ in range(20):
+        before = cpu_seconds(relay)
+        time.sleep(1)
+        if cpu_seconds(relay) - before < 0.1:
+            return
+
+
 def _stop_agent(flowobs: Stack) -> None:
     assert flowobs.agent is not None
     flowobs.agent.send_signal(signal.SIGTERM)
@@ -119,9 +129,9 @@ def _pairs(lab: Lab, flowobs: Stack, client: Path) -> tuple[dict[Case, list[Load
         for on in (number % 2 == 0, number % 2 != 0):
             if on:
                 flowobs.start_agent()
-            for case in CASES:
+            for case in CASES if on else ALONE:
                 _place(flowobs.relay.pid, case.relay)
-                time.sleep(1)
+                _rest(flowobs.relay.pid)
                 before = cpu_seconds(flowobs.agent.pid) if on and flowobs.agent else 0
                 load = _load(lab, client, case.port, half[case.port] if case.half else 0)
                 taken[on, case] = load
@@ -131,7 +141,8 @@ def _pairs(lab: Lab, flowobs: Stack, client: Path) -> tuple[dict[Case, list[Load
             if on:
                 _stop_agent(flowobs)
         for case, found in ratios.items():
-            pair = zip(taken[True, case], taken[False, case], strict=True)
+            alone = taken[False, case._replace(relay=os.SCHED_OTHER)]
+            pair = zip(taken[True, case], alone, strict=True)
             found.append(Load(*(on / off for on, off in pair)))
     return ratios, spent
 

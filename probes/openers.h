@@ -7,12 +7,13 @@
 #include "records.h"
 #include "packet.h"
 
-#define OPENER_PLACES 16384
+#define OPENER_BITS 14
+#define OPENER_PLACES (1 << OPENER_BITS)
 #define OPENER_WAYS 4
 #define SECOND_SHIFT 30 /* nanoseconds to about seconds */
 
 struct opener {
-    u32 tag; /* the other half of the hash; never 0 */
+    u32 tag; /* the lower half of the hash; never 0 */
     u32 seen; /* about seconds, CLOCK_MONOTONIC */
     u32 ifindex; /* one that saw the flow: its part of a flow_key, as the next two */
     u16 vlan;
@@ -31,16 +32,16 @@ INLINE u64 mix(u64 hash, u64 word) {
     return hash ^ hash >> 32;
 }
 
-/* Of both ends, without interface. */
+/* Of both ends, without interface. A product only carries upwards: the upper bits have seen everything. */
 INLINE u64 hash_ends(struct flow_key *k) {
     u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
-    u64 rest = (u64)k->port_a << 48 | (u64)k->port_b << 32 | (u64)k->icmp << 8 | k->proto;
+    u64 rest = (u64)k->proto << 48 | (u64)k->icmp << 32 | (u64)k->port_b << 16 | k->port_a;
     return mix(mix(mix(mix(mix(0, a[0]), a[1]), b[0]), b[1]), rest);
 }
 
 INLINE void remember_opener(struct flow_key *k, u8 initiator, u64 now) {
     u64 hash = hash_ends(k);
-    u32 index = hash % OPENER_PLACES, tag = hash >> 32 | 1, way = 0;
+    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1, way = 0;
     struct opener_place *place = MAP_GET(openers, &index);
     if (!place) return;
 #pragma unroll
@@ -62,7 +63,7 @@ INLINE void remember_opener(struct flow_key *k, u8 initiator, u64 now) {
 
 INLINE struct opener *find_opener(struct flow_key *k) {
     u64 hash = hash_ends(k);
-    u32 index = hash % OPENER_PLACES, tag = hash >> 32 | 1;
+    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1;
     struct opener_place *place = MAP_GET(openers, &index);
     if (!place) return 0;
 #pragma unroll
