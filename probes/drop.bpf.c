@@ -27,7 +27,6 @@ INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason) {
     e.initiator = known_initiator(&e.key, dir);
     e.reason = reason;
     KREAD(&e.length, skb, sk_buff, len);
-    /* only now: who opened the flow is known by the key without interface */
     e.netns = packet_netns(skb, &e.key.ifindex);
     u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);

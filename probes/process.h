@@ -36,5 +36,9 @@ INLINE void describe(struct owner *o) {
 INLINE void remember(u64 cookie) {
     struct owner o = {};
     describe(&o);
-    MAP_PUT(owners, &cookie, &o);
+    struct owner *known = MAP_GET(owners, &cookie);
+    if (known) /* the process that made the socket connects it: nothing new, and no new entry */
+        *known = o;
+    else
+        MAP_PUT(owners, &cookie, &o);
 }

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 REASONS = ("spool_full", "refused", "shutdown", "spool_disk")
 """Why records are given up: no room, the relay calls them malformed, nobody is left to send, the
 disk does not give them back."""
-
+WHOLE_ROWS = 2048
+"""A batch of so many rows is sent as it is. Smaller ones are joined, which copies each column."""
 _DISK_PAUSE = 10.0
 """Seconds until a disk that refused is tried again."""
 
@@ -248,9 +249,7 @@ class Spool:
         if group is not None and group.closed:
             group = None
         close = close or (group is not None and group.opened + self.group_interval <= self._clock())
-        if pending:
-            mark = pending[-1][1]
-            batch = FlowBatch.concat([b for b, _ in pending])
+        for number, (batch, mark) in enumerate(runs := _runs(pending), 1):
             with self._lock:
                 self._forget(len(batch), len(batch) * ROW_BYTES)
             at = 0
@@ -258,9 +257,9 @@ class Spool:
                 room = self.group_rows - (group.rows if group is not None else 0)
                 part = batch.select(slice(at, at + room))
                 at += room
-                last = at >= len(batch)
+                last = number == len(runs) and at >= len(batch)
                 group = self._append(epoch, group, part, mark, close=close and last)
-        elif close and group is not None:
+        if not pending and close and group is not None:
             assert epoch.endpoints is not None
             nothing = FlowBatch.zeros(0, epoch.endpoints)
             self._append(epoch, group, nothing, group.micros[-1].mark, close=True)
@@ -359,6 +358,18 @@ class Spool:
         """Give everything up, counted under ``reason``; the records it was."""
         self.cut(close=True)
         return sum(self.drop_first(e, reason) for e in self._epochs for _ in list(e.groups))
+
+
+def _runs(pending: list[tuple[FlowBatch, Mark]]) -> list[tuple[FlowBatch, Mark]]:
+    """The same rows in fewer batches: small ones are joined, without changing the order."""
+    runs: list[tuple[FlowBatch, Mark]] = []
+    small: list[FlowBatch] = []
+    for at, (batch, mark) in enumerate(pending, 1):
+        small.append(batch)
+        if at == len(pending) or max(len(batch), len(pending[at][0])) >= WHOLE_ROWS:
+            runs.append((FlowBatch.concat(small), mark))
+            small = []
+    return runs
 
 
 def _losses(batch: FlowBatch) -> tuple[int, int]:

@@ -421,7 +421,7 @@ def test_an_icmp_error_tells_of_the_flow_it_quotes(decoder: Decoder) -> None:
     sender = np.frombuffer(OUTER_A, "<u8")
     of = key(proto=17)
     errors = [
-        event(Kind.icmp_error, of=of, reason=3 << 8 | 4, cookie=sender, suppressed=9),
+        event(Kind.icmp_error, of=of, reason=3 << 8 | 4, cookie=sender, held=9),
         event(Kind.open, of=of, cookie=(11, 22)),
     ]
     decoded = decoder.events(np.array(errors), OFFSET)

@@ -6,7 +6,7 @@ import pytest
 
 from flowobs import schema, wire
 from flowobs.agent.spill import Spill
-from flowobs.agent.spool import Epoch, Spool
+from flowobs.agent.spool import WHOLE_ROWS, Epoch, Spool
 from flowobs.batch import Endpoints, FlowBatch
 from flowobs.wire import Decoder, Encoder
 from tests.flow_factory import new_table, random_batch
@@ -52,6 +52,22 @@ def test_what_was_put_is_one_micro_batch_and_a_group_closes_when_it_is_old():
     spool.cut()
     assert drain(spool) == [(1, 7, False, False), (1, 1, True, False)]
     assert spool.close_in() is None
+
+
+def test_a_large_batch_is_not_copied_into_one_with_the_small_ones_beside_it():
+    spool, table = make(group_rows=10 * WHOLE_ROWS), new_table()
+    batches = [random_batch(rows, table) for rows in (3, 4, WHOLE_ROWS, 5, 6)]
+    for batch in batches:
+        spool.put(batch)
+    spool.cut(close=True)
+    assert drain(spool) == [
+        (1, 7, False, False),
+        (1, WHOLE_ROWS, False, False),
+        (1, 11, True, False),
+    ]
+    sent = b"".join(wire.parse(m.data).columns[0].data for m in spool.head.groups[0].micros)
+    put = b"".join(b.columns["time"].tobytes() for b in batches)
+    assert sent == put, "in the order in which it was put"
 
 
 def test_a_group_without_new_records_is_closed_by_an_empty_micro_batch():
