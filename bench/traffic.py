@@ -15,6 +15,7 @@ from flowobs.batch import DTYPES, Endpoint, Endpoints, FlowBatch, Strings
 
 PODS, WORKLOADS, NAMESPACES, EDGES = 1000, 200, 20, 3000
 _SHARE_LONG = 0.3
+_EPHEMERAL = 32_768
 _RECORDS = 5
 """Of a short connection at one end: open, three updates, close."""
 
@@ -59,6 +60,7 @@ class Traffic:
         weights = 1 / np.arange(1, edges + 1) ** 0.8
         self._weights = np.cumsum(weights / weights.sum())
         self._ports = rng.choice([80, 443, 8080, 5432, 6379, 53], edges)
+        self._rtt_us = rng.lognormal(6, 1, edges)
 
     def batch(self, rows: int, start_ns: int, span_ns: int) -> FlowBatch:
         """``rows`` records of ``span_ns`` nanoseconds from ``start_ns`` on, by time."""
@@ -73,6 +75,7 @@ class Traffic:
         kind = np.array([1, 2, 2, 2, 3], "u1")[step]
         reporter = np.tile(np.array([1, 2], "u1"), short * _RECORDS)
         edge, port, at, kind, reporter = (a[:rows] for a in (edge, port, at, kind, reporter))
+        step = np.concatenate((step[:rows], np.zeros(max(0, rows - len(step)), step.dtype)))
         long = rows - len(edge)
         more = self._edges(long)
         edge = np.concatenate((edge, more))
@@ -81,21 +84,30 @@ class Traffic:
         kind = np.concatenate((kind, np.full(long, 2, "u1")))
         reporter = np.concatenate((reporter, rng.integers(1, 3, long).astype("u1")))
         order = np.argsort(at, kind="stable")
-        edge, port, at, kind, reporter = (a[order] for a in (edge, port, at, kind, reporter))
+        edge, port, at, kind, reporter, step = (
+            a[order] for a in (edge, port, at, kind, reporter, step)
+        )
         kind = np.where((kind == 2) & (rng.random(rows) < 0.01), schema.Kind.drop, kind)
-        return self._batch(edge, port, kind, reporter, start_ns + (at * span_ns).astype("i8"))
+        return self._batch(edge, port, kind, reporter, step, start_ns + (at * span_ns).astype("i8"))
 
     def _edges(self, count: int) -> Any:
         return np.searchsorted(self._weights, self._rng.random(count)).clip(
             0, len(self._weights) - 1
         )
 
-    def _batch(self, edge: Any, port: Any, kind: Any, reporter: Any, time: Any) -> FlowBatch:
+    def _batch(
+        self, edge: Any, port: Any, kind: Any, reporter: Any, step: Any, time: Any
+    ) -> FlowBatch:
         rng, rows = self._rng, len(edge)
         source, destination = self._ends[0][edge], self._ends[1][edge]
         seen_for = np.where(reporter == 1, source, destination)
         counts = (kind == schema.Kind.update) | (kind == schema.Kind.close)
         drop = kind == schema.Kind.drop
+        # the handshake is in a short connection's first update; its answer is told from then on
+        told = counts & (port >= _EPHEMERAL)
+        first = told & (step == 1)
+        # the farther, the slower: each edge has a round trip of its own, which varies by half
+        rtt_us = self._rtt_us[edge] * rng.lognormal(0, 0.5, rows)
         packets = rng.geometric(0.1, rows) * counts
         columns = {
             "time": time,
@@ -113,7 +125,11 @@ class Traffic:
             "bytes": packets * rng.integers(60, 1400, rows),
             "reply_packets": packets,
             "reply_bytes": packets * rng.integers(60, 1400, rows),
-            "tcp_flags": rng.choice([2, 16, 24], rows),
+            "tcp_flags": np.where(first, 0x1A, np.where(kind == schema.Kind.close, 0x11, 0x18)),
+            "reply_tcp_flags": np.where(first, 0x12, 0x18),
+            "connect_ns": told * (rtt_us * 1200).astype("i8"),
+            "src_srtt_us": (counts & (reporter == 1)) * rtt_us.astype("i8"),
+            "dst_srtt_us": (counts & (reporter == 2)) * rtt_us.astype("i8"),
             "duration": rng.integers(0, 10**9, rows) * counts,
             "drop_reason": drop * self._reason,
             "src_cookie": edge * 65536 + port,

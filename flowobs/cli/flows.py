@@ -213,6 +213,7 @@ def _follow(given: dict[str, Any]) -> None:
     options.since("5m"),
     options.until,
     options.namespace,
+    options.by,
     options.output_format("tree", "json"),
     options.color,
     options.server,

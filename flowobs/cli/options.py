@@ -194,6 +194,16 @@ filters = options(
 )
 
 
+by = option(
+    OUTPUT,
+    "--by",
+    "group",
+    metavar="GROUP",
+    help="Put ends together: pod, workload, service, namespace, node, zone, cluster, process,"
+    " address, or a label: label:app. Default: pod.",
+)
+
+
 def output_format(*formats: str) -> Decorator:
     return option(
         OUTPUT,
@@ -235,6 +245,6 @@ server = click.option(
 
 def query(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an API request: what of ``given`` was given."""
-    names = ("q", *FILTERS, "since", "until", "first", "last")
+    names = ("q", *FILTERS, "since", "until", "first", "last", "group")
     found = {name: given[name] for name in names if given.get(name) not in (None, ())}
     return found | ({"order": "newest"} if given.get("newest_first") else {})

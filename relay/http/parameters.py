@@ -24,6 +24,7 @@ from flowobs.filters.parameters import PARAMETERS
 from flowobs.query import QueryError, parse
 from flowobs.query.words import MOST_CHARACTERS
 from relay.http.errors import ApiError
+from relay.store.names import GROUPS, LABEL
 
 _MAP_NS = 5 * 60 * 10**9
 
@@ -35,13 +36,17 @@ class MapQuery:
     filter: Filter
     from_ns: int
     to_ns: int
+    group: str = "pod"
+    """What ends are put together by: one of ``GROUPS``, or ``label:KEY``."""
+    latency: bool = True
 
 
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    check_names(given, {*PARAMETERS, "q", "since", "until"})
-    return MapQuery(question(given), *_window(given))
+    check_names(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
+    latency = flag(given, "latency", default="true")
+    return MapQuery(question(given), *_window(given), group=_group(given), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +136,18 @@ def check_names(given: QueryParams, known: Collection[str]) -> None:
             raise ApiError(400, f"`{name}` is given twice; give it once")
 
 
-def flag(given: QueryParams, name: str) -> bool:
+def _group(given: QueryParams) -> str:
+    text = given.get("group", "pod")
+    if text in GROUPS or (text.startswith(LABEL) and text != LABEL):
+        return text
+    raise ApiError(
+        400, f"`group` cannot be `{text}`; use {', '.join(GROUPS)} or a label: label:app"
+    )
+
+
+def flag(given: QueryParams, name: str, default: str = "false") -> bool:
     """true or false. Raises ApiError."""
-    text = given.get(name, "false").lower()
+    text = given.get(name, default).lower()
     if text in ("true", "1"):
         return True
     if text in ("false", "0"):

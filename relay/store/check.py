@@ -10,9 +10,8 @@ from relay.store import ddl
 from relay.store.engine import Limits, open_engine
 from relay.store.errors import StoreError, explain
 from relay.store.migrations import VERSION
-from relay.store.rollup import ROLLUPS
+from relay.store.rollup import TABLES
 
-TABLES = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS))
 _MOST_PARTS = 1000
 """The engine slows inserts down from here on."""
 

@@ -20,9 +20,8 @@ from clickhouse_connect.driver.client import Client
 from relay.store import ddl
 from relay.store.errors import StoreError
 from relay.store.retention import Retention
-from relay.store.rollup import ROLLUPS
+from relay.store.rollup import TABLES
 
-TABLES: Final = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS))
 WRITE_SETTINGS: Final[dict[str, Any]] = {"distributed_foreground_insert": 1}
 """An insert returns when the shards have it: only then is it acknowledged."""
 
@@ -32,13 +31,18 @@ _CREATE_TABLE: Final = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)(.*)",
 _CREATE_VIEW: Final = re.compile(r"^CREATE MATERIALIZED VIEW (\w+) TO (\w+) AS (.*)", re.S)
 _DROP: Final = re.compile(r"^DROP TABLE IF EXISTS (\w+)$")
 _ALTER: Final = re.compile(r"^ALTER TABLE (\w+) (.*)", re.S)
-_ENGINE: Final = re.compile(r"^ENGINE = (\w*MergeTree)(?:\(\))?$", re.M)
+_ENGINE: Final = re.compile(r"^ENGINE = (\w*MergeTree)(?:\((\w*)\))?$", re.M)
 _FROM: Final = re.compile(rf"\b(FROM|JOIN) ({'|'.join(TABLES)})\b")
 
 
 def local(table: str) -> str:
     """The table on each server that holds a part of ``table``."""
     return f"{table}_local"
+
+
+def _replicated(engine: re.Match[str]) -> str:
+    arguments = ", ".join(filter(None, (_KEEPER, engine[2])))
+    return f"ENGINE = Replicated{engine[1]}({arguments})"
 
 
 class OnCluster:
@@ -53,16 +57,16 @@ class OnCluster:
         self._client = client
         self._name = name
 
-    def command(self, sql: str) -> Any:
+    def command(self, sql: str, /, *, settings: dict[str, Any] | None = None) -> Any:
         """Run what :meth:`statements` makes of ``sql``; the last one's result."""
         result: Any = None
         for statement in self.statements(sql):
-            result = self._client.command(statement)
+            result = self._client.command(statement, settings=settings)
         return result
 
-    def query(self, sql: str, parameters: dict[str, Any]) -> Any:
+    def query(self, sql: str, parameters: dict[str, Any] | None = None, /) -> Any:
         """Ask the connected server; a parameter ``table`` means its part of that table."""
-        given = dict(parameters)
+        given = dict(parameters or {})
         if given.get("table") in TABLES:
             given["table"] = local(given["table"])
         return self._client.query(sql, given)
@@ -72,7 +76,7 @@ class OnCluster:
         on = f"ON CLUSTER '{self._name}'"
         if found := _CREATE_TABLE.match(sql):
             table, rest = found.groups()
-            rest = _ENGINE.sub(lambda e: f"ENGINE = Replicated{e[1]}({_KEEPER})", rest)
+            rest = _ENGINE.sub(_replicated, rest)
             rest = rest.replace("non_replicated_deduplication", "replicated_deduplication")
             yield f"CREATE TABLE IF NOT EXISTS {local(table)} {on}{rest}"
             yield (

@@ -8,53 +8,74 @@ step: whatever is missing is added at every start.
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Final
 
 from flowobs import schema
 from relay.store import ddl
+from relay.store.backfill import OLD, backfill, set_aside, take_over
+from relay.store.client import Client
 from relay.store.errors import StoreError
-from relay.store.rollup import HOURS, ROLLUPS, create
+from relay.store.rollup import HOURS, MINUTES, ROLLUPS, create, create_ends, since_of
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
-
-class Client(Protocol):
-    """What is needed of a client: of one server, or of a cluster."""
-
-    def command(self, sql: str, /) -> Any: ...
-
-    def query(self, sql: str, parameters: dict[str, Any], /) -> Any: ...
+_NEVER_NS: Final = 4 * 10**9 * 10**9
+"""Later than all records of a store that has none."""
 
 
 Step = Callable[[Client, int], None]
 """Takes a client and the deduplication window."""
 
 
-def _rollups(client: Client, window: int) -> None:
-    """1 -> 2: rollups of what comes from now on; retention is ours instead of the engine's TTL."""
+def _retention(client: Client, window: int) -> None:
+    """1 -> 2: retention is ours instead of the engine's TTL. Rollups come with 3."""
     statement = str(client.command(f"SHOW CREATE TABLE {ddl.TABLE}"))
     if "TTL toDateTime" in statement:
         client.command(f"ALTER TABLE {ddl.TABLE} REMOVE TTL")
     client.command(f"ALTER TABLE {ddl.TABLE} MODIFY SETTING {ddl.settings(window)}")
-    newest = client.command(f"SELECT toUnixTimestamp(max(time)) FROM {ddl.TABLE}")
-    since = max(time.time(), int(str(newest)))
-    make_rollups(client, window, math.ceil(since / HOURS.seconds) * HOURS.seconds)
 
 
-_STEPS: dict[int, Step] = {2: _rollups}
+def _rollups(client: Client, window: int) -> None:
+    """2 -> 3: rollups by ids of ends, with latencies, of all records that are there.
+
+    What only the rollups of version 2 still know goes over as it is. Nobody may write meanwhile.
+    """
+    old = set_aside(client)
+    first = str(client.command(f"SELECT toUnixTimestamp64Nano(min(time)) FROM {ddl.TABLE}"))
+    oldest = int(first) or _NEVER_NS
+    since = max((since_of(comment) or 0 for comment in old.values()), default=0)
+    begin = 0  # of what is made of records
+    if old and since <= oldest:
+        begin = -(-oldest // HOURS.ns) * HOURS.ns
+    else:
+        since = 0
+    for statement in (*create_ends(window), *create(MINUTES, since // 10**9, window)):
+        client.command(statement)
+    *hours, view = create(HOURS, since // 10**9, window)
+    for statement in hours:
+        client.command(statement)
+    if begin:
+        for rollup in ROLLUPS:
+            if rollup.name in old:
+                take_over(client, rollup, begin)
+    client.command(view)
+    backfill(client, begin)
+    for table in old:
+        client.command(f"DROP TABLE {table}{OLD}")
+
+
+_STEPS: dict[int, Step] = {2: _retention, 3: _rollups}
 """How to get to a version from the one before it."""
 
 
 def make_rollups(client: Client, window: int, since: int) -> None:
     """Make all rollups anew; what came before ``since`` is not in them."""
-    for rollup in ROLLUPS:
-        for statement in create(rollup, since, window):
-            client.command(statement)
+    statements = [s for rollup in ROLLUPS for s in create(rollup, since, window)]
+    for statement in (*create_ends(window), *statements):
+        client.command(statement)
 
 
 def prepare(client: Client, url: str, window: int) -> None:

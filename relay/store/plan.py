@@ -9,7 +9,7 @@ from typing import Final
 from relay.store import ddl
 from relay.store.rollup import HOURS, MINUTES
 
-LEAST_NS: Final = 10 * MINUTES.ns
+LEAST_NS: Final = 2 * MINUTES.ns
 """A shorter stretch is answered from records, which know each flow."""
 
 
@@ -27,6 +27,8 @@ class Plan:
     """Slices without gap or overlap, in order of time."""
 
     slices: tuple[Slice, ...]
+    now_ns: int = 2**63 - 1
+    """There is nothing from then on: the last slice may reach further."""
 
     @property
     def from_ns(self) -> int:
@@ -36,7 +38,7 @@ class Plan:
     @property
     def to_ns(self) -> int:
         """Where the answer ends."""
-        return self.slices[-1].to_ns
+        return min(self.slices[-1].to_ns, self.now_ns)
 
     @property
     def table(self) -> str:
@@ -45,12 +47,25 @@ class Plan:
         return next(t for t in (HOURS.name, MINUTES.name, ddl.TABLE) if t in tables)
 
 
-def plan(from_ns: int, to_ns: int, complete: Mapping[str, int]) -> Plan:
+def plan(
+    from_ns: int,
+    to_ns: int,
+    complete: Mapping[str, int],
+    *,
+    step_ns: int | None = None,
+    now_ns: int = 2**63 - 1,
+) -> Plan:
     """The coarsest tables that are exact for ``from_ns`` <= time < ``to_ns``.
 
     Whole hours come from the rollup by hour, whole minutes from the one by minute, the rest from
     records. Where a table does not reach back (``complete``), the next coarser one takes over.
+    What goes on until ``now_ns`` takes the newest bucket as it is. With ``step_ns``, buckets must
+    fit into steps of that length; where only coarser ones are left, they are taken nevertheless.
     """
+    if to_ns >= now_ns > from_ns:
+        found = plan(from_ns, _up(now_ns, HOURS.ns), complete, step_ns=step_ns)
+        if now_ns - from_ns >= LEAST_NS:
+            return Plan(found.slices, now_ns)
     records, minutes, hours = (complete[t] for t in (ddl.TABLE, MINUTES.name, HOURS.name))
     if to_ns - from_ns < LEAST_NS and (from_ns >= records or min(minutes, hours) >= records):
         return Plan((Slice(ddl.TABLE, from_ns, to_ns),))
@@ -61,9 +76,9 @@ def plan(from_ns: int, to_ns: int, complete: Mapping[str, int]) -> Plan:
         if begin < minutes and hours <= minutes:
             begin = _down(begin, HOURS.ns)
             end = end if end > minutes else _up(end, HOURS.ns)
-    h0, h1 = _whole(begin, end, HOURS.ns, hours)
+    h0, h1 = _whole(begin, _fits(begin, end, HOURS.ns, minutes, step_ns), HOURS.ns, hours)
     # minutes go around the hours; without hours they are the middle themselves
-    m0, m1 = _whole(begin, end, MINUTES.ns, minutes)
+    m0, m1 = _whole(begin, _fits(begin, end, MINUTES.ns, records, step_ns), MINUTES.ns, minutes)
     if h0 >= h1:
         h0 = h1 = m1
     elif m0 >= m1:
@@ -84,6 +99,11 @@ def _whole(begin: int, end: int, ns: int, complete: int) -> tuple[int, int]:
     first = max(_up(begin, ns), _up(complete, ns)) if complete > begin else _up(begin, ns)
     last = _down(end, ns)
     return (first, last) if first < last else (end, end)
+
+
+def _fits(begin: int, end: int, ns: int, finer: int, step_ns: int | None) -> int:
+    # buckets that a step cannot be made of are for where nothing finer reaches
+    return end if not step_ns or step_ns % ns == 0 else min(end, max(begin, _up(finer, ns)))
 
 
 def _down(ns: int, step: int) -> int:

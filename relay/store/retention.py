@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.store import ddl
-from relay.store.rollup import HOURS, MINUTES
+from relay.store.rollup import ENDS, HOURS, MINUTES
 
 _DAY: Final = 86_400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY, "y": 365 * _DAY}
@@ -38,6 +38,8 @@ class Retention:
                     " 3d or flows=3d,1m=30d,1h=1y"
                 )
             seconds[table] = _seconds(length)
+        # Rows of ends are of whole days, and needed as long as rollups are.
+        seconds[ENDS] = max(seconds[MINUTES.name], seconds[HOURS.name]) + _DAY
         return cls(seconds, None if max_disk is None else _bytes(max_disk), text)
 
 
@@ -66,7 +68,7 @@ def doomed(parts: Sequence[Part], retention: Retention, now: float) -> Iterator[
     if retention.max_bytes is None:
         return
     over = sum(part.bytes for part in kept) - retention.max_bytes
-    for table in _TABLES.values():
+    for table in (*_TABLES.values(), ENDS):
         own = sorted((p for p in kept if p.table == table), key=lambda p: (p.newest, p.name))
         for part in own[:-1]:
             if over <= 0:

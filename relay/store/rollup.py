@@ -1,8 +1,9 @@
 """The rollups: what was counted at each observation point, by minute and by hour.
 
 A row is a *channel* (both addresses, protocol, the destination's port) at one observation point,
-with the names of its ends. Observation points stay apart, so that a query can still count each
-flow once. What one flow did is gone, but for two sets that say how many there were.
+with the ids of its ends. Observation points stay apart, so that a query can still count each flow
+once. What one flow did is gone, but for two sets that say how many there were. Who an end is, is in
+a table of its own, once for each day: names are long, and numbers are quick to group by.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Final
 
 from flowobs import schema
 from flowobs.schema import Kind, Protocol
-from relay.store import ddl
-from relay.store.names import NODE_FIELDS, end_id
+from relay.store import ddl, histogram
+from relay.store.names import NODE_FIELDS
 
 _NS: Final = 1_000_000_000
 _SINCE: Final = re.compile(r"^flowobs rollup since (\d+)$")
@@ -39,74 +40,85 @@ class Rollup:
 MINUTES: Final = Rollup("flows_1m", "1m", 60, ddl.TABLE)
 HOURS: Final = Rollup("flows_1h", "1h", 3600, MINUTES.name)
 ROLLUPS: Final = (MINUTES, HOURS)
+ENDS: Final = "flows_ends"
+"""Who the ends of rollups are: a row per end and day."""
+TABLES: Final = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS), ENDS)
 
 _ICMP: Final = f"({Protocol.icmp:d}, {Protocol.icmpv6:d})"
 _TRAFFIC: Final = f"kind IN ({Kind.open:d}, {Kind.update:d}, {Kind.close:d})"
-_FLOW: Final = "cityHash64(proto, src_ip, dst_ip, src_port, dst_port)"
+_HANDSHAKE: Final = "bitAnd(bitOr(tcp_flags, reply_tcp_flags), 2) > 0"
+FLOW: Final = "cityHash64(proto, src_ip, dst_ip, src_port, dst_port)"
+RECORDS: Final = f"kind != {Kind.lost:d}"
+"""Records that are of flows."""
+
+
+def end_id(side: str) -> str:
+    """The id of a record's end: all that is known of it, in a number."""
+    # Each name is hashed once per dictionary, not once per row.
+    parts = [
+        f"cityHash64({side}_{name})"
+        if schema.BY_NAME[f"{side}_{name}"].type == "string"
+        else f"{side}_{name}"
+        for name in NODE_FIELDS
+    ]
+    return f"cityHash64({side}_ip, {', '.join(parts)})"
 
 
 def _events(kind: Kind) -> str:  # `lost`: like events the probe held back by its rate limit
-    return f"sumIf(1 + lost, kind = {kind:d})"
+    return f"(kind = {kind:d}) * (1 + lost)"
 
 
 KEYS: Final[dict[str, tuple[str, str]]] = {
-    "proto": ("UInt8", "proto"),
-    "src_ip": ("IPv6", "src_ip"),
-    "dst_ip": ("IPv6", "dst_ip"),
-    "port": ("UInt16", f"if(proto IN {_ICMP}, 0, dst_port)"),
+    "channel": ("UInt64", f"cityHash64(src_ip, dst_ip, proto, if(proto IN {_ICMP}, 0, dst_port))"),
     "reporter": ("UInt8", "reporter"),
     "node": ("LowCardinality(String)", "node"),
     "interface": ("LowCardinality(String)", "interface"),
-    "source": ("LowCardinality(String)", end_id("src")),
-    "destination": ("LowCardinality(String)", end_id("dst")),
-} | {
-    name: (ddl.store_type(schema.BY_NAME[name]), name)
-    for side in ("src", "dst")
-    for name in (f"{side}_{field}" for field in NODE_FIELDS)
+    "src": ("UInt64", end_id("src")),
+    "dst": ("UInt64", end_id("dst")),
+    "proto": ("UInt8", "proto"),
+    "port": ("UInt16", f"if(proto IN {_ICMP}, 0, dst_port)"),
 }
 """Name -> type, and how it comes from a record."""
 
-CHANNEL: Final = "proto, src_ip, dst_ip, port"
-
 SUMS: Final[dict[str, str]] = {
-    "records": "count()",
-    "opens": f"countIf(kind = {Kind.open:d})",
-    "closes": f"countIf(kind = {Kind.close:d})",
-    "seen": f"countIf({_TRAFFIC})",
-    "packets": "sum(packets)",
-    "bytes": "sum(bytes)",
-    "reply_packets": "sum(reply_packets)",
-    "reply_bytes": "sum(reply_bytes)",
+    "records": "1",
+    "opens": f"kind = {Kind.open:d}",
+    "closes": f"kind = {Kind.close:d}",
+    "seen": _TRAFFIC,
+    "packets": "packets",
+    "bytes": "bytes",
+    "reply_packets": "reply_packets",
+    "reply_bytes": "reply_bytes",
     "drops": _events(Kind.drop),
     "retransmit_events": _events(Kind.retransmit),
-    "again": "sum(toUInt64(retransmits) + reply_retransmits)",
+    "again": "toUInt64(retransmits) + reply_retransmits",
     "resets": _events(Kind.reset),
-    "fails": f"countIf(kind = {Kind.fail:d})",
+    "fails": f"kind = {Kind.fail:d}",
 }
-"""Columns that add up: name -> how it comes from records."""
+"""Columns that add up: name -> how it comes from a record."""
 
-_COUNTS: Final = "Map(String, UInt64)"
-_TIME: Final = "DateTime64(9, 'UTC')"
+TIMES: Final[dict[str, str]] = {"first": "min", "last": "max"}
+
+REASONS: Final = f"map(toString(drop_reason), (kind = {Kind.drop:d}) * (1 + lost))"
+"""Of a drop: its reason and how many of it."""
+
+LATENCIES: Final[dict[str, str]] = {
+    # A record repeats what is known of its connection: the handshake is in the one with the SYN.
+    "connect": f"if({_HANDSHAKE}, connect_ns, 0)",
+    "rtt": f"""multiIf(src_srtt_us > 0, src_srtt_us * toUInt64(1000),
+      dst_srtt_us > 0, dst_srtt_us * toUInt64(1000),
+      {_HANDSHAKE}, toUInt64(src_rtt_ns) + dst_rtt_ns, 0)""",
+}
+"""Histograms: name -> what a record adds, in nanoseconds; nothing where that is 0."""
+
 _SET: Final = "uniqCombined64{}(12)"
 """Of hashes: exact up to some hundred, then within 2 %, and never more than 3 KB."""
 
-SIMPLE: Final[dict[str, tuple[str, str, str]]] = {
-    "drop_reasons": (
-        "sumMap",
-        _COUNTS,
-        f"sumMapIf(map(toString(drop_reason), toUInt64(1 + lost)), kind = {Kind.drop:d})",
-    ),
-    "first": ("min", _TIME, "min(time)"),
-    "last": ("max", _TIME, "max(time)"),
-}
-"""Other columns that combine: name -> function, type, and how it comes from records. A histogram
-column is one more line: ``sumMap`` of ``map(bucket, 1)``."""
-
 SETS: Final[dict[str, str]] = {
-    "active": f"{_SET.format('StateIf')}({_FLOW}, {_TRAFFIC})",
-    "opened": f"{_SET.format('StateIf')}({_FLOW}, kind = {Kind.open:d})",
+    "active": _TRAFFIC,
+    "opened": f"kind = {Kind.open:d}",
 }
-"""Sets of flows: those with packets, and those that were opened."""
+"""Sets of flows: those with packets, and those that were opened. Name -> which records' flows."""
 
 
 def merge_sets(name: str, *, finish: bool = False) -> str:
@@ -114,22 +126,34 @@ def merge_sets(name: str, *, finish: bool = False) -> str:
     return f"{_SET.format('Merge' if finish else 'MergeState')}({name})"
 
 
-def from_records(unit: str = "Minute") -> str:
+def new_set(name: str) -> str:
+    """An aggregate of records: their set ``name``."""
+    return f"{_SET.format('StateIf')}({FLOW}, {SETS[name]})"
+
+
+def start_of(unit: str, time: str = "time") -> str:
+    """The bucket (``Minute``, ``Hour``, ``Day``) of a record's time."""
+    return f"toStartOf{unit}(toDateTime({time}, 'UTC'))"
+
+
+def _from_records() -> str:
     """What to SELECT of records for rows of a rollup; goes with ``GROUP BY`` :func:`keys`."""
-    values = [f"toStartOf{unit}(toDateTime(time, 'UTC')) AS bucket"]
+    values = [f"{start_of('Minute')} AS bucket"]
     values += [f"{how} AS {name}" if how != name else name for name, (_, how) in KEYS.items()]
-    values += [f"{how} AS {name}" for name, how in SUMS.items()]
-    values += [f"{how} AS {name}" for name, (_, _, how) in SIMPLE.items()]
-    values += [f"{how} AS {name}" for name, how in SETS.items()]
+    values += [f"sum(toUInt64({how})) AS {name}" for name, how in SUMS.items()]
+    values += [f"{function}(time) AS {name}" for name, function in TIMES.items()]
+    values += [f"sumMapIf({REASONS}, kind = {Kind.drop:d}) AS drop_reasons"]
+    values += [f"{histogram.of(f'({ns})')} AS {name}" for name, ns in LATENCIES.items()]
+    values += [f"{new_set(name)} AS {name}" for name in SETS]
     return ",\n  ".join(values)
 
 
-def combined(bucket: str = "bucket", *, names: bool = True) -> str:
-    """What to SELECT of a rollup's rows for fewer rows."""
-    values = [f"{bucket} AS bucket" if bucket != "bucket" else bucket]
-    values += KEYS if names else []
+def _combined() -> str:
+    """What to SELECT of rows by minute for rows by hour."""
+    values = ["toStartOfHour(t.bucket) AS bucket", *KEYS]
     values += [f"sum({name}) AS {name}" for name in SUMS]
-    values += [f"{function}({name}) AS {name}" for name, (function, _, _) in SIMPLE.items()]
+    values += [f"{function}({name}) AS {name}" for name, function in TIMES.items()]
+    values += [f"sumMap({name}) AS {name}" for name in ("drop_reasons", *LATENCIES)]
     values += [f"{merge_sets(name)} AS {name}" for name in SETS]
     return ",\n  ".join(values)
 
@@ -137,6 +161,26 @@ def combined(bucket: str = "bucket", *, names: bool = True) -> str:
 def keys() -> str:
     """What rows of a rollup differ in."""
     return ", ".join(["bucket", *KEYS])
+
+
+def select(rollup: Rollup) -> str:
+    """Rows of a rollup, of what is in its source; goes on with more conditions."""
+    if rollup.source == ddl.TABLE:
+        return f"SELECT {_from_records()}\nFROM {ddl.TABLE}\nWHERE {RECORDS}"
+    return f"SELECT {_combined()}\nFROM {rollup.source} AS t\nWHERE 1"
+
+
+def select_ends(side: str) -> str:
+    """The ends on one side of records; goes on with more conditions."""
+    fields = ", ".join(f"{side}_{name} AS {name}" for name in NODE_FIELDS)
+    return (
+        f"SELECT {start_of('Day')} AS bucket, {end_id(side)} AS id, time AS last,\n"
+        f"  {side}_ip AS ip, {fields}\nFROM {ddl.TABLE}\nWHERE {RECORDS}"
+    )
+
+
+ONE_END: Final = "LIMIT 1 BY bucket, id"
+"""Ends what :func:`select_ends` begins: cheaper than GROUP BY with a dozen attributes."""
 
 
 def create(rollup: Rollup, since: int, window: int) -> list[str]:
@@ -149,30 +193,54 @@ def create(rollup: Rollup, since: int, window: int) -> list[str]:
             for name in SUMS
         ),
         *(
-            f"`{name}` SimpleAggregateFunction({function}, {type}) CODEC(ZSTD(1))"
-            for name, (function, type, _) in SIMPLE.items()
+            f"`{name}` SimpleAggregateFunction({function}, DateTime64(9, 'UTC')) CODEC(ZSTD(1))"
+            for name, function in TIMES.items()
+        ),
+        "`drop_reasons` SimpleAggregateFunction(sumMap, Map(String, UInt64)) CODEC(ZSTD(1))",
+        *(
+            f"`{name}` SimpleAggregateFunction(sumMap, {histogram.TYPE}) CODEC(ZSTD(1))"
+            for name in LATENCIES
         ),
         *(
             f"`{name}` AggregateFunction({_SET.format('')}, UInt64) CODEC(ZSTD(1))"
             for name in SETS
         ),
     ]  # fmt: skip
-    view = f"{rollup.name}_view"
-    table = (
+    return [
+        f"DROP TABLE IF EXISTS {rollup.name}_view",
+        f"DROP TABLE IF EXISTS {rollup.name}",
         f"CREATE TABLE {rollup.name} (\n  " + ",\n  ".join(columns) + "\n)\n"
         "ENGINE = AggregatingMergeTree\nPARTITION BY toDate(bucket)\n"
-        f"PRIMARY KEY (bucket, {CHANNEL})\nORDER BY ({keys()})\n"
-        f"SETTINGS {ddl.settings(window)}\nCOMMENT 'flowobs rollup since {since}'"
-    )
-    if rollup.source == ddl.TABLE:
-        select = f"{from_records()}\nFROM {ddl.TABLE}\nWHERE kind != {Kind.lost:d}"
-    else:
-        select = f"{combined('toStartOfHour(t.bucket)')}\nFROM {rollup.source} AS t"
+        f"PRIMARY KEY (bucket, channel)\nORDER BY ({keys()})\n"
+        f"SETTINGS {ddl.settings(window)}\nCOMMENT 'flowobs rollup since {since}'",
+        f"CREATE MATERIALIZED VIEW {rollup.name}_view TO {rollup.name} AS\n"
+        f"{select(rollup)}\nGROUP BY {keys()}",
+    ]
+
+
+def create_ends(window: int) -> list[str]:
+    """Make the table of ends and its views anew."""
+    columns = [
+        "`bucket` DateTime('UTC') CODEC(Delta(4), ZSTD(1))",
+        "`id` UInt64 CODEC(ZSTD(1))",
+        "`last` DateTime64(9, 'UTC') CODEC(ZSTD(1))",
+        "`ip` IPv6 CODEC(ZSTD(1))",
+        *(
+            f"`{name}` {ddl.store_type(schema.BY_NAME[f'src_{name}'])} CODEC(ZSTD(1))"
+            for name in NODE_FIELDS
+        ),
+    ]
+    views = {f"{ENDS}_{side}_view": side for side in ("src", "dst")}
     return [
-        f"DROP TABLE IF EXISTS {view}",
-        f"DROP TABLE IF EXISTS {rollup.name}",
-        table,
-        f"CREATE MATERIALIZED VIEW {view} TO {rollup.name} AS SELECT {select}\nGROUP BY {keys()}",
+        *(f"DROP TABLE IF EXISTS {view}" for view in views),
+        f"DROP TABLE IF EXISTS {ENDS}",
+        f"CREATE TABLE {ENDS} (\n  " + ",\n  ".join(columns) + "\n)\n"
+        "ENGINE = ReplacingMergeTree(last)\nPARTITION BY toDate(bucket)\nORDER BY (bucket, id)\n"
+        f"SETTINGS {ddl.settings(window)}",
+        *(
+            f"CREATE MATERIALIZED VIEW {view} TO {ENDS} AS\n{select_ends(side)}\n{ONE_END}"
+            for view, side in views.items()
+        ),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,9 +169,10 @@ class Store:
         except Exception as error:
             raise explain(error, self.url) from None
 
-    def plan(self, from_ns: int, to_ns: int) -> Plan:
-        """The tables to ask about ``from_ns`` <= time < ``to_ns``."""
-        return plan(from_ns, to_ns, self._sweeper.complete())
+    def plan(self, from_ns: int, to_ns: int, step_ns: int | None = None) -> Plan:
+        """The tables to ask about ``from_ns`` <= time < ``to_ns``, in steps of ``step_ns``."""
+        complete = self._sweeper.complete()
+        return plan(from_ns, to_ns, complete, step_ns=step_ns, now_ns=time.time_ns())
 
     @property
     def begin(self) -> int | None:

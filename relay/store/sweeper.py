@@ -10,11 +10,9 @@ from clickhouse_connect.driver.client import Client
 
 from relay.store import ddl
 from relay.store.retention import Part, Retention, doomed
-from relay.store.rollup import ROLLUPS, since_of
+from relay.store.rollup import TABLES, since_of
 
 log = logging.getLogger(__name__)
-
-TABLES = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS))
 
 
 class Sweeper:

@@ -102,6 +102,11 @@ def test_the_map_takes_a_question(relay: FakeRelay) -> None:
     ]
 
 
+def test_the_map_by_workload(relay: FakeRelay) -> None:
+    run("map", "--by", "workload", server=relay.url)
+    assert relay.requests == [("/api/v1/service-map", {"since": ["5m"], "group": ["workload"]})]
+
+
 def test_an_empty_map_says_so(relay: FakeRelay) -> None:
     relay.documents["/api/v1/service-map"] = MAP | {"edges": []}
     result = run("map", "-o", "tree", server=relay.url)

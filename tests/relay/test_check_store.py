@@ -51,7 +51,7 @@ def test_no_store(tmp_path: Path) -> None:
     [
         (VERSION - 1, (0, 1), "is older than this relay"),
         (VERSION + 1, (0, 1), "made by a newer flowobs"),
-        (VERSION, (0, 1), "tables are missing (flows_1m, flows_1h)"),
+        (VERSION, (0, 1), "tables are missing (flows_1m, flows_1h, flows_ends)"),
         (VERSION, (2, 1), "has 2 broken parts"),
         (VERSION, (0, 1000), "merges lag"),
     ],

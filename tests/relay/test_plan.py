@@ -19,8 +19,9 @@ def slices(from_ns: int, to_ns: int, **complete: int) -> list[tuple[str, int, in
 
 
 def test_a_short_time_is_answered_from_records():
-    assert slices(0, 5 * MINUTE) == [("flows", 0, 5 * MINUTE)]
-    assert plan(T, T + 5 * MINUTE, ALL).table == "flows"
+    assert slices(0, 2 * MINUTE - 1) == [("flows", 0, 2 * MINUTE - 1)]
+    assert plan(T, T + MINUTE, ALL).table == "flows"
+    assert slices(0, 2 * MINUTE) == [("flows_1m", 0, 2 * MINUTE)]
 
 
 def test_whole_minutes_and_hours_come_from_rollups():
@@ -46,6 +47,30 @@ def test_a_store_that_had_no_rollups_yet():
         ("flows", 0, 2 * HOUR),
         ("flows_1h", 2 * HOUR, 3 * HOUR),
     ]
+
+
+def test_what_goes_on_until_now_takes_the_newest_buckets():
+    now = T + 3 * HOUR + 5 * MINUTE + 7
+    made = plan(T + 30 * MINUTE, now + 1, ALL, now_ns=now)
+    assert [(s.table, s.from_ns - T, s.to_ns - T) for s in made.slices] == [
+        ("flows_1m", 30 * MINUTE, HOUR),
+        ("flows_1h", HOUR, 4 * HOUR),
+    ]
+    assert made.to_ns == now
+    short = plan(now - MINUTE, now, ALL, now_ns=now)
+    assert short.table == "flows" and short.to_ns == now
+
+
+def test_buckets_fit_into_steps():
+    def steps(step_ns: int, **complete: int) -> list[tuple[str, int, int]]:
+        made = plan(T, T + 3 * HOUR, ALL | complete, step_ns=step_ns)
+        return [(s.table, s.from_ns - T, s.to_ns - T) for s in made.slices]
+
+    assert steps(HOUR) == [("flows_1h", 0, 3 * HOUR)]
+    assert steps(5 * MINUTE) == [("flows_1m", 0, 3 * HOUR)]
+    assert steps(10**9) == [("flows", 0, 3 * HOUR)]
+    gone = {"flows": T + 2 * HOUR, "flows_1m": T + HOUR}  # finer than what is there
+    assert steps(MINUTE, **gone) == [("flows_1h", 0, HOUR), ("flows_1m", HOUR, 3 * HOUR)]
 
 
 def test_where_records_are_gone_the_time_is_widened():

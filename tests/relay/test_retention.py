@@ -16,10 +16,10 @@ DAY = 86_400
 
 def test_retentions_are_by_table():
     assert Retention.parse("12h").seconds == {
-        "flows": 43_200, "flows_1m": 30 * DAY, "flows_1h": 365 * DAY
+        "flows": 43_200, "flows_1m": 30 * DAY, "flows_1h": 365 * DAY, "flows_ends": 366 * DAY,
     }  # fmt: skip
     assert Retention.parse("flows=1d, 1m=2w,1h=2y").seconds == {
-        "flows": DAY, "flows_1m": 14 * DAY, "flows_1h": 730 * DAY
+        "flows": DAY, "flows_1m": 14 * DAY, "flows_1h": 730 * DAY, "flows_ends": 731 * DAY,
     }  # fmt: skip
     assert Retention.parse("3d", "20GB").max_bytes == 20 * 10**9
     assert Retention.parse("3d", "512 M").max_bytes == 512 * 10**6

@@ -17,7 +17,12 @@ from relay.http.parameters import MapQuery
 from relay.http.service_map import build
 from relay.store import Reader, Store
 from relay.store.plan import Plan, Slice
-from tests.relay.flows import API, DB, flows, table
+from tests.relay.flows import API, DB, WEB, flows, table
+
+PATH = (
+    "sent_packets", "arrived_packets", "reply_sent_packets", "reply_arrived_packets",
+    "sent_bytes", "arrived_bytes", "reply_sent_bytes", "reply_arrived_bytes", "path_loss",
+)  # fmt: skip
 
 
 class Map:
@@ -46,9 +51,9 @@ class Map:
     def query(self, select: str, parameters: dict[str, Any]) -> Any:
         return self._reader.query(select, parameters)
 
-    def get(self, namespace: str = "") -> dict[str, Any]:
+    def get(self, namespace: str = "", **kw: Any) -> dict[str, Any]:
         filter = from_parameters({"namespace": [namespace]}) if namespace else EVERYTHING
-        query = MapQuery(filter, self.from_ns, self.from_ns + 3600 * 10**9)
+        query = MapQuery(filter, self.from_ns, self.from_ns + 3600 * 10**9, **kw)
         answer: dict[str, Any] = json.loads(build(self, query))  # type: ignore[arg-type]
         return answer
 
@@ -78,6 +83,8 @@ def test_an_edge_has_everything(map: Map) -> None:
     assert answer["more"] is False
     (edge,) = answer["edges"]
     times = edge.pop("first_seen"), edge.pop("last_seen")
+    path = {name: edge.pop(name) for name in PATH}
+    assert set(path.values()) == {None}  # only one side told
     rows = [*opened.rows(), *closed.rows()]
     assert times == (rows[0]["time"], rows[-1]["time"])
     assert edge == {
@@ -86,6 +93,7 @@ def test_an_edge_has_everything(map: Map) -> None:
         "proto": "tcp",
         "port": 8080,
         "flows": 3,
+        "opens": 3,
         "closes": 3,
         "packets": 21,
         "bytes": 2100,
@@ -96,7 +104,11 @@ def test_an_edge_has_everything(map: Map) -> None:
         "retransmits": 0,
         "fails": 0,
         "connect_ms": None,
+        "connect_p95_ms": None,
+        "connect_p99_ms": None,
         "rtt_ms": None,
+        "rtt_p95_ms": None,
+        "rtt_p99_ms": None,
         "drop_reasons": {},
         "reporter": "source",
     }
@@ -111,6 +123,7 @@ def test_an_edge_has_everything(map: Map) -> None:
         "workload_kind": "Deployment",
         "service": "api",
         "node": "node-2",
+        "zone": "",
         "addresses": ["10.0.0.2"],
     }
 
@@ -229,26 +242,95 @@ def test_what_runs_on_a_host_is_told_apart(map: Map) -> None:
     assert (edge["source"], edge["destination"]) == ("laptop/curl", "laptop/nginx.service")
 
 
-def test_medians_are_over_flows_that_know_them(map: Map) -> None:
-    def connection(port: int, **columns: Any) -> None:
-        for kind in (Kind.update, Kind.close):  # each repeats what is known of the connection
-            map.add(first_port=port, kind=kind, **columns)
+def test_latencies_are_of_handshakes_and_samples(map: Map) -> None:
+    def connection(port: int, ms: int, **columns: Any) -> None:
+        for flags in (0x1A, 0x18, 0x11):  # each record repeats what is known of the connection
+            map.add(first_port=port, tcp_flags=flags, connect_ns=ms * 10**6, **columns)
 
-    connection(1, connect_ns=1_000_000, src_srtt_us=100, dst_srtt_us=900)
-    connection(2, connect_ns=2_000_000, dst_srtt_us=200)
-    connection(3, connect_ns=9_000_000, src_rtt_ns=100_000, dst_rtt_ns=200_000)
-    connection(4)
-    connection(1, reporter=Reporter.destination, interface="veth1", connect_ns=50_000_000)
+    for i in range(100):
+        connection(i + 1, i + 1, src_srtt_us=1000 * (i + 1))
+    connection(1, 5000, reporter=Reporter.destination, interface="veth1")  # not the best point
     (edge,) = map.edges()
-    assert (edge["connect_ms"], edge["rtt_ms"]) == (2.0, 0.2)
+    for name in ("connect", "rtt"):
+        assert edge[f"{name}_ms"] == pytest.approx(50, rel=0.09)
+        assert edge[f"{name}_p95_ms"] == pytest.approx(95, rel=0.09)
+        assert edge[f"{name}_p99_ms"] == pytest.approx(99, rel=0.09)
+    (edge,) = map.get(latency=False)["edges"]
+    assert edge["rtt_ms"] is None
 
 
-def test_the_latest_rtt_of_a_flow_counts(map: Map) -> None:
-    map.add(src_srtt_us=100)
-    map.add(src_srtt_us=300)
-    map.add(kind=Kind.close)
+def test_a_round_trip_is_what_a_socket_says_or_the_handshake(map: Map) -> None:
+    map.add(first_port=1, src_srtt_us=100, dst_srtt_us=9000)
     (edge,) = map.edges()
-    assert edge["rtt_ms"] == 0.3
+    assert edge["rtt_ms"] == pytest.approx(0.1, rel=0.09)
+    map.next_hour()
+    map.add(first_port=2, tcp_flags=2, src_rtt_ns=100_000, dst_rtt_ns=200_000)
+    map.add(first_port=2, src_rtt_ns=9_000_000, dst_rtt_ns=200_000)  # no SYN: told before
+    (edge,) = map.edges()
+    assert edge["rtt_ms"] == pytest.approx(0.3, rel=0.09)
+
+
+def test_sent_and_arrived(map: Map) -> None:
+    map.add(2, packets=10, bytes=1000, reply_packets=5, reply_bytes=500)
+    arrived = {"packets": 8, "bytes": 800, "reply_packets": 6, "reply_bytes": 600}
+    map.add(2, reporter=Reporter.destination, interface="veth1", **arrived)
+    map.add(1, src=DB, src_ip="10.0.0.7", packets=100)  # nobody tells what arrived
+    alone, told = map.edges()
+    assert [told[name] for name in PATH] == [20, 16, 12, 10, 2000, 1600, 1200, 1000, 6]
+    assert (told["packets"], told["reply_packets"]) == (20, 10)
+    assert [alone[name] for name in PATH] == [None] * len(PATH)
+
+
+LABELS = {"zone": "z1", "labels": "app=web,app.kubernetes.io/name=w,tier=front"}
+
+
+@pytest.mark.parametrize(
+    ("group", "source"),
+    [
+        ("pod", "shop/web-0"),
+        ("workload", "shop/web"),
+        ("service", "shop/web"),
+        ("namespace", "shop"),
+        ("node", "node-1"),
+        ("zone", "z1"),
+        ("cluster", "shop/web-0"),  # it has none
+        ("process", "shop/web-0 nginx"),
+        ("address", "10.0.0.1"),
+        ("label:app", "app=web"),
+        ("label:app.kubernetes.io/name", "app.kubernetes.io/name=w"),
+        ("label:pp", "shop/web-0"),
+    ],
+)
+def test_groups(map: Map, group: str, source: str) -> None:
+    web = WEB._replace(**LABELS)
+    map.add(2, src=web, dst=DB, src_process="nginx")
+    map.add(1, src=web._replace(name="web-1"), src_ip="10.0.0.3", dst=DB, first_port=7)
+    edges = {e["source"]: e for e in map.edges(group=group)}
+    together = group not in ("pod", "cluster", "process", "address", "label:pp")
+    assert (edges[source]["flows"], edges[source]["packets"]) == ((3, 6) if together else (2, 4))
+    assert {n["id"] for n in map.get(group=group)["nodes"]} == {
+        *edges,
+        *(e["destination"] for e in edges.values()),
+    }
+
+
+def test_each_end_tells_its_own_process(map: Map) -> None:
+    map.add(src_process="curl")
+    map.add(dst_process="nginx", reporter=Reporter.destination, interface="veth1")
+    (edge,) = map.edges(group="process")
+    assert (edge["source"], edge["destination"]) == ("shop/web-0 curl", "shop/api-1 nginx")
+
+
+def test_the_world_is_one_node(map: Map) -> None:
+    world = Endpoint(schema.EndpointKind.world)
+    for last in (1, 2, 3):
+        map.add(dst=world, dst_ip=f"8.8.8.{last}", first_port=last)
+    named = Endpoint(schema.EndpointKind.external, name="github")
+    map.add(dst=named, dst_ip="8.8.4.4")
+    assert {(e["destination"], e["flows"]) for e in map.edges()} == {("world", 3), ("github", 1)}
+    (node,) = (n for n in map.get()["nodes"] if n["id"] == "world")
+    assert node["addresses"] == ["8.8.8.1", "8.8.8.2", "8.8.8.3"]
+    assert len(map.edges(group="address")) == 4
 
 
 def test_retransmits_of_records_make_good_what_events_miss(map: Map) -> None:

@@ -115,6 +115,7 @@ export interface MapNode {
   workload_kind?: string;
   service?: string;
   node?: string;
+  zone?: string;
   addresses?: string[];
 }
 
@@ -124,6 +125,7 @@ export interface MapEdge {
   proto: string;
   port: number;
   flows: number;
+  opens?: number;
   closes: number;
   packets: number;
   bytes: number;
@@ -133,9 +135,23 @@ export interface MapEdge {
   resets: number;
   retransmits: number;
   fails: number;
-  /** Medians over the edge's TCP flows; null where none tells. */
+  /** Median and other quantiles; null where none tells. */
   connect_ms: number | null;
+  connect_p95_ms?: number | null;
+  connect_p99_ms?: number | null;
   rtt_ms: number | null;
+  rtt_p95_ms?: number | null;
+  rtt_p99_ms?: number | null;
+  /** What each side counted; null where only one told. */
+  sent_packets?: number | null;
+  sent_bytes?: number | null;
+  arrived_packets?: number | null;
+  arrived_bytes?: number | null;
+  reply_sent_packets?: number | null;
+  reply_sent_bytes?: number | null;
+  reply_arrived_packets?: number | null;
+  reply_arrived_bytes?: number | null;
+  path_loss?: number | null;
   drop_reasons: Record<string, number>;
   reporter: string;
   first_seen: string;
@@ -147,6 +163,7 @@ export interface ServiceMap {
   to: string;
   /** The coarsest table the answer was made of: flows, flows_1m or flows_1h. */
   table?: string;
+  group?: string;
   nodes: MapNode[];
   edges: MapEdge[];
   /** There are more edges than one answer holds: those with trouble and the busiest are here. */

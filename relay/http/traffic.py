@@ -1,0 +1,148 @@
+"""Traffic of any time and question, each flow once: the one way to numbers over many records.
+
+found = traffic(session, filter, from_ns, to_ns, group="workload", by=("source",))
+found.rows[("shop/web",)]["bytes"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flowobs.filters import Filter
+from flowobs.schema import Reporter
+from relay.http import traffic_sql
+from relay.http.queries import Session
+from relay.store import Table
+from relay.store.asked import answerable
+from relay.store.channels import Channels
+from relay.store.ddl import TABLE
+from relay.store.names import LABEL
+from relay.store.plan import Plan, Slice
+from relay.store.rollup import LATENCIES
+
+EDGE: Final = ("source", "destination", "proto", "port")
+MOST: Final = 5_000
+"""Rows in one answer: those with trouble first, then those with most packets."""
+_LEVELS: Final = ("", "_p95", "_p99")
+_PATH: Final = (
+    # what the source's side counted; replies arrive there
+    "sent_packets", "sent_bytes", "reply_arrived_packets", "reply_arrived_bytes",
+    # what the destination's side did
+    "arrived_packets", "arrived_bytes", "reply_sent_packets", "reply_sent_bytes",
+)  # fmt: skip
+"""Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
+
+_REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
+
+Key = tuple[Any, ...]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Rows by the values of what they were asked to differ in, and where they are from."""
+
+    plan: Plan
+    rows: dict[Key, Row]
+    more: bool
+    """There are more rows than an answer holds."""
+    nodes: Table
+    """What is known of the sources and destinations."""
+
+
+def traffic(
+    session: Session,
+    filter: Filter,
+    from_ns: int,
+    to_ns: int,
+    *,
+    group: str = "pod",
+    by: Sequence[str] = EDGE,
+    step_s: int = 0,
+    latency: bool = True,
+    most: int = MOST,
+) -> Traffic:
+    """Add up what fulfils ``filter`` at ``from_ns`` <= time < ``to_ns``. Blocks; StoreError.
+
+    Rows differ in ``by``: some of ``EDGE``, and ``at``, which is the start of a step of ``step_s``
+    seconds (a Unix time). Ends are put together by ``group``, one of ``names.GROUPS`` or
+    ``label:KEY``. The tables asked are the coarsest that know what the question asks for.
+    """
+    # rollups know the ends and the channel; what asks for more is asked of the records
+    if group != "process" and answerable(filter):
+        step = (step_s * 10**9,) if step_s else ()
+        plan = session.plan(from_ns, to_ns, *step)
+    else:
+        plan = Plan((Slice(TABLE, from_ns, to_ns),))
+    channels = Channels(plan, filter, group == "process", latency, step_s)
+    parameters = channels.parameters
+    if group.startswith(LABEL):
+        parameters["label"] = group.removeprefix(LABEL)
+    table = session.query(traffic_sql.totals_sql(channels, group, by, most + 1), parameters)
+    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
+    if rows and not channels.by_flow:
+        _add_flows(rows, by, session.query(traffic_sql.flows_sql(channels, group, by), parameters))
+        if latency:
+            sql = traffic_sql.latencies_sql(channels, group, by)
+            _add_latencies(rows, by, session.query(sql, parameters))
+    ends = [i for i, name in enumerate(by) if name in ("source", "destination")]
+    nodes = Table({}, 0)
+    if rows and ends:
+        used = sorted({key[i] for key in rows for i in ends})
+        sql = traffic_sql.nodes_sql(channels, group)
+        nodes = session.query(sql, {**parameters, "nodes": used})
+    return Traffic(plan, rows, table.rows > most, nodes)
+
+
+def _key(table: Table, by: Sequence[str], i: int) -> Key:
+    return tuple(table.columns[name][i] for name in by)
+
+
+def _row(columns: Mapping[str, list[Any]], i: int) -> Row:
+    return {
+        **{name: columns[name][i] for name in traffic_sql.NUMBERS},
+        **_latency("connect", columns["connect_ms"][i] if "connect_ms" in columns else []),
+        **_latency("rtt", columns["rtt_ms"][i] if "rtt_ms" in columns else []),
+        "drop_reasons": dict(columns["drop_reasons"][i]),
+        "reporter": _reporter(columns["told_by"][i]),
+        "first_seen": columns["first_seen"][i],
+        "last_seen": columns["last_seen"][i],
+        **_path(columns["path"][i]),
+    }
+
+
+def _reporter(flows: list[int]) -> str:
+    """The one that counted most of the flows; of several, the nearest to the source."""
+    return max(_REPORTERS, key=lambda r: flows[r]).name
+
+
+def _path(counts: list[int]) -> Mapping[str, int | None]:
+    """What each side sent and what arrived at the other; None where one of them did not tell."""
+    if not counts:
+        return dict.fromkeys((*_PATH, "path_loss"))
+    path: dict[str, int] = dict(zip(_PATH, counts, strict=True))
+    there = path["sent_packets"] - path["arrived_packets"]
+    back = path["reply_sent_packets"] - path["reply_arrived_packets"]
+    return path | {"path_loss": max(0, there) + max(0, back)}
+
+
+def _latency(name: str, milliseconds: list[float]) -> dict[str, float | None]:
+    values: Sequence[float | None] = milliseconds or (None,) * len(_LEVELS)
+    return {f"{name}{level}_ms": ms for level, ms in zip(_LEVELS, values, strict=True)}
+
+
+def _add_flows(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
+    for i in range(table.rows):
+        row = rows.get(_key(table, by, i))
+        if row is not None:
+            row["flows"] = row["opens"] + table["active"][i] - table["opened"][i]
+
+
+def _add_latencies(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
+    for i in range(table.rows):
+        row = rows.get(_key(table, by, i))
+        if row is not None:
+            for name in LATENCIES:
+                row.update(_latency(name, table[f"{name}_ms"][i]))
