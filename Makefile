@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 RUN_PACKAGES := ca-certificates clang llvm make libc6-dev libbpf1 libbpf-dev linux-libc-dev python3-bpfcc \
     python3-venv 'bpftool|bpftool' iproute2 procps nginx-light redis-server dnsmasq-base
 TEST_PACKAGES := 'clang-format|clang-format' 'chromium|chromium' 'promtool|prometheus' nftables iperf3 tcpdump \
-    ethtool curl iputils-ping git busybox-static 'qemu-system-x86_64|qemu-system-x86'
+    conntrack ethtool curl iputils-ping git busybox-static 'qemu-system-x86_64|qemu-system-x86'
 
 # folders too: a source that went makes the build stale
 UI_SOURCES := $(shell find ui/src ui/index.html ui/vite.config.ts ui/tsconfig.json 2>/dev/null)

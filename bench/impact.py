@@ -1,11 +1,15 @@
 """What an application notices of the agent: requests by way of a proxy, with the agent on and off.
 
 Client and web server are pod a, the proxy is pod b: each request crosses the node's interfaces four
-times each way. The relay runs on the same cores, in both halves of a pair.
+times each way. Two loads: half of what the machine can do, offered at random moments (``_half``),
+and as much as it can. Two places of the relay: on the same cores, in both halves of a pair; and, as
+in production, elsewhere (``_relay_elsewhere``): there it runs only while nobody wants the CPU.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import signal
 import statistics
@@ -20,6 +24,8 @@ from tests.e2e.test_light import cpu_seconds
 
 PAIRS, SECONDS, CONNECTIONS = 5, 3, 16
 KEPT, NEW = 8080, 8082  # the proxy's connection to the server: kept open, or new for each request
+SUFFIX = {KEPT: "", NEW: "_new_connections"}
+PLACES = {os.SCHED_OTHER: "", os.SCHED_IDLE: "_relay_elsewhere"}
 
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log stderr crit;
@@ -59,6 +65,22 @@ class Load(NamedTuple):
     """seconds of client, proxy and server: with the hooks, without the agent's own"""
 
 
+class Case(NamedTuple):
+    """What is compared: a name's suffix without the metric."""
+
+    port: int
+    half: bool
+    relay: int
+    """scheduling policy of the relay"""
+
+    def __str__(self) -> str:
+        return SUFFIX[self.port] + "_half" * self.half + PLACES[self.relay]
+
+
+CASES = [Case(port, half, relay) for relay in PLACES for half in (False, True) for port in SUFFIX]
+ALONE = [case for case in CASES if case.relay == os.SCHED_OTHER]  # without agent: it has no work
+
+
 def _cpu(lab: Lab) -> float:
     """CPU seconds of clients that have ended and of the nginx workers."""
     mine = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -67,11 +89,27 @@ def _cpu(lab: Lab) -> float:
     return mine.ru_utime + mine.ru_stime + sum(cpu_seconds(int(pid)) for pid in workers)
 
 
-def _load(lab: Lab, client: Path, port: int) -> Load:
-    words = (str(client), V4["b"], str(port), str(CONNECTIONS), str(SECONDS))
+def _load(lab: Lab, client: Path, port: int, rate: float = 0) -> Load:
+    """One run of the client: ``rate`` requests a second, 0: as many as it can."""
+    words = [str(client), V4["b"], str(port), str(CONNECTIONS), str(SECONDS)]
     before = _cpu(lab)
-    rate, p99 = map(float, lab.exec("a", *words).split())
-    return Load(rate, p99, (_cpu(lab) - before) / (rate * SECONDS))
+    done, p99 = map(float, lab.exec("a", *words, *[str(rate)] * bool(rate)).split())
+    return Load(done, p99, (_cpu(lab) - before) / (done * SECONDS))
+
+
+def _place(relay: int, policy: int) -> None:
+    for task in Path(f"/proc/{relay}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
+            os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
+
+
+def _rest(relay: int) -> None:
+    """Wait until the relay has done what the last load left it: at most 20 seconds."""
+    for _ in range(20):
+        before = cpu_seconds(relay)
+        time.sleep(1)
+        if cpu_seconds(relay) - before < 0.1:
+            return
 
 
 def _stop_agent(flowobs: Stack) -> None:
@@ -80,23 +118,33 @@ def _stop_agent(flowobs: Stack) -> None:
     flowobs.agent.wait(20)
 
 
-def _pairs(lab: Lab, flowobs: Stack, client: Path) -> dict[int, list[Load]]:
-    """Ratios on/off by port; which half comes first takes turns."""
-    ratios: dict[int, list[Load]] = {KEPT: [], NEW: []}
+def _pairs(lab: Lab, flowobs: Stack, client: Path) -> tuple[dict[Case, list[Load]], list[float]]:
+    """Ratios on/off, whose order takes turns; the agent's CPU seconds per new connection."""
+    assert flowobs.relay is not None
+    ratios: dict[Case, list[Load]] = {case: [] for case in CASES}
+    spent: list[float] = []
+    half = {port: _load(lab, client, port).throughput / 2 for port in SUFFIX}
     for number in range(PAIRS):
-        taken: dict[tuple[bool, int], Load] = {}
+        taken: dict[tuple[bool, Case], Load] = {}
         for on in (number % 2 == 0, number % 2 != 0):
             if on:
                 flowobs.start_agent()
-            time.sleep(1)
-            for port in ratios:
-                taken[on, port] = _load(lab, client, port)
+            for case in CASES if on else ALONE:
+                _place(flowobs.relay.pid, case.relay)
+                _rest(flowobs.relay.pid)
+                before = cpu_seconds(flowobs.agent.pid) if on and flowobs.agent else 0
+                load = _load(lab, client, case.port, half[case.port] if case.half else 0)
+                taken[on, case] = load
+                if on and flowobs.agent and case == Case(NEW, True, os.SCHED_IDLE):
+                    used = cpu_seconds(flowobs.agent.pid) - before
+                    spent.append(used / (load.throughput * SECONDS))
             if on:
                 _stop_agent(flowobs)
-        for port, found in ratios.items():
-            pair = zip(taken[True, port], taken[False, port], strict=True)
+        for case, found in ratios.items():
+            alone = taken[False, case._replace(relay=os.SCHED_OTHER)]
+            pair = zip(taken[True, case], alone, strict=True)
             found.append(Load(*(on / off for on, off in pair)))
-    return ratios
+    return ratios, spent
 
 
 def run() -> list[dict[str, object]]:
@@ -105,7 +153,8 @@ def run() -> list[dict[str, object]]:
         folder = Path(name)
         client = folder / "requests"
         source = Path(__file__).parent / "requests.c"
-        subprocess.run(["clang", "-O2", "-pthread", str(source), "-o", str(client)], check=True)
+        command = ["clang", "-O2", "-pthread", str(source), "-o", str(client), "-lm"]
+        subprocess.run(command, check=True)
         folder.chmod(0o755)
         _nginx(lab, folder, "a", "backend", BACKEND)
         _nginx(lab, folder, "b", "proxy", PROXY.format(a=V4["a"], kept=KEPT, new=NEW))
@@ -113,20 +162,25 @@ def run() -> list[dict[str, object]]:
         flowobs = Stack(lab)
         try:
             flowobs.start_relay()
-            for port in (KEPT, NEW):
+            for port in SUFFIX:
                 _load(lab, client, port)  # everything is warm
-            ratios = _pairs(lab, flowobs, client)
+            ratios, spent = _pairs(lab, flowobs, client)
         finally:
             flowobs.stop()
-    return [
+    figures: list[dict[str, object]] = [
         {
             "bench": "impact",
-            "metric": f"{metric}_ratio{suffix}",
-            "value": (value := statistics.median(getattr(pair, metric) for pair in ratios[port])),
+            "metric": f"{metric}_ratio{case}",
+            "value": (value := statistics.median(found)),
             "unit": "",
-            "against": "the same without agent",
+            "against": f"the same without agent; pairs: {min(found):.3g} to {max(found):.3g}",
             "ratio": value,
         }
-        for port, suffix in ((KEPT, ""), (NEW, "_new_connections"))
+        for case in CASES
         for metric in Load._fields
+        for found in [[getattr(pair, metric) for pair in ratios[case]]]
     ]
+    agent = {"metric": "agent_us_per_new_connection", "value": 1e6 * statistics.median(spent)}
+    against = "the agent's own CPU, at half load"
+    figures.append({"bench": "impact"} | agent | {"unit": "us", "against": against, "ratio": None})
+    return figures

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flowobs.agent import bpf
+from flowobs.agent.drain import FlowDrain
 from flowobs.agent.features import REQUIRED
 from flowobs.agent.loader import Probes, load
 from flowobs.agent.records import EVENT
@@ -30,20 +31,25 @@ ROUNDS = 20
 CHUNK = 500  # of the open events that a ring of 64 pages holds
 
 
-def packet(flow: int, family: int = 4, proto: int = TCP) -> bytes:
+CONNECTION = ((0, 0x02), (1, 0x12), (0, 0x10), (0, 0x18), (1, 0x19), (0, 0x11), (1, 0x10))
+"""(reply, TCP flags) of its packets: handshake, question, answer with FIN, FIN, ACK."""
+CONNECTIONS, CONNECTION_ROUNDS = 15_000, 24
+
+
+def packet(
+    flow: int, family: int = 4, proto: int = TCP, flags: int = 0x10, reply: int = 0
+) -> bytes:
     """A 64-byte TCP ACK (74 with IPv6), or UDP; a different flow for each number."""
-    ports = struct.pack("!HHIIBBHHH", 1024 + flow % 60000, 443, 1, 1, 0x50, 0x10, 512, 0, 0)
+    ports = (443, 1024 + flow % 60000) if reply else (1024 + flow % 60000, 443)
+    transport = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 512, 0, 0)
     if family == 6:
-        ip = (
-            struct.pack("!IHBB", 0x60000000, 20, proto, 64)
-            + struct.pack("!QQ", 0xFD << 56, flow)
-            + bytes(15)
-            + b"\2"
-        )
-        return bytes(12) + b"\x86\xdd" + ip + ports
-    source = struct.pack("!I", (10 << 24) + flow // 60000 + 1)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 50, 0, 0, 64, proto, 0) + source + bytes((10, 1, 0, 1))
-    return bytes(12) + b"\x08\x00" + ip + ports + bytes(10)
+        ends = struct.pack("!QQ", 0xFD << 56, flow), bytes(15) + b"\2"
+        ip = struct.pack("!IHBB", 0x60000000, 20, proto, 64) + b"".join(ends[:: -1 if reply else 1])
+        return bytes(12) + b"\x86\xdd" + ip + transport
+    ends = struct.pack("!I", (10 << 24) + flow // 60000 + 1), bytes((10, 1, 0, 1))
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 50, 0, 0, 64, proto, 0)
+    ip += b"".join(ends[:: -1 if reply else 1])
+    return bytes(12) + b"\x08\x00" + ip + transport + bytes(10)
 
 
 def _cost(prog: int, run: Callable[[], object]) -> float:
@@ -80,14 +86,33 @@ class Spread:
         return _cost(prog, run)
 
 
-def _event(probes: Probes, spread: Spread) -> float:
+def _connection(probes: Probes, spread: Spread, family: int) -> float:
+    """All packets of a new connection, where the map of known ones has long been full."""
+    prog, maps, costs = probes.programs["flow_ingress"], probes.maps, []
+    drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+    with closing(RingReader(maps["events"], EVENT.dtype)) as ring:
+        for first in range(0, CONNECTIONS * CONNECTION_ROUNDS, CONNECTIONS):
+            cost = 0.0
+            for start in range(first, first + CONNECTIONS, CHUNK):
+                flows = range(start, start + CHUNK)
+                for reply, flags in CONNECTION:
+                    cost += spread(prog, [packet(f, family, TCP, flags, reply) for f in flows])
+                ring.read()
+            costs.append(cost * CHUNK / CONNECTIONS)
+            for _ in drain.drain():
+                pass
+    return statistics.median(costs[CONNECTION_ROUNDS // 2 :])
+
+
+def _event(probes: Probes, spread: Spread, family: int) -> float:
     """An insert that tells of the opening (UDP) minus one that does not (TCP, without SYN)."""
     prog, costs = probes.programs["flow_ingress"], []
     with closing(RingReader(probes.maps["events"], EVENT.dtype)) as ring:
         for start in range(0, 40 * CHUNK, CHUNK):
             flows = range(start, start + CHUNK)
             telling, silent = (
-                spread(prog, [packet(flow, 4, proto) for flow in flows]) for proto in (UDP, TCP)
+                spread(prog, [packet(flow, family, proto) for flow in flows])
+                for proto in (UDP, TCP)
             )
             told = sum(len(events) for events in ring.read())
             assert told == CHUNK, f"{CHUNK} flows opened, the ring has {told}"
@@ -113,7 +138,8 @@ def run() -> list[dict[str, object]]:
     """Needs root and clang.
 
     Times are nanoseconds per packet: of hot flows and updates the smallest of some rounds, of
-    inserts those of one round, of an event the median of pairs.
+    inserts those of one round, of an event the median of pairs. ``connection`` is for all packets
+    of one, with its event.
     """
     with tempfile.TemporaryDirectory() as made:
         stats = bpf.enable_stats()
@@ -143,6 +169,8 @@ def _measure(folder: Path) -> list[dict[str, object]]:
                 packets = [packet(flow, family) for flow in range(count)]
                 add(f"insert_{name}{suffix}_ns", spread(prog, packets))
                 add(f"update_{name}{suffix}_ns", min(spread(prog, packets) for _ in range(ROUNDS)))
-    with load("core", only=REQUIRED) as probes:
-        add("event_ns", _event(probes, spread))
+        with load("core", only=REQUIRED) as probes:
+            add(f"event{suffix}_ns", _event(probes, spread, family))
+        with load("core", only=REQUIRED) as probes:
+            add(f"connection{suffix}_ns", _connection(probes, spread, family))
     return rows

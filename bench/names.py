@@ -1,134 +1,112 @@
-"""What learning a cluster's names costs: 10,000 pods, 1,000 nodes and 500 services by one list.
+"""What names cost: 10,000 pods, 1,000 nodes and 500 services, watched by a relay for its agents.
 
-The API server is another process; what it sends is made before. Against: decoding as much JSON with
-the standard library, in the same process.
+The API server is another process; what it sends is made before. Learning is measured against
+decoding as much JSON with the standard library, enriching against a numpy take. SECONDS_EACH sets
+for how long the cluster then changes, 100 times a second (default 60).
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
-import multiprocessing
+import os
+import pickle
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-PODS, NODES, SERVICES = 10_000, 1_000, 500
-_FILLER = {f"f:field-{i}": {"f:key": {}, "f:other": {".": {}}} for i in range(75)}
+from bench import _cluster, _deltas
+from bench._cluster import PODS
+
+SECONDS = float(os.environ.get("SECONDS_EACH", "60"))
+AGENTS = (0, 20, 100)
+LIMITS = {
+    "sync_cpu_s": 1.5,
+    "sync_rss_mb": 150,
+    "agent_table_mb": 60,
+    "enrich_ns_100_pods": 100,
+    "enrich_ns_10k_pods": 100,
+    "delta_p99_s": 1.0,
+}
 
 
-def things() -> dict[str, list[dict[str, Any]]]:
-    """Objects by resource; a pod has 2 containers, 6 labels and managed fields: about 7.9 KB."""
-    pods = [_pod(i) for i in range(PODS)]
-    nodes = [
-        {"metadata": _meta("node", i), "status": {"addresses": [
-            {"type": "InternalIP", "address": f"192.168.{i >> 8}.{i & 255}"}]}}
-        for i in range(NODES)
-    ]  # fmt: skip
-    services = [
-        {"metadata": _meta("svc", i), "spec": {"clusterIP": ip, "clusterIPs": [ip]}, "status": {}}
-        for i, ip in ((i, f"10.255.{i >> 8}.{i & 255}") for i in range(SERVICES))
-    ]
-    slices = [
-        {"metadata": _meta("slice", i) | {"labels": {"kubernetes.io/service-name": f"svc-{i}"}},
-         "addressType": "IPv4", "endpoints": [
-            {"addresses": [pods[j]["status"]["podIP"]],
-             "targetRef": {"kind": "Pod", "uid": f"pod-{j}", "name": f"pod-{j}"}}
-            for j in range(i * 20, i * 20 + 20)]}
-        for i in range(SERVICES)
-    ]  # fmt: skip
-    spaces = [{"metadata": _meta("ns", i)} for i in range(20)]
-    return {
-        "pods": pods, "nodes": nodes, "services": services, "endpointslices": slices,
-        "namespaces": spaces,
-    }  # fmt: skip
+def sync(port: int, path: Path) -> dict[str, float]:
+    """A relay's cost of learning all there is, and of the snapshot for its agents (to ``path``)."""
+    from prometheus_client import CollectorRegistry
 
-
-def _meta(kind: str, i: int) -> dict[str, Any]:
-    return {
-        "name": f"{kind}-{i}",
-        "namespace": f"ns-{i % 20}",
-        "uid": f"{kind}-{i}",
-        "resourceVersion": str(i + 1),
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-    }
-
-
-def _pod(i: int) -> dict[str, Any]:
-    app = f"app-{i // 10}"
-    labels = {"app": app, "pod-template-hash": f"{i // 10:x}", "tier": "web", "team": f"t{i % 30}"}
-    labels |= {"app.kubernetes.io/name": app, "app.kubernetes.io/version": "1"}
-    owner = {"kind": "ReplicaSet", "name": f"{app}-{i // 10:x}", "controller": True}
-    meta = _meta("pod", i) | {"labels": labels, "ownerReferences": [owner]}
-    meta["managedFields"] = [{"manager": "kubelet", "fieldsV1": _FILLER}]
-    env = [{"name": f"SETTING_{n}", "value": "x" * 60} for n in range(10)]
-    containers = [{"name": name, "image": "registry/app:1", "env": env} for name in ("a", "b")]
-    ip = f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}"
-    states = [
-        {"name": name, "containerID": f"containerd://{i * 2 + n:064x}", "ready": True}
-        for n, name in enumerate(("a", "b"))
-    ]
-    status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "hostIP": "192.168.0.1"}
-    status |= {"containerStatuses": states, "startTime": "2026-01-01T00:00:00Z"}
-    spec = {"nodeName": f"node-{i % NODES}", "containers": containers}
-    return {"metadata": meta, "spec": spec, "status": status}
-
-
-def serve(connection: Any) -> None:
-    """A server of streaming lists alone, in a process of its own."""
-    import asyncio
-
-    from aiohttp import web
-
-    streams = {
-        name: b"".join(
-            json.dumps({"type": "ADDED", "object": t}, separators=(",", ":")).encode() + b"\n"
-            for t in found
-        )
-        + b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"99999","annotations":'
-        b'{"k8s.io/initial-events-end":"true"}}}}\n'
-        for name, found in things().items()
-    }
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        stream = streams[request.path.rpartition("/")[2]]
-        for at in range(0, len(stream), 1 << 16):
-            await response.write(stream[at : at + (1 << 16)])
-        await asyncio.sleep(3600)
-        return response
-
-    async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        connection.send((runner.addresses[0][1], sum(map(len, streams.values()))))
-        await asyncio.sleep(3600)
-
-    asyncio.run(main())
-
-
-def learn(port: int) -> dict[str, float]:
-    """The cost of the first list and the watch after it, in a fresh process."""
     from flowobs.kubernetes.access import Access
-    from flowobs.kubernetes.source import KubernetesSource
+    from relay.identity.cluster import ClusterNames
+    from relay.metrics import RelayMetrics
 
-    source = KubernetesSource(Access(server=f"http://127.0.0.1:{port}", cluster="bench"))
+    access = Access(server=f"http://127.0.0.1:{port}", cluster="bench")
+
+    async def learn() -> tuple[bytes, ...]:
+        names = ClusterNames(access, RelayMetrics(CollectorRegistry(), "bench"))
+        kept.append(names)
+        task = asyncio.create_task(names.run())
+        async with asyncio.timeout(120):
+            while not names.journal.ready:  # noqa: ASYNC110 - the journal knows no events
+                await asyncio.sleep(0.01)
+        messages = (await names.journal.snapshot()).messages
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert len(names.table.pods) == PODS
+        return messages
+
+    kept: list[ClusterNames] = []
     cpu, memory = time.process_time(), _rss_mb()
-    if not source.start(120):
-        raise RuntimeError(f"not synced: {source.watch.states}")
+    messages = asyncio.run(learn())
+    cpu = time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - memory
+    gc.collect()
+    path.write_bytes(pickle.dumps(messages))
+    return {"sync_cpu_s": cpu, "sync_rss_mb": _rss_mb() - memory, "sync_peak_mb": peak,
+            "snapshot_mb": sum(map(len, messages)) / 1e6}  # fmt: skip
+
+
+def table(path: Path) -> dict[str, float]:
+    """An agent's cost of that snapshot, and of naming records with it."""
+    from bench import enrich
+    from flowobs._proto.flowobs.v1 import identity_pb2 as pb
+    from flowobs.batch import Endpoints, Strings
+    from flowobs.kubernetes.replica import Replica
+    from flowobs.kubernetes.source import TableSource
+    from flowobs.kubernetes.table import Table
+
+    messages = pickle.loads(path.read_bytes())
+    table = Table()
+    replica = Replica(table)
+    cpu, memory = time.process_time(), _rss_mb()
+    for message in messages:
+        replica.take_snapshot(pb.IdentityMessage.FromString(message).snapshot)
     cpu = time.process_time() - cpu
     gc.collect()
-    kept = _rss_mb() - memory
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - memory
-    assert len(source.table.pods) == PODS
-    source.stop()
-    return {"cpu": cpu, "kept": kept, "peak": peak}
+    found = {"agent_sync_cpu_s": cpu, "agent_table_mb": _rss_mb() - memory}
+    assert len(table.pods) == PODS
+    for pods, name in ((PODS, "10k"), (100, "100")):
+        # records of so many pods, and a table of no more
+        for uid in [uid for uid in replica.known if pods < PODS and not _first(uid, pods)]:
+            table.remove(uid, 0)
+        endpoints = Endpoints(Strings())
+        decoded = enrich.batch(pods, 0.0, endpoints)
+        decoded.batch.columns["time"][:] = time.time_ns()
+        work = partial(enrich.enricher(TableSource(table)).enrich, decoded)
+        work()
+        named = {e.name for e in map(endpoints.__getitem__, range(len(endpoints)))}
+        assert len(named) > pods * 0.8, "they have names"
+        found[f"enrich_ns_{name}_pods"] = enrich.best(work) / enrich.RECORDS * 1e9
+    return found
+
+
+def _first(uid: str, pods: int) -> bool:
+    kind, _, number = uid.partition("-")
+    return kind == "pod" and int(number) < pods
 
 
 def _rss_mb() -> float:
@@ -138,37 +116,58 @@ def _rss_mb() -> float:
 
 def run() -> list[dict[str, Any]]:
     """Rows {bench, metric, value, unit, against, ratio}."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        port, size = ours.recv()
-        command = [sys.executable, "-m", "bench.names", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        cost = json.loads(done.stdout)
-    finally:
-        server.terminate()
-        server.join()
-    lines = [json.dumps(t) for t in things()["pods"]]
+    with _cluster.serving() as (port, size), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "snapshot"
+        cost = _in_a_process("sync", str(port), str(path))
+        cost |= _in_a_process("table", str(path))
+        deltas = _deltas.measure(port, AGENTS, SECONDS)
+    lines = [json.dumps(t) for t in _cluster.things()["pods"]]
     began = time.process_time()
     kept = [json.loads(line) for line in lines]
     plain = time.process_time() - began
     assert len(kept) == PODS
-    against = f"json.loads of {size / 1e6:.0f} MB"
-    return [
-        _row("sync_cpu_s", cost["cpu"], "s", against, cost["cpu"] / plain),
-        _row("sync_rss_mb", cost["kept"], "MB", "", None),
-        _row("sync_peak_mb", cost["peak"], "MB", "", None),
-    ]
+    cost["delta_p99_s"] = deltas["p99_s"]
+    rows = [_row(metric, cost[metric], limit) for metric, limit in LIMITS.items()]
+    rows.append(
+        _row("sync_to_json", cost["sync_cpu_s"] / plain, None, f"{size / 1e6:.0f} MB json.loads")
+    )
+    more = ("sync_peak_mb", "snapshot_mb", "agent_sync_cpu_s")
+    rows += [_row(metric, cost[metric], None) for metric in more]
+    one, many = AGENTS[1:]
+    base = deltas["core_0"]
+    each = [(deltas[f"core_{n}"] - base) / n * 1e3 for n in (one, many)]
+    rows += [_row(f"relay_core_{n}", deltas[f"core_{n}"], None) for n in AGENTS]
+    against = f"an agent of {one}; at {deltas['changes_per_s']:.0f} changes/s"
+    rows.append(_row("relay_core_per_1000_agents", each[1], None, against, each[1] / each[0]))
+    return rows
 
 
-def _row(metric: str, value: float, unit: str, against: str, ratio: float | None) -> dict[str, Any]:
+def _in_a_process(*words: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.names", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _row(
+    metric: str, value: float, limit: float | None, against: str = "", ratio: float | None = None
+) -> dict[str, Any]:
+    if limit is not None:
+        against, ratio = f"at most {limit}", value / limit
+    unit = next((u for end, u in _UNITS.items() if end in metric), "")
     return {
-        "bench": "names", "metric": metric, "value": value, "unit": unit, "against": against,
-        "ratio": ratio,
+        "bench": "names", "metric": metric, "value": round(value, 4), "unit": unit,
+        "against": against, "ratio": ratio and round(ratio, 3),
     }  # fmt: skip
 
 
+_UNITS = {"_cpu_s": "s", "_p99_s": "s", "_mb": "MB", "_ns": "ns", "_core": "cores"}
+
+
 if __name__ == "__main__":
-    print(json.dumps(learn(int(sys.argv[1]))))
+    if sys.argv[1] == "sync":
+        print(json.dumps(sync(int(sys.argv[2]), Path(sys.argv[3]))))
+    else:
+        print(json.dumps(table(Path(sys.argv[2]))))

@@ -113,7 +113,8 @@ class Column:
 
     ``wire`` is its id on the wire (never reused); 0 means it does not travel on its own but is
     taken from the record's endpoint (``src_endpoint``/``dst_endpoint``). ``unit`` also says how a
-    question writes a value: ns and us as 50ms, bytes as 1MB, yes/no, flags as SYN+ACK.
+    question writes a value: ns, us and s as 50ms, bytes as 1MB, yes/no, flags as SYN+ACK; a list's
+    values (between commas) are asked for one by one.
     """
 
     name: str
@@ -140,8 +141,8 @@ ENDPOINT_COLUMNS: tuple[Column, ...] = (
     Column("container", "string", "container name or short id", "Container"),
     Column("identity_source", "string", "which source named it: inventory, host ...", "Named by"),
     Column("zone", "string", "zone of its node", "Zone"),
-    Column("labels", "string", "its labels, as k=v separated by commas, sorted", "Labels"),
-    Column("services", "string", "every service that selects it, separated by commas", "Services"),
+    Column("labels", "string", "its labels, as k=v separated by commas, sorted", "Labels", "list"),
+    Column("services", "string", "every service that selects it, separated by commas", "Services", "list"),
     Column("identity", "u32", "numeric identity of its labels; Hubble's reserved numbers", "Identity"),
 )
 """Attributes of one end of a flow. A record carries them twice, as ``src_*`` and ``dst_*``."""
@@ -159,12 +160,12 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("kind", "u8", "what happened", "Kind", enum=Kind, wire=2, optional=False),
     Column("verdict", "u8", "what became of the packet", "Verdict", enum=Verdict, wire=3, optional=False),
     Column("reporter", "u8", "for which end it was seen", "Reporter", enum=Reporter, wire=4, optional=False),
-    Column("reply", "u8", "1: the packet that made this record went from destination to source", "Reply", "yes/no", wire=5),
+    Column("reply", "u8", "1: the packet that made this record (kind=icmp_error: the one that failed) went from destination to source", "Reply", "yes/no", wire=5),
     Column("proto", "u8", "IP protocol", "Protocol", enum=Protocol, wire=6, optional=False),
     *_ends(7, "ip", "ip", "address; IPv4 as ::ffff:a.b.c.d", "address", optional=False),
     *_ends(9, "port", "u16", "port; ICMP: the echo identifier", "port"),
-    Column("icmp_type", "u8", "ICMP type of the flow's first packet", "ICMP type", wire=11),
-    Column("icmp_code", "u8", "ICMP code of the flow's first packet", "ICMP code", wire=12),
+    Column("icmp_type", "u8", "ICMP type of the flow's first packet; kind=icmp_error: of the error", "ICMP type", wire=11),
+    Column("icmp_code", "u8", "ICMP code of the flow's first packet; kind=icmp_error: of the error", "ICMP code", wire=12),
     Column("vlan", "u16", "VLAN id, 0 = untagged", "VLAN", wire=13),
     Column("interface", "string", "interface it was seen on", "Interface", wire=14),
     Column("node", "string", "node whose agent saw it", "Seen on", wire=15),
@@ -190,6 +191,17 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("zero_windows", "u32", "TCP packets in which the source tells that its receive buffer is full", "Zero windows", "packets", wire=43),
     Column("reply_zero_windows", "u32", "TCP packets in which the destination tells that its receive buffer is full", "Reply zero windows", "packets", wire=44),
     Column("netns", "u32", "kinds drop, retransmit, reset, fail: inode of the network namespace it happened in", "Network namespace", wire=45),
+    *_ends(46, "identity_age", "u32", "how long ago its name was last known to be so; 0: it was up to date", "identity age", unit="s"),
+    Column("virtual_ip", "ip", "address that the source asked for, where the kernel put a backend (dst_ip) in its place (DNAT)", "Virtual address", wire=48),
+    Column("virtual_port", "u16", "port that the source asked for", "Virtual port", wire=49),
+    Column("snat_ip", "ip", "address that the destination sees, where the kernel put it in the place of the source's (SNAT, masquerade)", "SNAT address", wire=50),
+    Column("snat_port", "u16", "port that the destination sees", "SNAT port", wire=51),
+    Column("tunnel", "u8", "what the packets were wrapped in on this interface; source and destination are those inside", "Tunnel", enum=Tunnel, wire=52),
+    Column("tunnel_id", "u32", "the tunnel's number: VXLAN and Geneve VNI, GRE key; source to destination where it is another one on the way back", "Tunnel id", wire=53),
+    Column("tunnel_src_ip", "ip", "address of the tunnel's end on the source's side", "Tunnel source", wire=54),
+    Column("tunnel_dst_ip", "ip", "address of the tunnel's end on the destination's side", "Tunnel destination", wire=55),
+    Column("cast", "u8", "to how many the destination address is", "Cast", enum=Cast, wire=56),
+    Column("icmp_ip", "ip", "kind=icmp_error: who sent the error", "ICMP sender", wire=57),
 )
 """Columns that travel, in store order."""
 
@@ -197,7 +209,7 @@ ENDPOINT_WIRE = {"src_endpoint": 34, "dst_endpoint": 35}
 """Row numbers into the stream's endpoint table (u32)."""
 
 COLUMNS: tuple[Column, ...] = RECORD_COLUMNS + tuple(
-    Column(f"{side}_{c.name}", c.type, f"{end}: {c.doc}", f"{end.capitalize()} {c.label.lower()}", enum=c.enum)
+    Column(f"{side}_{c.name}", c.type, f"{end}: {c.doc}", f"{end.capitalize()} {c.label.lower()}", c.unit, c.enum)
     for side, end in (("src", "source"), ("dst", "destination"))
     for c in ENDPOINT_COLUMNS
 )

@@ -1,4 +1,4 @@
-"""Times as text: RFC 3339 to UTC nanoseconds. The way back is ``rows.time_text``."""
+"""Times as text: RFC 3339, or how long ago, to UTC nanoseconds. The way back: rows.time_text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ _MAX_NS = 2**63 - 1
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+ -]\d\d:\d\d)", re.ASCII
 )  # an unescaped + in a query string arrives as a space
+
+
+_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+
+
+def parse_time(text: str, now_ns: int) -> int | None:
+    """UTC ns of an RFC 3339 time or of how long ago (``5m``); None where ``text`` is neither."""
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
+    return parse_rfc3339(text)
 
 
 def parse_rfc3339(text: str) -> int | None:

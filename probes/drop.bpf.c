@@ -4,6 +4,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "sock.h"
 
@@ -13,14 +14,7 @@ LICENSED
 #define DROP_REASONS 512
 MAP(MT_ARRAY, drop_filter, u32, u32, DROP_REASONS)
 
-/* (skb, location, reason, ...) */
-PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
-    u32 reason = ctx->args[2];
-    /* reasons of subsystems have their number in the upper half: always told */
-    if (reason < DROP_REASONS) {
-        u32 *wanted = MAP_GET(drop_filter, &reason);
-        if (!wanted || !*wanted) return 0;
-    }
+INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason) {
     struct packet p = {};
     void *skb = (void *)ctx->args[0];
     if (!packet_ends(skb, &p)) return 0;
@@ -33,10 +27,25 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     e.initiator = known_initiator(&e.key, dir);
     e.reason = reason;
     KREAD(&e.length, skb, sk_buff, len);
-    /* only now: who opened the flow is known by the key without interface */
     e.netns = packet_netns(skb, &e.key.ifindex);
     u16 both = (u16)p.tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);
-    if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
     return 0;
+}
+
+/* (skb, location, reason, ...) */
+PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
+    u32 reason = ctx->args[2];
+    /* reasons of subsystems have their number in the upper half: always told */
+    if (reason < DROP_REASONS) {
+        u32 *wanted = MAP_GET(drop_filter, &reason);
+        if (!wanted || !*wanted) return 0;
+    }
+    return drop(ctx, reason);
+}
+
+/* (skb, location): before Linux 5.17, where reading a third argument is refused */
+PROGRAM("raw_tp/kfree_skb") int skb_drop_plain(struct bpf_raw_tracepoint_args *ctx) {
+    return drop(ctx, 0);
 }

@@ -3,8 +3,10 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "parse.h"
+#include "inside.h"
 #include "health.h"
 
 LICENSED
@@ -13,8 +15,10 @@ LICENSED
  * connection whose end was not seen. */
 #define IDLE_NS (60 * SECOND_NS)
 
+/* A flow of which nothing is known: the stack has no room for one. */
+MAP(MT_ARRAY, blank, u32, struct flow, 1)
+
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
-#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
@@ -30,10 +34,11 @@ INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 k
     u16 both = (u16)tcp_flags << (dir ? 8 : 0);
     __builtin_memcpy(e.tcp_flags, &both, 2);
     e.closer = f->closer;
+    e.state = f->state;
     e.length = skb->len;
     int error = PERF_OUT(events, skb, &e, sizeof(e));
     if (error && kind == KIND_OPEN) { /* not lost, only late */
-        f->state |= FLOW_OPEN_LOST;
+        f->state |= FLOW_OPEN_LATE;
         count(STAT_OPEN_LATE, 1, 0);
     } else {
         sent(error);
@@ -44,16 +49,19 @@ INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
     return (fin_a && fin_b) || closer >= CLOSER_RST_A;
 }
 
-/* For hooks that see no interface (known_initiator in maps.h). */
-INLINE void remember_initiator(struct flow_key *k, struct conn *c) {
-    struct flow_key anywhere = *k;
-    c->ifindex = k->ifindex;
-    c->vlan = k->vlan;
-    c->egress = k->egress;
-    anywhere.ifindex = 0;
-    anywhere.vlan = 0;
-    anywhere.egress = 0;
-    MAP_PUT(conns, &anywhere, c);
+/* An opening is told at once; that of a flow in a tunnel with its first counts, which have room for the tunnel's ends. */
+INLINE void open(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u32 dir, u8 tcp_flags, u64 now) {
+    if (k->tunnel)
+        f->state |= FLOW_OPEN_LATE;
+    else
+        emit(skb, k, f, KIND_OPEN, dir, tcp_flags, now);
+}
+
+/* A frame to everybody: what says so for the broadcast address of a subnet, which looks like any other. */
+INLINE u32 is_broadcast(struct __sk_buff *skb, struct packet *p) {
+    u8 mac[6];
+    if (!p->link || p->tunnel || bpf_skb_load_bytes(skb, 0, mac, 6)) return 0;
+    return (mac[0] & mac[1] & mac[2] & mac[3] & mac[4] & mac[5]) == 0xff;
 }
 
 /* The first packet of an interval: what is known of the flow from before, or its opening. */
@@ -69,9 +77,10 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->fin[0] = known->fin[0];
             f->fin[1] = known->fin[1];
             f->closer = known->closer;
-            f->state = (known->state & ~FLOW_OPEN_LOST) | (over ? FLOW_CLOSED_BEFORE : 0);
+            f->state = (known->state & ~FLOW_OPEN_LATE) | (over ? FLOW_CLOSED_BEFORE : 0);
             recall_handshake(f, known);
             known->last_ns = now;
+            remember_opener(k, f->initiator, 0, now);
             return;
         }
     }
@@ -79,8 +88,10 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     if (opens) {
         fresh.state = FLOW_OPENED;
         fresh.initiator = dir;
-        /* an answer from a service's port, seen first because we came late */
-        if (p->proto == PROTO_UDP) fresh.initiator = guess_initiator(k, dir);
+        if (is_broadcast(skb, p)) fresh.state |= FLOW_BROADCAST;
+        /* an answer from a service's port, seen first because we came late; nobody answers for many */
+        else if (p->proto == PROTO_UDP && !is_group(p->dst, p->family))
+            fresh.initiator = guess_initiator(k, dir);
     } else {
         fresh.state = FLOW_GUESSED;
         if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
@@ -95,22 +106,24 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
         MAP_PUT(conns, k, &fresh);
     else if (MAP_NEW(conns, k, &fresh))
         return; /* another CPU was first: the event is its own */
-    remember_initiator(k, &fresh);
-    if (opens) emit(skb, k, f, KIND_OPEN, dir, p->tcp_flags, now);
+    remember_opener(k, f->initiator, opens, now);
+    if (opens) open(skb, k, f, dir, p->tcp_flags, now);
 }
 
 /* SYN, SYN-ACK, FIN and RST. Stores are idempotent bytes, one writer's each, so that CPUs cannot undo each other. */
 INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
-    struct conn *c = MAP_GET(conns, k);
     u8 flags = p->tcp_flags;
-    if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
+    u32 opens = (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+    if (opens && f->start_ns == now) return; /* begin() has told */
+    struct conn *c = MAP_GET(conns, k);
+    if (opens) {
         /* the same ports again within one interval: close the old connection, open the new one */
         if (!ended(f->fin[0], f->fin[1], f->closer)) {
             if (c) requested(c, now);
             return;
         }
         if (!(f->state & FLOW_CLOSED_BEFORE)) emit(skb, k, f, KIND_CLOSE, dir, 0, now);
-        if (f->state & FLOW_OPEN_LOST) count(STAT_EVENT_LOST, 1, 0); /* an entry tells of one opening only */
+        if (f->state & FLOW_OPEN_LATE) count(STAT_EVENT_LOST, 1, 0); /* an entry tells of one opening only */
         f->fin[0] = f->fin[1] = 0;
         f->closer = CLOSER_NONE;
         f->state = FLOW_OPENED;
@@ -119,8 +132,8 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .state = FLOW_OPENED, .initiator = dir};
         recall_handshake(f, &fresh);
         MAP_PUT(conns, k, &fresh);
-        remember_initiator(k, &fresh);
-        emit(skb, k, f, KIND_OPEN, dir, flags, now);
+        remember_opener(k, f->initiator, 1, now);
+        open(skb, k, f, dir, flags, now);
         return;
     }
     if (flags & TCP_SYN && c) answered(f, c, dir, now);
@@ -141,7 +154,8 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
 }
 
 /* Sets *now where it had to read the clock. */
-INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 *now) {
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, struct ends *tunnel,
+                               u32 dir, u64 *now) {
     u32 active = active_map(); /* all of this must go to one map */
     struct flow *f;
     if (active)
@@ -150,12 +164,14 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
         f = MAP_GET(flows_0, k);
     if (f) return f;
     *now = bpf_ktime_get_ns();
-    struct flow fresh = {};
+    u32 zero = 0;
+    struct flow *fresh = MAP_GET(blank, &zero);
+    if (!fresh) return 0;
     long error;
     if (active)
-        error = MAP_NEW(flows_1, k, &fresh);
+        error = MAP_NEW(flows_1, k, fresh);
     else
-        error = MAP_NEW(flows_0, k, &fresh);
+        error = MAP_NEW(flows_0, k, fresh);
     if (active)
         f = MAP_GET(flows_1, k);
     else
@@ -163,23 +179,35 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     if (f && !error) {
         f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
         f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
+        if (p->tunnel) {
+            u64 *a = f->tunnel_ends, *b = f->tunnel_ends + 2;
+            if (dir) a = b, b = f->tunnel_ends;
+            a[0] = tunnel->src[0], a[1] = tunnel->src[1];
+            b[0] = tunnel->dst[0], b[1] = tunnel->dst[1];
+        }
         begin(skb, k, f, p, dir, *now);
     }
     return f;
 }
 
-INLINE int account(struct __sk_buff *skb, u32 egress) {
+/* `link`: bytes of link header before what skb->protocol says. */
+INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     /* the copy of a multicast that the sender gets itself: no link header, and counted on its way out */
     if (skb->pkt_type == PACKET_LOOPBACK) return -1;
-    struct packet p = {};
+    struct packet p = {.link = link};
+    struct ends tunnel = {};
     struct flow_key k = {};
-    int parsed = parse(skb, &p);
+    struct frame frame = {.skb = skb, .data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
+    if (skb->vlan_present) p.vlan = skb->vlan_tci & VLAN_ID;
+    int parsed = parse(&frame, &p, link, BE16((u16)skb->protocol));
     /* From here on p is in memory: in registers the verifier would know each header by its value, and follow all that
      * comes now once for each. */
     asm volatile("" : : "r"(&p) : "memory");
     u64 bytes = skb->len, packets = 1;
+    u8 kind = parsed == PARSE_OK ? kind_inside(&p) : 0;
+    if (kind) parsed = look_inside(skb, &p, kind, &tunnel, egress);
     if (parsed != PARSE_OK) {
-        count(parsed == PARSE_NOT_IP ? STAT_NOT_IP : STAT_UNPARSED, 1, bytes);
+        count(parsed == PARSE_BROKEN ? STAT_UNPARSED : STAT_NOT_IP, 1, bytes);
         return -1;
     }
     if (skb->gso_size && bytes > p.headers) {
@@ -191,7 +219,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
     u64 now = 0;
-    struct flow *f = flow_entry(skb, &k, &p, dir, &now);
+    struct flow *f = flow_entry(skb, &k, &p, &tunnel, dir, &now);
     if (!f) {
         u32 index = (u32)p.proto * 2 + egress;
         struct count *c = MAP_GET(overflow, &index);
@@ -207,6 +235,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
         f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
         f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
     }
+    if (first && p.tunnel) f->tunnel_id[dir & 1] = p.tunnel_id;
     __sync_fetch_and_add(&f->packets[dir & 1], packets);
     __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
     u8 edges = 0, connects = 0;
@@ -236,9 +265,18 @@ INLINE int account(struct __sk_buff *skb, u32 egress) {
 }
 
 PROGRAM("tc") int flow_ingress(struct __sk_buff *skb) {
-    return account(skb, 0);
+    return account(skb, 0, ETH_HEADER);
 }
 
 PROGRAM("tc") int flow_egress(struct __sk_buff *skb) {
-    return account(skb, 1);
+    return account(skb, 1, ETH_HEADER);
+}
+
+/* For links whose packets have no link header: tun, WireGuard, PPP, IPIP, GRE ... */
+PROGRAM("tc") int flow_ingress_l3(struct __sk_buff *skb) {
+    return account(skb, 0, 0);
+}
+
+PROGRAM("tc") int flow_egress_l3(struct __sk_buff *skb) {
+    return account(skb, 1, 0);
 }

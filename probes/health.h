@@ -9,7 +9,6 @@
 
 /* A SYN that is not the first one. */
 INLINE void requested(struct conn *c, u64 now) {
-    if (c->mark_ns == now) return; /* it is the first one */
     c->mark_ns = now;
     c->handshake |= HANDSHAKE_REPEATED;
 }
@@ -63,5 +62,6 @@ INLINE void sample(struct __sk_buff *skb, struct flow *f, struct packet *p, u32 
     f->srtt_us[dir & 1] = tcp->srtt_us >> 3;
     struct owner *o = SOCKET_GET(listeners, sk);
     u64 cookie = f->cookie[dir & 1];
-    if (o && cookie) MAP_NEW(owners, &cookie, o);
+    /* a look first: an LRU map takes an element for its own before it sees that it needs none */
+    if (o && cookie && !MAP_GET(owners, &cookie)) MAP_NEW(owners, &cookie, o);
 }

@@ -12,7 +12,7 @@
 /* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
 MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
-/* one for each flow and interface, and one for each flow (remember_initiator): twice as many at most */
+/* twice as many: one that ended takes room until it is the oldest */
 MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, 2 * FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
@@ -25,11 +25,10 @@ PERF_MAP(events)
 MAP(MT_HASH, retransmits_0, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 
-/* Who opened the flow of an event without interface: as some interface saw it, or else a guess. */
-INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
-    struct conn *c = MAP_GET(conns, k);
-    return c ? c->initiator : guess_initiator(k, sender);
-}
+/* Events that did not go into the ring, for the next drain. Two for the same reason. */
+#define HELD_ENTRIES 8192
+MAP(MT_HASH, held_0, struct held_key, struct event, HELD_ENTRIES)
+MAP(MT_HASH, held_1, struct held_key, struct event, HELD_ENTRIES)
 
 /* Which of two maps to write to. Once a run: the agent may flip it at any moment. */
 INLINE u32 active_map(void) {
@@ -55,10 +54,10 @@ INLINE int sent(int error) {
     return error;
 }
 
-/* At most EVENTS_PER_SECOND events of a kind for a flow; sets e->suppressed to what was held back before. */
+/* At most EVENTS_PER_SECOND events of a kind for a flow go into the ring. */
 INLINE int limited(struct event *e) {
     struct flow_key k = e->key;
-    k.pad = e->kind;
+    k.tunnel = e->kind; /* by kind, whatever it was wrapped in */
     struct limit *l = MAP_GET(limits, &k);
     if (!l) {
         struct limit fresh = {.since_ns = e->time_ns, .sent = 1};
@@ -69,13 +68,41 @@ INLINE int limited(struct event *e) {
         l->since_ns = e->time_ns;
         l->sent = 0;
     }
-    if (l->sent >= EVENTS_PER_SECOND) {
-        l->suppressed += 1;
-        count(STAT_EVENT_SUPPRESSED, 1, 0);
-        return 1;
-    }
+    if (l->sent >= EVENTS_PER_SECOND) return 1;
     l->sent += 1;
-    e->suppressed = l->suppressed;
-    l->suppressed = 0;
     return 0;
+}
+
+/* The first one of an interval stands for all that are like it. */
+INLINE void hold(struct event *e) {
+    struct held_key k = {.key = e->key, .reason = e->reason, .netns = e->netns};
+    struct event *first;
+    u32 active = active_map();
+    long taken;
+    k.kind = e->kind;
+    k.direction = e->direction;
+    if (active)
+        taken = MAP_NEW(held_1, &k, e);
+    else
+        taken = MAP_NEW(held_0, &k, e);
+    if (taken) {
+        if (active)
+            first = MAP_GET(held_1, &k);
+        else
+            first = MAP_GET(held_0, &k);
+        if (!first) {
+            count(STAT_HELD_FULL, 1, 0);
+            return;
+        }
+        __sync_fetch_and_add(&first->held, 1);
+    }
+    count(STAT_EVENT_HELD, 1, 0);
+}
+
+/* For events that a flow can have any number of: each is told, one way or the other. */
+INLINE void tell_limited(void *ctx, struct event *e) {
+    if (limited(e) || PERF_OUT(events, ctx, e, sizeof(*e)))
+        hold(e);
+    else
+        count(STAT_EVENT_SENT, 1, 0);
 }

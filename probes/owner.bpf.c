@@ -5,45 +5,11 @@
 #include "maps.h"
 #include "packet.h"
 #include "owners.h"
+#include "process.h"
 
 LICENSED
 
 #define NO_ROUTE 101 /* ENETUNREACH */
-
-#ifndef FO_BCC
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct ns_common {
-    unsigned int inum;
-};
-struct net {
-    struct ns_common ns;
-};
-struct nsproxy {
-    struct net *net_ns;
-};
-struct task_struct {
-    struct task_struct *group_leader;
-    struct nsproxy *nsproxy;
-    char comm[16];
-};
-#pragma clang attribute pop
-#endif
-
-INLINE void describe(struct owner *o) {
-    void *leader = 0;
-    o->pid = bpf_get_current_pid_tgid() >> 32;
-    o->uid = bpf_get_current_uid_gid();
-    o->cgroup = bpf_get_current_cgroup_id();
-    /* the process's name: that of a thread says little ("worker-3") */
-    KREAD(&leader, (void *)bpf_get_current_task(), task_struct, group_leader);
-    KREAD(&o->comm, leader, task_struct, comm);
-}
-
-INLINE void remember(u64 cookie) {
-    struct owner o = {};
-    describe(&o);
-    MAP_PUT(owners, &cookie, &o);
-}
 
 INLINE u32 current_netns(void) {
     void *proxy = 0, *net = 0;
@@ -106,21 +72,6 @@ PROGRAM("cgroup/connect6") int owner_connect6(struct bpf_sock_addr *ctx) {
     return 1;
 }
 
-/* Each datagram to an address passes here: only where no iterator tells of the sockets that were there before. */
-INLINE void remember_sender(u64 cookie) {
-    if (!MAP_GET(owners, &cookie)) remember(cookie);
-}
-
-PROGRAM("cgroup/sendmsg4") int owner_sendmsg4(struct bpf_sock_addr *ctx) {
-    remember_sender(bpf_get_socket_cookie(ctx));
-    return 1;
-}
-
-PROGRAM("cgroup/sendmsg6") int owner_sendmsg6(struct bpf_sock_addr *ctx) {
-    remember_sender(bpf_get_socket_cookie(ctx));
-    return 1;
-}
-
 /* A connect() that found no route leaves no other trace: no packet, no change of state. */
 PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     if (ctx->protocol != PROTO_TCP) return 1;
@@ -147,6 +98,6 @@ PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     else
         e.cookie[0] = cookie;
     MAP_DEL(attempts, &cookie);
-    if (!limited(&e)) sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
     return 1;
 }

@@ -19,5 +19,6 @@ struct attempt {
     u32 pid;
 };
 
-/* By cookie; deleted once the connection has its SYN. What is left when the socket is released never had a route. */
-MAP(MT_LRU_HASH, attempts, u64, struct attempt, 4096)
+/* By cookie; deleted once the connection has its SYN. What is left when the socket is released never had a route: none
+ * stays, and each connection makes one, which is why this is no LRU map. */
+MAP(MT_HASH, attempts, u64, struct attempt, 4096)

@@ -5,8 +5,11 @@
 #include "records.h"
 
 #define PROTO_ICMP 1
+#define PROTO_IPV4 4
 #define PROTO_TCP 6
 #define PROTO_UDP 17
+#define PROTO_IPV6 41
+#define PROTO_GRE 47
 #define PROTO_ICMPV6 58
 #define PROTO_SCTP 132
 
@@ -16,6 +19,8 @@
 #define TCP_ACK 16
 
 #define ETH_IPV4 0x0800
+#define ETH_ARP 0x0806
+#define ETH_BRIDGED 0x6558 /* an Ethernet frame, in a tunnel */
 #define ETH_IPV6 0x86dd
 #define ETH_8021Q 0x8100
 #define ETH_8021AD 0x88a8
@@ -26,6 +31,9 @@ struct packet {
     u16 vlan, icmp;
     u8 proto, family, tcp_flags, zero_window;
     u32 headers; /* bytes before the payload: repeated in each GSO segment */
+    u32 tunnel_id;
+    u8 tunnel, link; /* TUNNEL_*: what it is in; bytes of its link header */
+    u8 part, cut, quoted; /* it is a fragment; it has no transport header; it is what an ICMP error quotes */
 };
 
 INLINE void set_ipv4(u64 *address, u32 value) {
@@ -34,6 +42,13 @@ INLINE void set_ipv4(u64 *address, u32 value) {
     words[1] = 0;
     words[2] = 0xffff0000; /* bytes 00 00 ff ff, little-endian */
     words[3] = value;
+}
+
+/* Whether an address stands for many: 224.0.0.0/4, 255.255.255.255, ff00::/8. */
+INLINE int is_group(u64 *address, u8 family) {
+    u8 *bytes = (u8 *)address;
+    if (family == 4) return bytes[12] >> 4 == 14 || ((u32 *)address)[3] == 0xffffffff;
+    return bytes[0] == 0xff;
 }
 
 /* ICMP: echo requests and replies share a flow (identifier as ports, the request's type); others stand alone. */
@@ -65,6 +80,7 @@ INLINE u32 set_key(struct flow_key *k, struct packet *p) {
     k->icmp = p->icmp;
     k->proto = p->proto;
     k->family = p->family;
+    k->tunnel = p->tunnel;
     return swapped;
 }
 

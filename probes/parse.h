@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
+/* VLAN tags, IPv4 with options, IPv6 with extension headers, fragments; TCP, UDP, SCTP, ICMP. */
 #pragma once
 #include "packet.h"
 #include "fragments.h"
@@ -7,6 +7,7 @@
 #define PARSE_OK 0
 #define PARSE_NOT_IP 1
 #define PARSE_BROKEN 2
+#define PARSE_ARP 3 /* not IP either, but what a tunnel of Ethernet cannot do without */
 
 #define ETH_HEADER 14
 #define VLAN_TAGS 2 /* besides one that the kernel has taken out of the packet */
@@ -15,7 +16,8 @@
 #define IPV6_HEADER 40
 #define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
-/* A packet, and where its linear part is: read once, since that cannot move while we look. */
+/* A packet, and where its linear part is: read once, since that cannot move while we look. `data` 0: not to be read
+ * from there. The verifier follows an offset into it by value, all that comes then once for each; not so the helper's. */
 struct frame {
     struct __sk_buff *skb;
     void *data, *end;
@@ -23,7 +25,7 @@ struct frame {
 
 /* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. 0 or an error. */
 INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
-    if (off < 256 && frame->data + off + n <= frame->end) {
+    if (frame->data && off < 256 && frame->data + off + n <= frame->end) {
         __builtin_memcpy(to, frame->data + off, n);
         return 0;
     }
@@ -35,34 +37,45 @@ INLINE void parse_transport(struct frame *frame, struct packet *p, u32 off) {
     u8 h[16]; /* TCP up to its window */
     p->headers = off;
     if (p->proto == PROTO_TCP) {
-        if (load(frame, off, h, 16)) return;
+        /* ICMP quotes no more than 8 bytes of it */
+        u32 whole = !load(frame, off, h, 16);
+        if (!whole && load(frame, off, h, 4)) goto cut;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
+        if (!whole) return;
         p->tcp_flags = h[13];
         p->zero_window = !h[14] && !h[15] && !(h[13] & (TCP_SYN | TCP_RST));
         p->headers = off + (h[12] >> 4) * 4;
     } else if (p->proto == PROTO_UDP || p->proto == PROTO_SCTP) {
-        if (load(frame, off, h, 4)) return;
+        if (load(frame, off, h, 4)) goto cut;
         p->sport = (u16)h[0] << 8 | h[1];
         p->dport = (u16)h[2] << 8 | h[3];
         p->headers = off + (p->proto == PROTO_UDP ? 8 : 12);
     } else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMPV6) {
-        if (load(frame, off, h, 2)) return;
+        if (load(frame, off, h, 2)) goto cut;
         u16 identifier = 0;
         if (!load(frame, off + 4, h + 4, 2)) identifier = (u16)h[4] << 8 | h[5];
         set_icmp(p, h[0], h[1], identifier);
+        p->headers = off + 8;
     }
+    return;
+cut:
+    p->cut = 1;
 }
 
 /* What follows the IP headers of a packet, or of one fragment of it. */
 INLINE int parse_rest(struct frame *frame, struct packet *p, u32 off, u32 later, u32 more, u32 id, u8 proto) {
     if (later) {
+        p->part = 1;
         p->headers = off;
         recall_fragment(p, id, proto);
         return PARSE_OK;
     }
     parse_transport(frame, p, off);
-    if (more) remember_fragment(p, id, proto);
+    if (more) {
+        p->part = 1;
+        if (!p->quoted) remember_fragment(p, id, proto);
+    }
     return PARSE_OK;
 }
 
@@ -101,6 +114,7 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
         if (bpf_skb_load_bytes(frame->skb, off, e, 8)) {
             p->proto = next;
             p->headers = off;
+            p->cut = 1;
             return PARSE_OK;
         }
         u32 length = (e[1] + 1) * 8;
@@ -117,23 +131,20 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
     return parse_rest(frame, p, off, f[2] || f[3] & 0xf8, f[3] & 1, fragment[1], f[0]);
 }
 
-/* Reads a frame that starts with an Ethernet header. */
-INLINE int parse(struct __sk_buff *skb, struct packet *p) {
-    struct frame in = {.skb = skb, .data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
-    u32 off = ETH_HEADER;
-    u16 type = BE16((u16)skb->protocol);
-    if (skb->vlan_present) p->vlan = skb->vlan_tci & VLAN_ID;
+/* Reads what begins at `off`: VLAN tags or an IP header, as the Ethernet type before it says. */
+INLINE int parse(struct frame *frame, struct packet *p, u32 off, u16 type) {
 #pragma unroll
     for (int i = 0; i < VLAN_TAGS; i++) {
         if (type != ETH_8021Q && type != ETH_8021AD) break;
         u8 tag[4];
-        if (load(&in, off, tag, 4)) return PARSE_BROKEN;
+        if (load(frame, off, tag, 4)) return PARSE_BROKEN;
         /* the outer VLAN; id 0 is no VLAN but a mere priority */
         if (!p->vlan) p->vlan = ((u16)tag[0] << 8 | tag[1]) & VLAN_ID;
         type = (u16)tag[2] << 8 | tag[3];
         off += VLAN_TAG;
     }
-    if (type == ETH_IPV4) return parse_ipv4(&in, p, off);
-    if (type == ETH_IPV6) return parse_ipv6(&in, p, off);
+    if (type == ETH_IPV4) return parse_ipv4(frame, p, off);
+    if (type == ETH_IPV6) return parse_ipv6(frame, p, off);
+    if (type == ETH_ARP) return PARSE_ARP;
     return type == ETH_8021Q || type == ETH_8021AD ? PARSE_BROKEN : PARSE_NOT_IP;
 }

@@ -12,10 +12,16 @@
 #define KIND_RESET 6
 #define KIND_FAIL 7
 #define KIND_LOST 8
+#define KIND_ICMP_ERROR 9
+#define TUNNEL_VXLAN 1
+#define TUNNEL_GENEVE 2
+#define TUNNEL_IPIP 3
+#define TUNNEL_GRE 4
 #define FLOW_OPENED 1 /* the flow's opening was seen: SYN, or the first packet where there are no connections */
-#define FLOW_OPEN_LOST 2 /* its open event found the ring full: the drain must tell */
+#define FLOW_OPEN_LATE 2 /* the drain tells of the opening: the ring was full, or it is in a tunnel */
 #define FLOW_CLOSED_BEFORE 4 /* it had ended before this interval: what is counted here are stragglers */
 #define FLOW_GUESSED 8 /* the initiator is a guess from the port numbers */
+#define FLOW_BROADCAST 16 /* to everybody on the link, as its link header says */
 #define CLOSER_NONE 0 /* still open */
 #define CLOSER_FIN_A 1 /* a sent the first FIN */
 #define CLOSER_FIN_B 2 /* b sent the first FIN */
@@ -29,8 +35,10 @@
 #define STAT_MAP_FULL 2 /* packets whose flow found no room in the flow map */
 #define STAT_EVENT_SENT 3 /* events written to the ring */
 #define STAT_EVENT_LOST 4 /* events the ring had no room for */
-#define STAT_EVENT_SUPPRESSED 5 /* events held back by a rate limit */
+#define STAT_EVENT_HELD 5 /* events held back by a rate limit or a full ring: the next drain tells of them */
 #define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
+#define STAT_HELD_FULL 7 /* events held back that found no room in their map: nobody tells of them */
+#define STAT_RETRANSMITS_FULL 8 /* segments sent again whose flow found no room in the map of retransmits */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {
@@ -44,7 +52,7 @@ struct flow_key {
     u8 proto; /* IP protocol */
     u8 family; /* 4 or 6 */
     u8 egress; /* 1: packets from a to b leave by this interface, 0: they come in */
-    u8 pad; /* 0 */
+    u8 tunnel; /* schema.Tunnel: what it was wrapped in; all but ifindex, vlan and egress is from inside */
 };
 
 /* What a flow did since the last drain. Index 0: from a to b, 1: from b to a. */
@@ -67,6 +75,8 @@ struct flow {
     u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
     u8 sampled[2]; /* 1: srtt_us was read in this interval */
     u8 pad[6]; /* 0 */
+    u32 tunnel_id[2]; /* VNI or GRE key on the way from a to b, and back */
+    u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
 };
 
 /* What must outlive a drain: in an LRU map, where losing one costs a label and never a count. */
@@ -76,15 +86,12 @@ struct conn {
     u64 connect_ns; /* as in struct flow */
     u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
     u32 rtt_ns[2]; /* as in struct flow */
-    u32 ifindex; /* of the entry without interface: one that saw the flow */
-    u16 vlan; /* as ifindex */
-    u8 egress; /* as ifindex */
     u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */
     u8 state; /* FLOW_* bits */
     u8 fin[2]; /* as in struct flow */
     u8 closer; /* as in struct flow */
-    u8 pad[3]; /* 0 */
+    u8 pad[2]; /* 0 */
 };
 
 /* An edge in a flow's life. 116 bytes make a 128-byte perf record. */
@@ -93,17 +100,17 @@ struct event {
     u8 kind; /* schema.Kind */
     u8 initiator; /* as in struct flow */
     u8 direction; /* the packet went 0: from a to b, 1: from b to a */
-    u32 reason; /* kind drop: the kernel's drop reason; kind fail: the socket's errno */
+    u32 reason; /* kind drop: the kernel's drop reason; fail: the socket's errno; icmp_error: type << 8 | code */
     u64 time_ns; /* CLOCK_MONOTONIC */
     struct flow_key key; /* ifindex is 0 where no interface is known */
-    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown */
+    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown; kind icmp_error: the address of who sent it */
     u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown */
     u32 netns; /* inode of the network namespace, 0 = that of the interface */
-    u32 suppressed; /* like events held back since the last one */
+    u32 held; /* like events held back that this one stands for, besides itself */
     u32 pid; /* process id, only where the hook runs in that process; else 0 */
     u8 tcp_flags[2]; /* flags of the packet, per direction */
     u8 closer; /* kind close: CLOSER_* */
-    u8 pad; /* 0 */
+    u8 state; /* as in struct flow */
     u32 length; /* bytes of the packet */
 } __attribute__((packed, aligned(4)));
 
@@ -127,7 +134,17 @@ struct socket_owner {
 struct limit {
     u64 since_ns; /* start of the current second */
     u32 sent; /* events let through in it */
-    u32 suppressed; /* events held back since the last one let through */
+    u32 pad; /* 0 */
+};
+
+/* Events that the drain tells of as one. */
+struct held_key {
+    struct flow_key key; /* as in struct event */
+    u32 reason; /* as in struct event */
+    u32 netns; /* as in struct event */
+    u8 kind; /* as in struct event */
+    u8 direction; /* as in struct event */
+    u8 pad[6]; /* 0 */
 };
 
 /* TCP segments that were sent again since the last drain, keyed without interface. */

@@ -5,6 +5,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "openers.h"
 #include "packet.h"
 #include "sock.h"
 #include "owners.h"
@@ -31,8 +32,7 @@ INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_
         e.cookie[1] = cookie;
     else
         e.cookie[0] = cookie;
-    if (limited(&e)) return;
-    sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    tell_limited(ctx, &e);
 }
 
 INLINE void reverse(struct packet *p) {
@@ -56,18 +56,30 @@ INLINE void count_retransmit(struct packet *p, u32 netns, u32 segments) {
         MAP_NEW(retransmits_0, &k, &fresh);
         r = MAP_GET(retransmits_0, &k);
     }
-    if (r) __sync_fetch_and_add(&r->segments[dir & 1], segments);
+    if (r)
+        __sync_fetch_and_add(&r->segments[dir & 1], segments);
+    else
+        count(STAT_RETRANSMITS_FULL, segments, 0);
+}
+
+INLINE int sent_again(void *ctx, void *sk, u32 segments) {
+    struct packet p = {};
+    u64 cookie = 0;
+    u32 netns = 0;
+    if (!socket_ends(sk, &p, &cookie, &netns)) return 0;
+    count_retransmit(&p, netns, segments);
+    tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
+    return 0;
 }
 
 /* (sk, skb, ...): the local end sends again. */
 PROGRAM("raw_tp/tcp_retransmit_skb") int tcp_retransmit(struct bpf_raw_tracepoint_args *ctx) {
-    struct packet p = {};
-    u64 cookie = 0;
-    u32 netns = 0;
-    if (!socket_ends((void *)ctx->args[0], &p, &cookie, &netns)) return 0;
-    count_retransmit(&p, netns, queued_segments((void *)ctx->args[1]));
-    tell(ctx, &p, KIND_RETRANSMIT, cookie, 1, netns, 0);
-    return 0;
+    return sent_again(ctx, (void *)ctx->args[0], queued_segments((void *)ctx->args[1]));
+}
+
+/* (listener, request): a SYN-ACK again. The request has the connection's ends, and the cookie that it will have. */
+PROGRAM("raw_tp/tcp_retransmit_synack") int tcp_retransmit_synack(struct bpf_raw_tracepoint_args *ctx) {
+    return sent_again(ctx, (void *)ctx->args[1], 1);
 }
 
 /* (sk or NULL, skb or NULL, ...): the local end sends a reset, in answer to skb where there is one. */
@@ -98,35 +110,40 @@ PROGRAM("raw_tp/tcp_receive_reset") int tcp_receive_reset(struct bpf_raw_tracepo
     return 0;
 }
 
-/* A connection whose other end went silent: no packet tells of its end. Closes the flow at one interface that saw it,
- * with its next record where it had packets since the last one. */
-INLINE void give_up(void *ctx, struct packet *p) {
-    struct event e = {};
+/* Closes the flow at an interface, with its next record where it had packets since the last one. */
+INLINE void time_out(void *ctx, struct event *e) {
     struct flow *f;
-    u32 dir = set_key(&e.key, p);
-    struct conn *c = MAP_GET(conns, &e.key);
-    if (!c) return;
-    e.initiator = c->initiator;
-    e.key.ifindex = c->ifindex;
-    e.key.vlan = c->vlan;
-    e.key.egress = c->egress;
-    c = MAP_GET(conns, &e.key);
+    struct conn *c = MAP_GET(conns, &e->key);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;
     if (active_map())
-        f = MAP_GET(flows_1, &e.key);
+        f = MAP_GET(flows_1, &e->key);
     else
-        f = MAP_GET(flows_0, &e.key);
-    if (f) {
+        f = MAP_GET(flows_0, &e->key);
+    if (f)
         f->closer = CLOSER_TIMEOUT;
-        return;
-    }
+    else
+        sent(PERF_OUT(events, ctx, e, sizeof(*e)));
+}
+
+/* A connection whose other end went silent: no packet tells of its end. */
+INLINE void give_up(void *ctx, struct packet *p) {
+    struct event e = {};
+    u32 dir = set_key(&e.key, p);
+    struct opener *o = find_opener(&e.key);
+    if (!o) return;
+    o->opened = 0; /* a new one with the same ends is another connection */
     e.version = RECORD_VERSION;
     e.kind = KIND_CLOSE;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
+    e.initiator = o->initiator & 1;
     e.closer = CLOSER_TIMEOUT;
-    sent(PERF_OUT(events, ctx, &e, sizeof(e)));
+    at_interface(&e.key, o, 0);
+    time_out(ctx, &e);
+    if (o->ifindex[0] == o->ifindex[1] && o->vlan[0] == o->vlan[1]) return;
+    at_interface(&e.key, o, 1);
+    time_out(ctx, &e);
 }
 
 /* (sk, old state, new state): connections that end without a packet, and attempts that end without a connection. */

@@ -43,6 +43,12 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
     "ClickHouse server.  [default: a folder of this machine]",
 )
 @click.option(
+    "--cluster",
+    metavar="NAME",
+    help="The store is one server of this ClickHouse cluster: replicate tables, and spread records "
+    "over its shards.",
+)
+@click.option(
     "--retention",
     default="flows=3d,1m=30d,1h=1y",
     metavar="TIMES",
@@ -56,6 +62,19 @@ _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pand
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the certificate (PEM).")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted traffic with other hosts.")
+@click.option(
+    "--kubernetes",
+    metavar="auto|off|KUBECONFIG",
+    default="auto",
+    help="Watch this cluster and give its names to all agents. auto: the one that we are a pod of.",
+)
+@click.option(
+    "--cluster-name",
+    default="",
+    metavar="NAME",
+    show_default=False,
+    help="What that cluster is called.  [default: as the kubeconfig file does]",
+)
 @click.option("--log-json", is_flag=True, help="Log JSON lines.")
 @click.version_option(flowobs.__version__, prog_name="flowobs-relay")
 def main(
@@ -63,11 +82,14 @@ def main(
     listen: tuple[str, ...],
     http: str,
     store: str | None,
+    cluster: str | None,
     retention: str,
     max_disk: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     insecure: bool,
+    kubernetes: str,
+    cluster_name: str,
     log_json: bool,
 ) -> None:
     """Take flow records from agents, store them, and answer questions about them.
@@ -81,6 +103,7 @@ def main(
     try:
         config = Config(
             store=store or f"chdb://{state_folder().absolute() / 'store'}",
+            cluster=cluster,
             retention=retention,
             max_disk=max_disk,
             listen=tuple(Address.parse(text) for text in listen),
@@ -88,6 +111,8 @@ def main(
             tls_cert=tls_cert,
             tls_key=tls_key,
             insecure=insecure,
+            kubernetes=kubernetes,
+            cluster_name=cluster_name,
         )
         config.check()
     except ConfigError as error:
@@ -120,6 +145,7 @@ def _check_store(url: str) -> NoReturn:
 
 def _serve(config: Config) -> None:
     # imported here: `--help` needs none of it, and an installation may lack it
+    from relay.identity.cluster import find_access
     from relay.listen import ListenError
     from relay.server import Relay, RelayFailed, serve
     from relay.store import Store, StoreError
@@ -130,10 +156,19 @@ def _serve(config: Config) -> None:
         sys.stdout.flush()
 
     async def run(store: Store) -> None:
-        await serve(Relay(config, store), ready)
+        await serve(Relay(config, store, cluster), ready)
 
     try:
-        store = Store.open(config.store, retention=config.retention, max_disk=config.max_disk)
+        cluster = find_access(config.kubernetes, config.cluster_name)
+    except ConfigError as error:
+        _fail(2, str(error))
+    try:
+        store = Store.open(
+            config.store,
+            retention=config.retention,
+            max_disk=config.max_disk,
+            cluster=config.cluster,
+        )
     except ValueError as error:  # the retention or the size
         _fail(2, str(error))
     except StoreError as error:

@@ -61,16 +61,26 @@ class Config:
     store: str
     retention: str = "3d"
     max_disk: str | None = None
+    cluster: str | None = None
     listen: tuple[Address, ...] = (Address("127.0.0.1", 4243),)
     http: Address = Address("127.0.0.1", 8080)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
+    kubernetes: str = "auto"
+    """The cluster to watch: a kubeconfig file, "auto" or "off"."""
+    cluster_name: str = ""
+    """What that cluster is called; empty: as the kubeconfig file does."""
 
     def check(self) -> None:
         """Raises ConfigError where options do not fit together."""
         if not self.listen:
             raise ConfigError("no address to take agents on; give --listen")
+        if self.cluster is not None and self.store.startswith("chdb:"):
+            raise ConfigError(
+                "--cluster needs a ClickHouse server; give one of the cluster's with "
+                "--store http(s)://user:password@host:port/database"
+            )
         if self.http.path:
             raise ConfigError("--http needs a host and a port, such as 127.0.0.1:8080")
         if (self.tls_cert is None) != (self.tls_key is None):

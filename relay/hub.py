@@ -8,8 +8,10 @@ gets its share. Without records there is no tick. All of it runs in the event lo
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from itertools import groupby
+from secrets import token_hex
 
 import numpy as np
 
@@ -19,6 +21,14 @@ from relay.lines import Lines
 from relay.metrics import RelayMetrics
 from relay.recent import Recent, Snapshot
 from relay.subscription import Chunk, Subscription
+
+_POSITION = re.compile(r"([0-9a-f]{8})-([0-9a-f]{1,15})-([0-9a-f]{1,16})")
+
+
+def position_ns(position: str) -> int | None:
+    """The time (UTC ns) of the newest record before a position, of whatever run; None: no such."""
+    found = _POSITION.fullmatch(position)
+    return int(found[3], 16) if found else None
 
 
 class TooManySubscribers(Exception):
@@ -62,6 +72,9 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
         self._stopped = False
+        # a relay that starts anew numbers anew
+        self._run = token_hex(4)
+        self._newest_ns = 0
 
     def publish(self, batch: FlowBatch, resent: bool) -> None:
         """Take records that have just arrived. Never waits. Resent ones were shown before."""
@@ -88,6 +101,7 @@ class Hub:
         for _, same in groupby(pending, key=lambda batch: id(batch.endpoints)):
             batch = FlowBatch.concat(list(same))
             self._recent.add(batch)
+            self._newest_ns = max(self._newest_ns, int(batch["time"].max()))
             if self._groups:
                 self._deliver(batch)
 
@@ -95,6 +109,18 @@ class Hub:
         """Records in memory from number ``since`` on, in order of arrival, all published ones."""
         self.flush()
         return self._recent.since(since)
+
+    @property
+    def position(self) -> str:
+        """Where the stream is: what :meth:`since` continues from. For people it means nothing."""
+        return f"{self._run}-{self._recent.end:x}-{self._newest_ns:x}"
+
+    def since(self, position: str) -> Snapshot | None:
+        """Records in memory that came after ``position``; None where it is of another run."""
+        found = _POSITION.fullmatch(position)
+        if found is None or found[1] != self._run:
+            return None
+        return self.recent(int(found[2], 16))
 
     @property
     def buffered(self) -> int:
@@ -154,9 +180,11 @@ class Hub:
         if not len(shown):
             return
         lines = self._lines(batch if len(shown) == len(batch) else batch.select(shown))
+        position = self.position
         for group, at in wanted:
             places = np.searchsorted(shown, at[at <= shown[-1]]).tolist()
-            chunk = Chunk(lines if len(places) == len(lines) else [lines[i] for i in places])
+            mine = lines if len(places) == len(lines) else [lines[i] for i in places]
+            chunk = Chunk(mine, position)
             for subscription in group.members:
                 if places:
                     subscription.offer(chunk)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", 1024 * 1024),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -37,6 +37,7 @@ MAX_AGENTS = 4096
 _MAX_NAME = 253
 _MAX_SPAN_NS = 7 * 86400 * 1_000_000_000
 _BATCHES_PER_SECOND = 1000
+_NAMES_TOLD_NS = 10_000_000_000
 
 _Context = grpc.aio.ServicerContext[bytes, pb.RelayMessage]
 
@@ -58,6 +59,10 @@ class AgentStatus:
     last_seen: int
     rows: int
     lost: int
+    names_age_s: int = 0
+    """How old the oldest names on its latest records were; 0: they were up to date."""
+    names_told: int = 0
+    """When that was told, in nanoseconds since 1970."""
 
 
 class _Refused(Exception):
@@ -306,6 +311,11 @@ class Ingest:
         told = batch.columns["kind"] == schema.Kind.lost
         if told.any():
             agent.status.lost += int(batch.columns["lost"][told].sum())
+        age = max(int(batch.columns[f"{side}_identity_age"].max()) for side in ("src", "dst"))
+        status, now = agent.status, time.time_ns()
+        # a batch without any name from the source in question says nothing of it
+        if age or now - status.names_told > _NAMES_TOLD_NS:
+            status.names_age_s, status.names_told = age, now
 
     async def _submit(self, agent: _Agent, group: _Open) -> None:
         def stored() -> None:

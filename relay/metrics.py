@@ -12,8 +12,8 @@ class RelayMetrics:
         def counter(name: str, doc: str, *labels: str) -> Counter:
             return Counter(f"flowobs_relay_{name}", doc, labels, registry=registry)
 
-        def gauge(name: str, doc: str) -> Gauge:
-            return Gauge(f"flowobs_relay_{name}", doc, registry=registry)
+        def gauge(name: str, doc: str, *labels: str) -> Gauge:
+            return Gauge(f"flowobs_relay_{name}", doc, labels, registry=registry)
 
         self.records_received = counter("records_received_total", "Records that came from agents.")
         self.records_stored = counter(
@@ -55,6 +55,37 @@ class RelayMetrics:
         self.queue_rows = gauge("queue_rows", "Records waiting to be written to the store.")
         self.agents_connected = gauge("agents_connected", "Agents with an open stream.")
         self.live_subscribers = gauge("live_subscribers", "Open live subscriptions.")
+        self.identity_objects = gauge(
+            "identity_objects", "Objects of the cluster that are known, by resource.", "resource"
+        )
+        self.identity_age = gauge(
+            "identity_age_seconds",
+            "Time since the API server was heard of, by resource.",
+            "resource",
+        )
+        self.identity_stale = gauge(
+            "identity_stale",
+            "1 while names from this resource may be out of date: not learnt yet, or no news.",
+            "resource",
+        )
+        self.identity_requests = gauge(
+            "identity_requests", "Requests made to the API server since the relay started."
+        )
+        self.identity_agents = gauge("identity_agents", "Agents that get names from this relay.")
+        self.identity_lag = gauge(
+            "identity_lag_seconds",
+            "For how long the slowest of them has not had the newest names.",
+        )
+        self.identity_changes = gauge(
+            "identity_changes", "Changes of objects told to agents since the relay started."
+        )
+        self.identity_snapshots = gauge(
+            "identity_snapshots",
+            "Times that an agent was told all there is: it was new, or too far behind.",
+        )
+        self.identity_log_bytes = gauge(
+            "identity_log_bytes", "Memory held by changes that an agent may still ask for."
+        )
         for reason in DROP_REASONS:
             self.records_dropped.labels(reason)
         for reason in REFUSAL_REASONS:

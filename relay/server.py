@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 import flowobs
 from flowobs import assets
+from flowobs.kubernetes.access import Access
 from relay.committer import committer_for
 from relay.config import Address, Config, ConfigError
 from relay.housekeeping import Housekeeping
@@ -25,6 +26,7 @@ from relay.http.app import create_app
 from relay.http.queries import Queries
 from relay.http.status import Status
 from relay.hub import Hub
+from relay.identity.cluster import ClusterNames
 from relay.ingest import SERVER_OPTIONS, Ingest
 from relay.listen import bound, grpc_listen, http_socket
 from relay.metrics import RelayMetrics
@@ -43,9 +45,12 @@ class RelayFailed(Exception):
 
 
 class Relay:
-    """One relay over an open store. ``run`` serves until ``stop`` is called or a part dies."""
+    """One relay over an open store. ``run`` serves until ``stop`` is called or a part dies.
 
-    def __init__(self, config: Config, store: Store) -> None:
+    ``cluster``: the one whose names it gives to agents, if any.
+    """
+
+    def __init__(self, config: Config, store: Store, cluster: Access | None = None) -> None:
         self.config = config
         self.registry = CollectorRegistry()
         metrics = RelayMetrics(self.registry, flowobs.__version__)
@@ -54,6 +59,7 @@ class Relay:
         self._committer = committer_for(store, metrics, self._died)
         self._housekeeping = Housekeeping(store, metrics)
         self._ingest = Ingest(self.hub, self._committer, metrics, version=flowobs.__version__)
+        self._names = ClusterNames(cluster, metrics) if cluster is not None else None
         self._stopping = asyncio.Event()
         self._death: str | None = None
 
@@ -70,6 +76,8 @@ class Relay:
         credentials = _credentials(config)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers((self._ingest.handler(),))
+        if self._names is not None:
+            server.add_generic_rpc_handlers((self._names.handler(),))
         sock = http_socket(config.http)
         try:
             listen = [grpc_listen(server, address, credentials) for address in config.listen]
@@ -83,12 +91,23 @@ class Relay:
         self, server: grpc.aio.Server, sock: socket.socket, ready: Callable[[], None]
     ) -> None:
         queries = Queries(self._store)
-        status = Status(self._store, self._committer, self.hub, lambda: self._ingest.agents)
-        app = create_app(self.hub, queries, status, self.registry, assets.web())
+        status = Status(
+            self._store, self._committer, self.hub, lambda: self._ingest.agents, self._names
+        )
+        app = create_app(
+            self.hub,
+            queries,
+            status,
+            self.registry,
+            assets.web(),
+            self._begin,
+            explain=self._names.explain if self._names is not None else None,
+        )
         web = _uvicorn(app, self.config)
         web.on_started = ready
         self._committer.start()
         self._housekeeping.start()
+        watching = asyncio.create_task(self._watch())
         await server.start()
         serving = asyncio.create_task(web.serve(sockets=[sock]))
         serving.add_done_callback(lambda _: self.stop())
@@ -98,6 +117,7 @@ class Relay:
         queries.stop()
         status.stop()
         self._housekeeping.stop()
+        watching.cancel()
         web.should_exit = True
         await server.stop(_GRPC_GRACE_S)
         left = await self._committer.stop(_COMMIT_S)
@@ -105,6 +125,21 @@ class Relay:
             log.warning("records were not stored, their agents send them again: rows=%d", left)
         closing = asyncio.to_thread(self._store.close, _STORE_S)  # ends queries, and their requests
         await asyncio.gather(closing, serving)
+
+    async def _watch(self) -> None:
+        """Names from the cluster, until cancelled."""
+        if self._names is None:
+            return
+        log.info("watching the cluster %s for names", self._names.journal.cluster or "we are in")
+        try:
+            await self._names.run()
+        except Exception as error:
+            log.critical("the watch of the cluster has ended", exc_info=error)
+            self._death = f"the watch of the cluster has ended ({error}); the log says where"
+            self.stop()
+
+    def _begin(self) -> int | None:
+        return self._store.begin
 
     def _died(self, error: BaseException) -> None:
         self._death = (

@@ -21,12 +21,16 @@ class Closed(Exception):
 
 
 class Chunk:
-    """Records of one tick for one filter. Rendered once, however many subscribers send it."""
+    """Records of one tick for one filter. Rendered once, however many subscribers send it.
 
-    __slots__ = ("_ndjson", "_sse", "lines")
+    ``position`` is where the stream is behind them; "" where that is not known.
+    """
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
+    __slots__ = ("_ndjson", "_sse", "lines", "position")
+
+    def __init__(self, lines: Sequence[bytes], position: str = "") -> None:
         self.lines = lines
+        self.position = position
         self._ndjson: bytes | None = None
         self._sse: bytes | None = None
 
@@ -44,7 +48,8 @@ class Chunk:
     def sse(self) -> bytes:
         """A server-sent event with a JSON array."""
         if self._sse is None:
-            self._sse = b"event: flows\ndata: [" + b",".join(self.lines) + b"]\n\n"
+            id = f"id: {self.position}\n".encode() if self.position else b""
+            self._sse = b"event: flows\n" + id + b"data: [" + b",".join(self.lines) + b"]\n\n"
         return self._sse
 
 

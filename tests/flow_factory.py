@@ -27,7 +27,13 @@ def random_batch(
     strings = [table.strings.id(w) for w in (*_WORDS, *(f"name-{i}" for i in range(names)))]
     values = table.strings.values
     ends = [
-        table.id(Endpoint(int(rng.integers(0, 256)), *(values[i] for i in rng.choice(strings, 9))))
+        table.id(
+            Endpoint(
+                int(rng.integers(0, 256)),
+                *(values[i] for i in rng.choice(strings, 12)),
+                int(rng.integers(0, 1 << 32)),
+            )
+        )
         for _ in range(names)
     ]
     columns: dict[str, Any] = {}

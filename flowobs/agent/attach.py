@@ -19,7 +19,10 @@ from flowobs.agent.features import PROGRAMS, Program
 from flowobs.agent.links import Link, LinkEvent, LinkMonitor
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
-from flowobs.agent.tc import Method, TcHooks
+from flowobs.agent.tc import Method, Pair, TcHooks
+
+LINK_PROGRAMS = {14: "", 0: "_l3"}
+"""Bytes of link header -> what the names of the programs for such links end with."""
 
 GONE_LINKS = 1024
 """So many links that went are remembered, because their last records are still to be named."""
@@ -51,6 +54,8 @@ class Attachments:
     ) -> None:
         self.missing: dict[str, str] = dict(probes.missing)
         """Programs that do not run, with the reason; known once ``start`` returns."""
+        self.idle: list[str] = []
+        """Programs that are not needed, because better ones run."""
         self.links: dict[int, Link] = {}
         """ifindex -> link; replaced on change. Those that went stay a while, without addresses."""
         self.attached: frozenset[int] = frozenset()
@@ -104,40 +109,44 @@ class Attachments:
 
     def _attach_machine_wide(self) -> None:
         for program in PROGRAMS:
-            fd = self._probes.programs.get(program.name)
-            if fd is not None and (reason := self._idle(program)):
-                _log.info("a program is not needed", extra={"program": program.name, "why": reason})
+            if program.instead_of and program.instead_of not in self.missing:
+                self.idle.append(program.name)
+                self.missing.pop(program.name, None)  # whether it could run does not matter
                 continue
-            running = fd is not None
-            try:
-                if fd is not None and program.kind == "raw_tp":
-                    self._machine_wide.append(bpf.attach_raw_tracepoint(fd, program.hook))
-                elif fd is not None and program.kind == "cgroup" and self._cgroup is not None:
-                    link = bpf.attach_cgroup(fd, self._cgroup, program.attach_type)
-                    self._machine_wide.append(link)
-            except OSError as error:
-                running = False
-                self._metrics.attach_failures.inc()
-                self.missing[program.name] = str(error.strerror)
-                _log.warning("program %s does not run: %s", program.name, error.strerror)
+            if program.needs and program.needs in self.missing:
+                self.missing.setdefault(program.name, f"it needs {program.needs}")
+            elif (fd := self._probes.programs.get(program.name)) is not None:
+                try:
+                    self._attach_program(fd, program)
+                except OSError as error:
+                    self._metrics.attach_failures.inc()
+                    self.missing[program.name] = str(error.strerror)
+            running = program.name not in self.missing
             self._metrics.program_loaded.labels(program.name, program.feature).set(running)
 
-    def _idle(self, program: Program) -> str:
-        """Why a program that could run should not; empty where it should."""
-        if program.instead_of and program.instead_of in self._probes.programs:
-            return f"{program.instead_of} does more"
-        if program.needs and (
-            program.needs in self.missing or program.needs not in self._probes.programs
-        ):
-            return f"it needs {program.needs}"
-        return ""
+    def _attach_program(self, fd: int, program: Program) -> None:
+        """Put a program on its hook, unless that is an interface's or an iterator's."""
+        if program.kind == "raw_tp":
+            self._machine_wide.append(bpf.attach_raw_tracepoint(fd, program.hook))
+        elif program.kind in ("tp_btf", "fentry"):
+            self._machine_wide.append(bpf.attach_traced(fd))
+        elif program.kind == "cgroup":
+            if self._cgroup is None:
+                raise OSError(errno.ENOENT, "no cgroup v2 is mounted")
+            link = bpf.attach_cgroup(fd, self._cgroup, program.attach_type)
+            self._machine_wide.append(link)
 
     def _run(self) -> None:
         try:
             if self._namespace is not None:
                 netns.enter(self._namespace)
             programs = self._probes.programs
-            hooks = TcHooks(programs["flow_ingress"], programs["flow_egress"], self._method)
+            pairs: dict[int | None, Pair] = {}
+            for header, kind in LINK_PROGRAMS.items():
+                names = f"flow_ingress{kind}", f"flow_egress{kind}"
+                if programs.keys() >= set(names):
+                    pairs[header] = Pair(*(programs[name] for name in names))
+            hooks = TcHooks(pairs, self._method)
             with contextlib.closing(self._monitor):
                 try:
                     self._follow(hooks)
@@ -191,12 +200,17 @@ class Attachments:
             self._complained.discard(link.ifindex)
         elif selected and not observed:
             # Not only when it is up: what is attached by then misses no packet.
-            if link.ethernet:
+            if hooks.understands(link):
                 self._attempt(hooks.attach, link, link)
             elif link.up:
-                self._complain(link, "frames without an Ethernet header are not understood")
+                self._complain(link, self._why_not(link))
         elif observed and not selected:  # it was renamed
             self._attempt(hooks.detach, link.ifindex, link)
+
+    def _why_not(self, link: Link) -> str:
+        if link.link_header is None:
+            return "not observed: its frames begin with neither Ethernet nor IP"
+        return f"not observed: {self.missing.get('flow_ingress_l3', 'its programs are not loaded')}"
 
     def _attempt(self, action: Callable[[T], None], argument: T, link: Link) -> None:
         try:

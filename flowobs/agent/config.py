@@ -25,12 +25,19 @@ class AgentConfig:
     cgroup: str = ""
     """cgroup v2 folder below which socket owners are noted; empty: the root of the mount."""
     inventory: Path | None = None
-    identity: Literal["host", "kubernetes", "none"] = "host"
-    """host: this machine names its own addresses and sockets; kubernetes: its cluster does, too."""
+    identity: Literal["relay", "kubernetes", "host", "none"] = "relay"
+    """host: this machine names its own addresses and sockets; kubernetes: its cluster's API server
+    does, too; relay: the cluster does that the relay watches, if it watches one.
+    """
     kubeconfig: Path | None = None
     """How to reach the cluster; None: as a pod of it."""
+    cluster_name: str = ""
+    """What its endpoints are said to be of; empty: the name in the kubeconfig, if there is one."""
     drain_interval: float = 1.0
     flow_entries: int = 65536
+    spool_dir: Path | None = None
+    """Disk for records that the relay has not stored and memory has no room for; None: no disk."""
+    spool_mb: int = 1024
     metrics: str = "127.0.0.1:9465"
     insecure: bool = False
     tls_ca: Path | None = None

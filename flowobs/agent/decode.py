@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowobs.agent.drain import CounterDeltas
 from flowobs.agent.records import CLOSER, FLOW_KEY, FLOW_STATE, RECORD_VERSION
 from flowobs.batch import Endpoints, FlowBatch, Strings
-from flowobs.schema import CloseReason, Kind, Protocol, Verdict
+from flowobs.schema import Cast, CloseReason, Kind, Protocol, Verdict
 
 Array = NDArray[Any]
 
@@ -20,14 +20,24 @@ _IS_ICMP = np.zeros(256, np.bool_)
 _IS_ICMP[[Protocol.icmp, Protocol.icmpv6]] = True
 _IS_EVENT = np.zeros(256, np.bool_)
 _IS_EVENT[[Kind.open, Kind.close, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail]] = True
+_IS_EVENT[Kind.icmp_error] = True
 _TWO_WORDS: Any = ("<u8", 2)
 _ADDRESS_WORDS = np.dtype(
     [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
 )
 """FLOW_KEY with each address as two words: choosing between words is eight times faster."""
 _END_TIMES = ("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
+_BROADCAST = FLOW_STATE["FLOW_BROADCAST"][0]
 _CORE_REASONS = 1 << 16
 """Drop reasons from here on belong to subsystems, which have the upper half of the number."""
+
+LOSSES = {
+    "ring_full": "event_lost",
+    "interrupted": "missed_run",
+    "held_full": "held_full",
+    "retransmits_full": "retransmits_full",
+}
+"""Why records of kind lost are made -> the programs' counter of how many."""
 
 _CLOSE_REASONS = np.zeros((256, 2), np.uint8)
 """[CLOSER_*, initiator] -> CloseReason; numbers the probes do not know stay "none"."""
@@ -84,7 +94,7 @@ class Decoder:
         ``retransmits``, shape (n, 2): segments that a and b have sent again.
         ``offset_ns`` takes CLOCK_MONOTONIC to UTC.
         """
-        opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LOST"][0])
+        opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LATE"][0])
         rows = len(keys)
         if len(opened):
             keys = np.concatenate((keys, keys[opened]))
@@ -106,6 +116,7 @@ class Decoder:
         if retransmits is not None and retransmits.any():
             source, destination = _sides(retransmits, swap[:rows])
             columns["retransmits"][:rows], columns["reply_retransmits"][:rows] = source, destination
+        self._unwrap(columns, flows, swap)
         closed = _closed(flows)
         columns["kind"][:] = np.where(closed, Kind.close, Kind.update)
         columns["close_reason"][:] = np.where(closed, _CLOSE_REASONS[flows["closer"], initiator], 0)
@@ -130,15 +141,21 @@ class Decoder:
         columns["time"][:] = _utc(events["time_ns"], offset_ns)
         columns["kind"][:] = kind
         columns["reply"][:] = reply
-        columns["lost"][:] = events["suppressed"]
+        columns["lost"][:] = events["held"]
         columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(events["tcp_flags"], swap)
         # The hook ran in the process of the end that sent.
         columns["src_pid"][:] = np.where(reply, 0, events["pid"])
         columns["dst_pid"][:] = np.where(reply, events["pid"], 0)
         dropped, failed = kind == Kind.drop, kind == Kind.fail
+        told = kind == Kind.icmp_error
         columns["verdict"][:] = np.select(
-            (dropped, failed), (Verdict.dropped, Verdict.error), Verdict.forwarded
+            (dropped, failed | told), (Verdict.dropped, Verdict.error), Verdict.forwarded
         )
+        if told.any():
+            columns["icmp_ip"][told] = events["cookie"][told].view("u1")
+            columns["src_cookie"][told] = columns["dst_cookie"][told] = 0
+            columns["icmp_type"][told] = events["reason"][told] >> 8 & 0xFF
+            columns["icmp_code"][told] = events["reason"][told] & 0xFF
         columns["close_reason"][:] = np.select(
             (kind == Kind.close, failed),
             (
@@ -163,9 +180,10 @@ class Decoder:
         and hook side. ``now_ns`` is UTC.
         """
         overflow = deltas.overflow
-        ring_full = deltas.stats["event_lost"][0]
+        lost = {reason: deltas.stats[counter][0] for reason, counter in LOSSES.items()}
+        lost = {reason: number for reason, number in lost.items() if number}
         full_rows = len(overflow.proto)
-        rows = full_rows + bool(ring_full)
+        rows = full_rows + len(lost)
         if not rows:
             return None
         batch = FlowBatch.zeros(rows, self.endpoints)
@@ -177,8 +195,8 @@ class Decoder:
         columns["proto"][:full_rows] = overflow.proto
         columns["lost"][:full_rows] = columns["packets"][:full_rows] = overflow.packets
         columns["bytes"][:full_rows] = overflow.bytes
-        columns["drop_reason"][full_rows:] = strings.id("ring_full")
-        columns["lost"][full_rows:] = ring_full
+        columns["drop_reason"][full_rows:] = [strings.id(reason) for reason in lost]
+        columns["lost"][full_rows:] = list(lost.values())
         nowhere = np.zeros(rows, np.uint32)
         return Decoded(batch, nowhere, np.zeros(rows, np.bool_), nowhere)
 
@@ -201,12 +219,29 @@ class Decoder:
         icmp = np.where(_IS_ICMP[keys["proto"]], keys["icmp"], 0)
         columns["icmp_type"][:] = icmp >> 8
         columns["icmp_code"][:] = icmp & 0xFF
+        columns["tunnel"][:] = keys["tunnel"]
+        columns["cast"][:] = _cast(columns["dst_ip"], ends["state"])
         return Decoded(
             batch,
             keys["ifindex"].astype(np.uint32),
             (keys["egress"] & 1).astype(np.bool_) ^ swap,
             np.zeros(len(keys), np.uint32),
         )
+
+    @staticmethod
+    def _unwrap(columns: dict[str, Array], flows: Array, swap: NDArray[np.bool_]) -> None:
+        """Set a tunnel's number and ends, where there is one."""
+        rows = np.flatnonzero(columns["tunnel"])
+        if not rows.size:
+            return
+        there, back = _sides(flows["tunnel_id"][rows], swap[rows])
+        columns["tunnel_id"][rows] = np.where(there, there, back)
+        ends = flows["tunnel_ends"][rows].reshape(-1, 2, 2)
+        ends[swap[rows]] = ends[swap[rows]][:, ::-1]
+        for name, words in zip(
+            ("tunnel_src_ip", "tunnel_dst_ip"), ends.swapaxes(0, 1), strict=True
+        ):
+            columns[name][rows] = np.ascontiguousarray(words).view("u1")
 
     @staticmethod
     def _make_open(columns: dict[str, Array], rows: slice, time: Array) -> None:
@@ -238,6 +273,18 @@ def _sides(pair: Array, swap: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Of values for a and b, shape (n, 2): (those of the source, those of the destination)."""
     a, b = pair[:, 0], pair[:, 1]
     return np.where(swap, b, a), np.where(swap, a, b)
+
+
+def _cast(addresses: Array, state: Array) -> NDArray[np.uint8]:
+    """``schema.Cast`` of destination addresses, shape (n, 16), of flows with FLOW_* bits."""
+    high, low = addresses.view("<u8").T  # byte 0 is the lowest of `high`
+    is_ipv4 = (high == 0) & (low & 0xFFFFFFFF == 0xFFFF0000)
+    group = (high & 0xFF == 0xFF) | (is_ipv4 & (low >> 36 & 0xF == 0xE))
+    everybody = (is_ipv4 & (low >> 32 == 0xFFFFFFFF)) | (state & _BROADCAST != 0)
+    found: NDArray[np.uint8] = np.select(
+        (group, everybody), (np.uint8(Cast.multicast), np.uint8(Cast.broadcast)), np.uint8(0)
+    )
+    return found
 
 
 def _utc(monotonic_ns: Array, offset_ns: int) -> NDArray[np.int64]:

@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from flowobs.agent import bpf, btf
+from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.features import FEATURES, PROGRAMS, Program
 from flowobs.agent.loader import Choice, LoaderName, LoadError, load
+from flowobs.agent.nat import why_not
+from flowobs.identity.cgroup_paths import find_mount
 
 TcMethod = Literal["tcx", "clsact"]
 T = TypeVar("T")
@@ -39,14 +42,17 @@ class ProgramReport:
     hook: str
     required: bool
     lost: str
+    instead_of: str
+    """A better program: this one is only needed where that one is refused."""
+    needed: bool = True
     loaded: bool = False
     attached: bool | None = None
     reason: str | None = None
 
     @property
     def works(self) -> bool:
-        """Loaded, and not known to refuse its hook."""
-        return self.loaded and self.attached is not False
+        """Not needed; or loaded, and not known to refuse its hook."""
+        return not self.needed or (self.loaded and self.attached is not False)
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class Report:
     tc: TcMethod | None = None
     error: str | None = None
     programs: list[ProgramReport] = field(default_factory=list)
+    nat: str | None = None
+    """Why translations (NAT) are not known here."""
 
     @property
     def ok(self) -> bool:
@@ -72,6 +80,7 @@ class Report:
             name: {"gives": gives, "ok": all(p.works for p in self.programs if p.feature == name)}
             for name, gives in FEATURES.items()
         }
+        features["nat"]["ok"] = self.nat is None
         return {"ok": self.ok, **asdict(self), "features": features}
 
 
@@ -79,8 +88,10 @@ def examine(choice: Choice = "auto") -> Report:
     """Load and attach everything once, and clean up. Never raises for what a machine lacks."""
     report = Report(platform.release(), platform.machine(), btf.KERNEL.is_file())
     report.programs = [
-        ProgramReport(p.name, p.feature, p.kind, p.hook, p.required, p.lost) for p in PROGRAMS
+        ProgramReport(p.name, p.feature, p.kind, p.hook, p.required, p.lost, p.instead_of)
+        for p in PROGRAMS
     ]
+    report.nat = why_not(Conntrack(None)) or None
     try:
         probes = load(choice)
     except LoadError as error:
@@ -94,6 +105,9 @@ def examine(choice: Choice = "auto") -> Report:
                 _try(report, row, program, probes.programs[program.name])
             else:
                 row.reason = probes.missing[program.name]
+    works = {row.name: row.works for row in report.programs}
+    for row in report.programs:
+        row.needed = not works.get(row.instead_of, False)
     return report
 
 
@@ -103,6 +117,8 @@ def _try(report: Report, row: ProgramReport, program: Program, fd: int) -> None:
             report.tc = _in_private_netns(lambda: _attach_tc(fd, program.hook == "egress"))
         elif program.kind == "raw_tp":
             os.close(bpf.attach_raw_tracepoint(fd, program.hook))
+        elif program.kind in ("tp_btf", "fentry"):
+            os.close(bpf.attach_traced(fd))
         elif program.kind == "cgroup":
             _attach_cgroup(fd, program.attach_type)
         else:
@@ -142,9 +158,9 @@ def _run_iterator(fd: int) -> None:
 
 
 def _attach_cgroup(fd: int, attach_type: int) -> None:
-    root = _cgroup2()
+    root, _ = find_mount()
     if root is None:
-        raise _Untried("no cgroup2 file system is mounted")
+        raise OSError(errno.ENOENT, "no cgroup v2 is mounted")
     try:
         folder = Path(tempfile.mkdtemp(prefix="flowobs-doctor-", dir=root))
     except OSError as error:
@@ -153,14 +169,6 @@ def _attach_cgroup(fd: int, attach_type: int) -> None:
         os.close(bpf.attach_cgroup(fd, folder, attach_type))
     finally:
         folder.rmdir()
-
-
-def _cgroup2() -> Path | None:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, folder, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(folder)
-    return None
 
 
 def _in_private_netns(work: Callable[[], T]) -> T:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import ctypes
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent import bpf
-from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
+from flowobs.agent.records import (
+    CONTROL,
+    COUNT,
+    EVENT,
+    FLOW,
+    FLOW_KEY,
+    HELD_KEY,
+    RETRANSMITS,
+    STATS,
+)
 
 BATCH_ROWS = 16384
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
@@ -38,15 +47,40 @@ def wait_grace_period() -> bool:
     return False
 
 
+class _Pair:
+    """Two maps that take turns, drained whole: as large as they may get, they are small."""
+
+    def __init__(self, fds: tuple[int, int] | None, key: np.dtype[Any], value: np.dtype[Any]):
+        room = bpf.map_info(fds[0]).max_entries if fds else 0
+        self._fds = fds
+        self._keys, self._values = np.empty(room, key), np.empty(room, value)
+
+    @property
+    def none(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        return self._keys[:0], self._values[:0]
+
+    def drain(self, which: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(keys, values) of one of the maps, quiet by now; views that the next drain overwrites."""
+        if self._fds is None:
+            return self.none
+        count = bpf.drain(self._fds[which], self._keys, self._values)
+        return self._keys[:count], self._values[:count]
+
+
 class FlowDrain:
     """The two flow maps: programs write to one while the other is emptied.
 
     ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
-    ``retransmits``: fds of the maps of that name, which take the same turns.
+    ``retransmits`` and ``held``: fds of the maps of those names, which take the same turns.
     """
 
     def __init__(
-        self, maps: tuple[int, int], control: int, retransmits: tuple[int, int] | None = None
+        self,
+        maps: tuple[int, int],
+        control: int,
+        *,
+        retransmits: tuple[int, int] | None = None,
+        held: tuple[int, int] | None = None,
     ) -> None:
         self.capacity = bpf.map_info(maps[0]).max_entries
         """Flows that one map can hold."""
@@ -56,11 +90,12 @@ class FlowDrain:
         """Grace periods that could only be slept through."""
         self._maps = maps
         self._control = control
-        self._retransmit_maps = retransmits
-        room = bpf.map_info(retransmits[0]).max_entries if retransmits else 0
-        self._again = np.empty(room, FLOW_KEY.dtype), np.empty(room, RETRANSMITS.dtype)
-        self.retransmits = self._again[0][:0], self._again[1][:0]
+        self._again = _Pair(retransmits, FLOW_KEY.dtype, RETRANSMITS.dtype)
+        self._held = _Pair(held, HELD_KEY.dtype, EVENT.dtype)
+        self.retransmits = self._again.none
         """(keys, counts) of the last drain, known from its first row on; views like its rows."""
+        self.held = self._held.none[1]
+        """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
         self._active = 0
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
         self._flows = np.empty(self.capacity, FLOW.dtype)
@@ -76,9 +111,8 @@ class FlowDrain:
         self._switch(1 - self._active)
         self.unsure_waits += not wait_grace_period()
         self.fill = 0
-        if self._retransmit_maps is not None:
-            again = bpf.drain(self._retransmit_maps[1 - self._active], *self._again)
-            self.retransmits = self._again[0][:again], self._again[1][:again]
+        self.retransmits = self._again.drain(1 - self._active)
+        _, self.held = self._held.drain(1 - self._active)
         while count := bpf.drain(quiet, self._keys, self._flows):
             self.fill += count
             for start in range(0, count, BATCH_ROWS):
@@ -107,16 +141,23 @@ class CounterDeltas(NamedTuple):
     """What the programs counted since the last reading."""
 
     stats: Mapping[str, tuple[int, int]]
-    """(packets, bytes) by name of ``records.STATS``, without the "STAT_" and in lower case."""
+    """(packets, bytes) by name of ``records.STATS``, without the "STAT_" and in lower case; and
+    ``missed_run``."""
     overflow: Overflow
 
 
 class Counters:
-    """The ``stats`` and ``overflow`` maps, read as differences."""
+    """The ``stats`` and ``overflow`` maps, read as differences.
 
-    def __init__(self, stats_fd: int, overflow_fd: int) -> None:
+    ``programs``: fds of those on tracepoints. The kernel leaves out their runs in an interrupt that
+    came in the middle of one; it counts them, and here they are ``missed_run`` of the stats.
+    """
+
+    def __init__(self, stats_fd: int, overflow_fd: int, programs: Sequence[int] = ()) -> None:
         self._stats_fd = stats_fd
         self._overflow_fd = overflow_fd
+        self._programs = programs
+        self._missed = self._read_missed()
         self._names = {i: n.removeprefix("STAT_").lower() for n, (i, _) in STATS.items()}
         self._stats = self._read_stats()
         self._overflow = self._read_overflow()
@@ -127,6 +168,9 @@ class Counters:
         change = stats - self._stats
         self._stats = stats
         deltas = {n: (int(change[i, 0]), int(change[i, 1])) for i, n in self._names.items()}
+        missed = self._read_missed()
+        deltas["missed_run"] = missed - self._missed, 0
+        self._missed = missed
         overflow = np.zeros_like(self._overflow)
         # 512 lookups, so only when there is something to see. Totals are compared, not this
         # reading's change: a program may have counted in one map and not yet in the other.
@@ -144,6 +188,9 @@ class Counters:
                 overflow[rows, 1],
             ),
         )
+
+    def _read_missed(self) -> int:
+        return sum(bpf.program_info(fd).missed_runs for fd in self._programs)
 
     def _read_stats(self) -> NDArray[np.uint64]:
         return self._sums(self._stats_fd, max(self._names) + 1)

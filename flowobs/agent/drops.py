@@ -37,6 +37,10 @@ NOISE = frozenset(
 """Reasons that say nothing about a failure. They are left out in the kernel."""
 
 
+NO_REASONS: Mapping[int, str] = {0: "unknown"}
+"""What a kernel without reasons has (before 5.17)."""
+
+
 def fill_filter(map_fd: int, reasons: Mapping[int, str]) -> None:
     """Have the program tell of every reason of the running kernel that is not NOISE."""
     size = bpf.map_info(map_fd).max_entries

@@ -9,14 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.decode import Decoded
+from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.vantage import Link, Vantage
 from flowobs.batch import Endpoints, FlowBatch
-from flowobs.identity.addresses import LOCAL, LOOPBACK, NAMED, SHARED, AddressTable
+from flowobs.identity.addresses import (
+    LOCAL,
+    LOOPBACK,
+    NAMED,
+    NAMELESS,
+    SHARED,
+    AddressTable,
+)
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.sharers import SharerTable
 from flowobs.identity.source import Socket
-from flowobs.schema import Kind
+from flowobs.schema import EndpointKind, Kind, Reporter
 
 Array = NDArray[Any]
 
@@ -35,7 +43,7 @@ class Enricher:
     observed network namespaces where only those are observed, None where all of the machine is.
     Records from elsewhere are then left out (``out_of_scope`` counts). Where the kernel did not
     know the namespace, a record stays if an inventory or cluster names one of its addresses or it
-    is one of the observed namespace's own.
+    is one of the observed namespace's own. ``nat`` knows who is behind translated addresses.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class Enricher:
         *,
         netns: int = 0,
         scope: Container[int] | None = None,
+        nat: Nat | None = None,
     ) -> None:
         self.node = node
         self.out_of_scope = 0
@@ -55,6 +64,7 @@ class Enricher:
         self._links = links
         self._netns = netns
         self._scope = scope
+        self._nat = nat
         self._addresses = AddressTable(resolver)
         self._sharers = SharerTable(resolver)
         self._vantage = Vantage(resolver)
@@ -63,11 +73,26 @@ class Enricher:
         self._seen_endpoints: Endpoints | None = None
         self._seen_generation = -1
         self._seen_owners = -1
+        self._served: dict[tuple[int, int], int] = {}
 
     def enrich(self, decoded: Decoded) -> FlowBatch:
         """The records with names, without those out of scope. Columns may change in place."""
+        return self.named(decoded)[0].batch
+
+    @property
+    def generation(self) -> int:
+        """Raised when a record may get another name than before."""
+        return self._resolver.generation
+
+    def named(self, decoded: Decoded) -> tuple[Decoded, NDArray[np.bool_]]:
+        """Like :meth:`enrich`; and whose near end nobody can name (yet), bool of shape (n,).
+
+        Records that have been here before may come again.
+        """
         # Interface numbers of other namespaces mean nothing here.
         decoded.ifindex[(decoded.netns != 0) & (decoded.netns != self._netns)] = 0
+        if self._nat is not None:
+            self._nat.translate(decoded.batch)
         self._renew(decoded.batch.endpoints)
         columns = decoded.batch.columns
         ends = self._addresses.lookup(
@@ -77,6 +102,8 @@ class Enricher:
             self._local,
         )
         rows, flags = ends.rows.reshape(2, -1), ends.flags.reshape(2, -1)
+        if self._nat is not None:
+            self._name_service(decoded.batch, rows[1])
         if self._scope is not None:
             inside = self._inside(self._scope, decoded, flags)
             if not inside.all():
@@ -95,7 +122,28 @@ class Enricher:
         columns["node"][:] = strings.id(self.node)
         local = (flags & LOCAL) != 0
         self._vantage.see(columns, decoded.ifindex, decoded.egress, local, strings)
-        return batch
+        self._tell_ages(batch)
+        return decoded, self._nameless(columns, decoded.ifindex, flags)
+
+    def _tell_ages(self, batch: FlowBatch) -> None:
+        ages = self._resolver.ages()
+        for source, age in ages.items():
+            name = batch.endpoints.strings.find(source)
+            for side in ("src", "dst") if name is not None else ():
+                batch.columns[f"{side}_identity_age"][batch[f"{side}_identity_source"] == name] = (
+                    age
+                )
+
+    @staticmethod
+    def _nameless(columns: dict[str, Array], ifindex: Array, flags: Array) -> NDArray[np.bool_]:
+        unknown = (flags & NAMELESS) != 0
+        near = np.zeros(len(ifindex), np.bool_)
+        if unknown.any():
+            reporter = columns["reporter"]
+            near = unknown[0] & (reporter == Reporter.source)
+            near |= unknown[1] & (reporter == Reporter.destination)
+            near &= ifindex != 0
+        return near
 
     def _renew(self, endpoints: Endpoints) -> None:
         """Forget answers that may no longer be true."""
@@ -109,10 +157,34 @@ class Enricher:
             self._addresses.clear()
         if renamed:
             self._sharers.clear()
+            self._served.clear()
         if renamed or relinked:
             self._vantage.clear(links)
         self._seen_links, self._local = links, local
         self._seen_endpoints, self._seen_generation = endpoints, generation
+
+    def _name_service(self, batch: FlowBatch, rows: Array) -> None:
+        """The service of a backend (``rows``) that was asked for by address is that very one."""
+        columns, endpoints = batch.columns, batch.endpoints
+        at = np.flatnonzero(columns["virtual_ip"].any(axis=1))
+        if not at.size:
+            return
+        asked = self._addresses.lookup(
+            columns["virtual_ip"][at], columns["time"][at], endpoints, self._local
+        ).rows
+        pairs, inverse = np.unique(np.stack((rows[at], asked)), axis=1, return_inverse=True)
+        served = [self._serving(who, service, endpoints) for who, service in pairs.T.tolist()]
+        rows[at] = np.array(served, np.uint32)[inverse.reshape(-1)]
+
+    def _serving(self, backend: int, asked: int, endpoints: Endpoints) -> int:
+        """The endpoint row of ``backend`` where ``asked`` was asked for."""
+        found = self._served.get((backend, asked))
+        if found is None:
+            who, service = endpoints[backend], endpoints[asked]
+            if service.kind == EndpointKind.service and who.identity_source:
+                who = who._replace(service=service.service)
+            found = self._served[backend, asked] = endpoints.id(who)
+        return found
 
     @staticmethod
     def _inside(scope: Container[int], decoded: Decoded, flags: Array) -> Array:

@@ -12,23 +12,24 @@ from flowobs.agent.bpf import (
     CGROUP_INET6_POST_BIND,
     CGROUP_INET_SOCK_CREATE,
     CGROUP_INET_SOCK_RELEASE,
-    CGROUP_UDP4_SENDMSG,
-    CGROUP_UDP6_SENDMSG,
 )
 
-Kind = Literal["tc", "raw_tp", "cgroup", "iter"]
+Kind = Literal["tc", "raw_tp", "tp_btf", "fentry", "cgroup", "iter"]
 
 FEATURES = {
     "flows": "flow records: who talks to whom, packets and bytes",
     "tcp": "TCP trouble: retransmits, resets, failed connections",
     "drops": "packets dropped by the kernel, with its reason",
     "processes": "the process behind a socket",
+    "nat": "client and backend of translated connections, from conntrack over netlink",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program. ``hook``: ingress or egress, a tracepoint, a cgroup hook, an iterator target."""
+    """One program. ``hook``: ingress or egress, a tracepoint, a kernel function, a cgroup hook, an
+    iterator target.
+    """
 
     name: str
     source: str
@@ -40,12 +41,17 @@ class Program:
     needs: str = ""
     """Program without which this one would tell untruths."""
     instead_of: str = ""
-    """Better program: this one only runs where that one is refused."""
+    """Better program, before this one in the table: this one only runs where that is refused."""
 
     @property
     def core_only(self) -> bool:
         """BCC cannot compile it."""
         return self.source.endswith(".core.bpf.c")
+
+    @property
+    def traced(self) -> bool:
+        """On a tracepoint or function of the kernel: not run again while it runs on that CPU."""
+        return self.kind in ("raw_tp", "tp_btf", "fentry")
 
     @property
     def object(self) -> str:
@@ -65,8 +71,6 @@ _CGROUP_HOOKS = {
     "post_bind6": CGROUP_INET6_POST_BIND,
     "connect4": CGROUP_INET4_CONNECT,
     "connect6": CGROUP_INET6_CONNECT,
-    "sendmsg4": CGROUP_UDP4_SENDMSG,
-    "sendmsg6": CGROUP_UDP6_SENDMSG,
 }
 
 PROGRAMS = (
@@ -89,12 +93,36 @@ PROGRAMS = (
         required=True,
     ),
     Program(
+        "flow_ingress_l3",
+        "flow.bpf.c",
+        "tc",
+        "ingress",
+        "flows",
+        "what comes in by links without a link header: tun, WireGuard, PPP, IPIP ...",
+    ),
+    Program(
+        "flow_egress_l3",
+        "flow.bpf.c",
+        "tc",
+        "egress",
+        "flows",
+        "what goes out by links without a link header",
+    ),
+    Program(
         "tcp_retransmit",
         "tcp.bpf.c",
         "raw_tp",
         "tcp_retransmit_skb",
         "tcp",
         "retransmit records",
+    ),
+    Program(
+        "tcp_retransmit_synack",
+        "tcp.bpf.c",
+        "raw_tp",
+        "tcp_retransmit_synack",
+        "tcp",
+        "retransmits of SYN-ACKs",
     ),
     Program(
         "tcp_send_reset",
@@ -127,6 +155,15 @@ PROGRAMS = (
         "kfree_skb",
         "drops",
         "drop records with their reason",
+    ),
+    Program(
+        "skb_drop_plain",
+        "drop.bpf.c",
+        "raw_tp",
+        "kfree_skb",
+        "drops",
+        "drop records, without a reason",
+        instead_of="skb_drop",
     ),
     Program(
         "owner_sock_create",
@@ -178,30 +215,39 @@ PROGRAMS = (
         needs="tcp_state",
     ),
     Program(
-        "owner_sendmsg4",
-        "owner.bpf.c",
-        "cgroup",
-        "sendmsg4",
-        "processes",
-        "the process of IPv4 UDP sockets older than the agent",
-        instead_of="socket_owners",
-    ),
-    Program(
-        "owner_sendmsg6",
-        "owner.bpf.c",
-        "cgroup",
-        "sendmsg6",
-        "processes",
-        "the process of IPv6 UDP sockets older than the agent",
-        instead_of="socket_owners",
-    ),
-    Program(
         "socket_owners",
         "sockets.core.bpf.c",
         "iter",
         "task_file",
         "processes",
-        "the process of accepted sockets and of those older than the agent",
+        "at once the process of accepted sockets and of older ones: /proc is searched instead",
+    ),
+    Program(
+        "owner_state",
+        "adapters.core.bpf.c",
+        "tp_btf",
+        "inet_sock_set_state",
+        "processes",
+        "the process of TCP connections that end at once",
+        instead_of="owner_connect4",
+    ),
+    Program(
+        "owner_udp4",
+        "adapters.core.bpf.c",
+        "fentry",
+        "udp_sendmsg",
+        "processes",
+        "the process of IPv4 UDP sockets that are closed at once",
+        instead_of="owner_sock_create",
+    ),
+    Program(
+        "owner_udp6",
+        "adapters.core.bpf.c",
+        "fentry",
+        "udpv6_sendmsg",
+        "processes",
+        "the process of IPv6 UDP sockets that are closed at once",
+        instead_of="owner_sock_create",
     ),
 )
 

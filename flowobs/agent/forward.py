@@ -19,6 +19,7 @@ import grpc.aio
 
 from flowobs import schema
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
+from flowobs.agent.spill import Spill
 from flowobs.agent.spool import Epoch, Spool
 from flowobs.batch import Endpoints, FlowBatch
 from flowobs.wire import MAX_MESSAGE_BYTES, MAX_ROWS, Encoder
@@ -29,7 +30,7 @@ MAX_TABLE_ROWS = 60_000
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", 1024 * 1024),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -89,7 +90,8 @@ def check_target(target: str, tls: Tls | None, insecure: bool) -> None:
     )
 
 
-def _channel(target: str, tls: Tls | None) -> grpc.aio.Channel:
+def open_channel(target: str, tls: Tls | None) -> grpc.aio.Channel:
+    """A channel to the relay; to be made in the event loop that uses it."""
     if tls is None:
         return grpc.aio.insecure_channel(target, _CHANNEL_OPTIONS)
     credentials = grpc.ssl_channel_credentials(
@@ -122,6 +124,7 @@ class Forwarder:
         group_rows: int = 10_000,
         tls: Tls | None = None,
         insecure: bool = False,
+        spill: Spill | None = None,
         on_drop: Callable[[str, int], None] = lambda reason, records: None,
     ) -> None:
         check_target(target, tls, insecure)
@@ -136,6 +139,7 @@ class Forwarder:
             max_bytes=max_bytes,
             group_interval=group_interval,
             group_rows=min(group_rows, MAX_ROWS - 1),
+            spill=spill,
             on_drop=on_drop,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,6 +157,11 @@ class Forwarder:
     def spool_bytes(self) -> int:
         """Memory held by records that the relay has not stored yet."""
         return self._spool.bytes
+
+    @property
+    def spool_disk_bytes(self) -> int:
+        """Disk held by records that the relay has not stored yet."""
+        return self._spool.disk_bytes
 
     @property
     def spool_records(self) -> int:
@@ -213,7 +222,7 @@ class Forwarder:
             await asyncio.sleep(self._batch_interval)
 
     async def _deliver(self) -> None:
-        channel = _channel(self._target, self._tls)
+        channel = open_channel(self._target, self._tls)
         try:
             while True:
                 try:
@@ -295,12 +304,19 @@ class Forwarder:
             current, micro, resent = taken
             index = index + 1 if current.number == group else 1
             group = current.number
+            try:
+                data = self._spool.read(micro)
+            except OSError as error:
+                lost = self._spool.drop(epoch, current, "spool_disk")
+                log.error("%d records are lost: %s", lost, error)
+                # the relay forgets what it has of a group when the stream ends
+                raise _Disconnected(None, "the spool's disk failed") from None
             if encoder is None:
                 assert epoch.endpoints is not None
                 encoder = Encoder(epoch.endpoints)
             for dictionary in encoder.pending(micro.mark):
                 await self._write(call, pb.AgentMessage(dictionary=dictionary))
-            await self._write(call, pb.AgentMessage(batch=micro.data, resent=resent))
+            await self._write(call, pb.AgentMessage(batch=data, resent=resent))
             self.stats.sent_batches += 1
 
     async def _write(self, call: _Call, message: pb.AgentMessage) -> None:

@@ -22,8 +22,9 @@ class Link:
     """The driver's kind: veth, bridge, vxlan ...; empty for hardware and loopback."""
     up: bool
     loopback: bool
-    ethernet: bool
-    """Its frames begin with an Ethernet header; those of tunnels and PPP do not."""
+    link_header: int | None
+    """Bytes before the IP header: 14 of Ethernet, 0 on tun, WireGuard, PPP ...; None: another kind
+    of frame."""
     master: int
     """ifindex of the bridge or bond it belongs to, 0 for none."""
     peer: int

@@ -28,7 +28,7 @@ class Metrics:
         )
         self.dropped = Counter(
             "flowobs_agent_records_dropped",
-            "Records lost or held back, by reason.",
+            "Records lost, by reason.",
             ("reason",),
             registry=registry,
         )
@@ -40,6 +40,11 @@ class Metrics:
         )
         self.ring_events = Counter(
             "flowobs_agent_ring_events", "Events read from the ring.", registry=registry
+        )
+        self.held = Counter(
+            "flowobs_agent_events_held",
+            "Events held back by a rate limit or a full ring: the drain tells of like ones as one.",
+            registry=registry,
         )
         self.ring_lost = Counter(
             "flowobs_agent_ring_lost", "Events that found the ring full.", registry=registry
@@ -107,14 +112,44 @@ class Metrics:
             "Memory held by records that the relay has not stored yet.",
             registry=registry,
         )
+        self.spool_disk_bytes = Gauge(
+            "flowobs_agent_spool_disk_bytes",
+            "Disk held by records that the relay has not stored yet.",
+            registry=registry,
+        )
         self.out_of_scope = Gauge(
             "flowobs_agent_records_out_of_scope",
             "Records left out because they are not of the observed network namespace.",
             registry=registry,
         )
+        self.nat_available = Gauge(
+            "flowobs_agent_nat_available",
+            "1 while the kernel tells of translated connections (conntrack).",
+            registry=registry,
+        )
+        self.nat_translations = Gauge(
+            "flowobs_agent_nat_translations",
+            "Translated connections that are known, those lately ended too.",
+            registry=registry,
+        )
+        self.nat_overruns = Counter(
+            "flowobs_agent_nat_overruns",
+            "Times that translations came too fast and all were listed anew.",
+            registry=registry,
+        )
+        self.nat_lost = Counter(
+            "flowobs_agent_nat_lost",
+            "Keys of translations that found no room or could not be read.",
+            registry=registry,
+        )
+        self.nat_unresolved = Counter(
+            "flowobs_agent_nat_unresolved",
+            "Openings towards a virtual address told before its backend was known.",
+            registry=registry,
+        )
         self.identity_age = Gauge(
             "flowobs_agent_identity_age_seconds",
-            "Time since the API server was heard of, by resource.",
+            "Time since the API server was heard of, by resource; relay: since the relay was.",
             ("resource",),
             registry=registry,
         )
@@ -133,6 +168,26 @@ class Metrics:
         self.identity_requests = Gauge(
             "flowobs_agent_identity_requests",
             "Requests made to the API server since the agent started.",
+            registry=registry,
+        )
+        self.identity_changes = Gauge(
+            "flowobs_agent_identity_changes",
+            "Changes of the cluster that the relay told since the agent started.",
+            registry=registry,
+        )
+        self.identity_snapshots = Gauge(
+            "flowobs_agent_identity_snapshots",
+            "Times that the relay told all of the cluster: at the start, or after too long a gap.",
+            registry=registry,
+        )
+        self.identity_held = Gauge(
+            "flowobs_agent_identity_held",
+            "Records held back for a moment because their pod had no name yet.",
+            registry=registry,
+        )
+        self.identity_held_named = Gauge(
+            "flowobs_agent_identity_held_named",
+            "Of the records held back, those that got a name by it.",
             registry=registry,
         )
         self.identity_conflicts = Gauge(

@@ -1,4 +1,4 @@
-"""The few rtnetlink messages the agent needs: links, addresses, and tc's clsact queue."""
+"""The few netlink messages the agent needs: links, addresses, tc's clsact queue, conntrack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ _INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _SKIP_STATS = 1 << 3
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
-_ETHERNET = frozenset({1, 772})  # ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h
+_LINK_HEADERS = {
+    **dict.fromkeys((1, 772), 14),  # ARPHRD_ETHER, LOOPBACK
+    # PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun, WireGuard): packets begin with IP
+    **dict.fromkeys((512, 519, 768, 769, 776, 778, 823, 0xFFFE), 0),
+}
+"""Hardware type (linux/if_arp.h) -> bytes of link header."""
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BBHiII")
@@ -57,7 +62,7 @@ class LinkMessage(NamedTuple):
     kind: str
     up: bool
     loopback: bool
-    ethernet: bool
+    link_header: int | None
     master: int
     peer: int
     peer_elsewhere: bool
@@ -109,7 +114,7 @@ def parse_link(body: memoryview) -> LinkMessage | None:
         kind=_text(info.get(_INFO_KIND)),
         up=bool(flags & _IFF_UP),
         loopback=bool(flags & _IFF_LOOPBACK),
-        ethernet=hardware in _ETHERNET,
+        link_header=_LINK_HEADERS.get(hardware),
         master=_int(found.get(_MASTER)),
         peer=_int(found.get(_IFLINK)),
         peer_elsewhere=_NETNSID in found,
@@ -135,14 +140,23 @@ class DumpInterrupted(OSError):
 
 def open_socket(*, monitor: bool, receive_buffer_bytes: int = 1 << 20) -> socket.socket:
     """An rtnetlink socket of the calling thread's namespace; a monitor hears of every change."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    groups = _GROUPS if monitor else 0
+    return bound_socket(socket.NETLINK_ROUTE, groups, receive_buffer_bytes=receive_buffer_bytes)
+
+
+def bound_socket(protocol: int, groups: int, *, receive_buffer_bytes: int) -> socket.socket:
+    """A netlink socket of the calling thread's namespace that hears of ``groups`` (a mask).
+
+    Raises OSError.
+    """
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
-        if monitor:
+        if groups:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
             except PermissionError:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        sock.bind((0, _GROUPS if monitor else 0))
+        sock.bind((0, groups))
     except BaseException:
         sock.close()
         raise
@@ -156,8 +170,8 @@ def links_and_addresses(sock: socket.socket) -> list[Message]:
     """
     without_statistics = struct.pack("=HHI", 8, _EXT_MASK, _SKIP_STATS)
     return [
-        *_dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics),
-        *_dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)),
+        *dump(sock, GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + without_statistics, "links"),
+        *dump(sock, GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), "addresses"),
     ]
 
 
@@ -192,7 +206,7 @@ def add_clsact(sock: socket.socket, ifindex: int) -> bool:
 def remove_clsact(sock: socket.socket, ifindex: int) -> bool:
     """Remove the queue, unless filters of others hang on it (False). Raises OSError."""
     for side in _CLSACT_SIDES:
-        if _dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0)):
+        if list(dump(sock, _GETTFILTER, _TCMSG.pack(0, 0, 0, ifindex, 0, side, 0), "filters")):
             return False
     body = _TCMSG.pack(0, 0, 0, ifindex, _CLSACT & 0xFFFF0000, _CLSACT, 0)
     _request(sock, _DELQDISC, 0, body)
@@ -206,9 +220,13 @@ def _request(sock: socket.socket, type: int, flags: int, body: bytes) -> None:
             raise OSError(code, f"the kernel refused a change of its queues: {os.strerror(code)}")
 
 
-def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
+def dump(sock: socket.socket, type: int, body: bytes, what: str) -> Iterator[Message]:
+    """Everything that the kernel lists for a request; ``what`` it is, in words.
+
+    Raises OSError for what the kernel refuses, and at the end DumpInterrupted where what it listed
+    changed meanwhile.
+    """
     sock.send(_HEADER.pack(_HEADER.size + len(body), type, _REQUEST | _DUMP, 1, 0) + body)
-    found: list[Message] = []
     interrupted = False
     while True:
         for message in messages(sock.recv(1 << 18)):
@@ -216,10 +234,10 @@ def _dump(sock: socket.socket, type: int, body: bytes) -> list[Message]:
             if message.type == _DONE:
                 if interrupted:
                     raise DumpInterrupted(
-                        errno.EAGAIN, "links change faster than they can be listed: try again"
+                        errno.EAGAIN, f"{what} change faster than they can be listed: try again"
                     )
-                return found
+                return
             if message.type == _ERROR:
                 code = -_int(message.body)
-                raise OSError(code, f"the kernel refused to list links: {os.strerror(code)}")
-            found.append(message)
+                raise OSError(code, f"the kernel refused to list {what}: {os.strerror(code)}")
+            yield message

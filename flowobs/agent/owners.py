@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowobs.agent.bound import BoundSockets
 from flowobs.agent.records import OWNER
 from flowobs.batch import FlowBatch, Strings
 from flowobs.identity.keytable import KeyTable
@@ -26,8 +28,6 @@ Sockets = Callable[[], Array]
 _WAITS_S = (0.5, 2.0, np.inf)
 """After a try in vain, wait so long for the next: a socket may be accepted after its packets."""
 _DUMP_EVERY_S = 0.5
-_DUMP_REST = 10
-"""The iterator rests at least this many times as long as it ran."""
 
 
 class _Known:
@@ -49,10 +49,11 @@ class _Known:
 
 
 class OwnerTable:
-    """Owners of sockets, from the kernel's ``owners`` map; for sockets older than it, an iterator.
+    """Owners of sockets, from the kernel's ``owners`` map; for those not in it, from ``sockets``.
 
     Keeps between ``capacity`` and twice as many of the sockets seen last: when the young half is
-    full it becomes the old half, and what is seen again moves back.
+    full it becomes the old half, and what is seen again moves back. ``sockets`` rests at least
+    ``rest`` times as long as it ran. ``bound`` knows sockets that no packet tells of.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class OwnerTable:
         sockets: Sockets | None = None,
         *,
         capacity: int = 1 << 16,
+        rest: float = 10,
+        bound: BoundSockets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.generation = 0
@@ -71,6 +74,8 @@ class OwnerTable:
         """Sockets whose owner was not found in any try."""
         self._lookup = lookup
         self._sockets = sockets
+        self._rest = rest
+        self._bound = bound
         self._capacity = capacity
         self._clock = clock
         self._young = _Known(capacity)
@@ -86,11 +91,22 @@ class OwnerTable:
         """
         columns = batch.columns
         cookies = np.concatenate((columns["src_cookie"], columns["dst_cookie"]))
+        proto = np.concatenate((columns["proto"], columns["proto"]))
+        silent = np.flatnonzero((cookies == 0) & (proto == socket.IPPROTO_UDP))
+        if silent.size and self._bound is not None:
+            cookies[silent] = _at(self._bound, columns, silent)
+            columns["src_cookie"][:], columns["dst_cookie"][:] = cookies.reshape(2, -1)
         rows = np.zeros(len(cookies), np.intp)
         have = np.flatnonzero(cookies)
         if have.size:
             self._speak(batch.endpoints.strings)
             rows[have] = self._rows(cookies[have])
+            gone = have[(rows[have] == 0) & (proto[have] == socket.IPPROTO_TCP)]
+            gone = gone[gone >= len(batch)]  # destinations
+            if gone.size and self._bound is not None:
+                # accepted and closed again: whoever listens there will do
+                listeners = _at(self._bound, columns, gone)
+                rows[gone] = np.where(listeners, self._rows(listeners), 0)
         found = rows.reshape(2, len(batch))
         for side, mine in zip(("src", "dst"), found, strict=True):
             at = np.flatnonzero(mine)
@@ -178,7 +194,7 @@ class OwnerTable:
         listed = self._sockets()
         ended = self._clock()
         self.dumps += 1
-        self._next_dump = ended + max(_DUMP_EVERY_S, _DUMP_REST * (ended - began))
+        self._next_dump = ended + max(_DUMP_EVERY_S, self._rest * (ended - began))
         at = np.searchsorted(cookies, listed["cookie"])
         at[at == len(cookies)] = 0
         mine = cookies[at] == listed["cookie"]
@@ -197,6 +213,16 @@ class OwnerTable:
         distinct, inverse = np.unique(names, return_inverse=True)
         ids = [self._strings.id(command_text(name)) for name in distinct.tolist()]
         return np.array(ids, np.uint32)[inverse]
+
+
+def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:
+    """Cookies at some of the ends: the sources, then the destinations."""
+    count = len(columns["proto"])
+    side = np.where(which < count, 0, 1)
+    row = which % count
+    ip = np.where((side == 0)[:, None], columns["src_ip"][row], columns["dst_ip"][row])
+    port = np.where(side == 0, columns["src_port"][row], columns["dst_port"][row])
+    return bound.find(columns["proto"][row], ip, port)
 
 
 def command_text(comm: bytes) -> str:

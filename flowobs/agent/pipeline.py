@@ -6,15 +6,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.clock import Clock
-from flowobs.agent.decode import Decoded, Decoder
+from flowobs.agent.decode import LOSSES, Decoded, Decoder
 from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.records import EVENT
@@ -25,15 +26,18 @@ from flowobs.schema import Kind
 
 Enrich = Callable[[Decoded], FlowBatch]
 Sink = Callable[[FlowBatch], None]
+Release = Callable[[bool], Sequence[FlowBatch]]
+"""What was held back and need not wait any longer; with True: all of it."""
 
 
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
-    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``. ``drop_reasons`` are the
-    running kernel's, ``netns`` is the inode of the observed network namespace. Once ``table_full``
-    says so of the batches' endpoint table, later batches have a new one. ``on_crash`` hears what
-    ended the thread if not ``stop``: nothing is read any more.
+    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
+    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``drop_reasons`` are
+    the running kernel's, ``netns`` is the inode of the observed network namespace. Once
+    ``table_full`` says so of the batches' endpoint table, later batches have a new one.
+    ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
     """
 
     def __init__(
@@ -47,15 +51,19 @@ class Pipeline:
         drop_reasons: Mapping[int, str],
         netns: int,
         table_full: Callable[[Endpoints], bool],
+        on_drain: Callable[[], None] = lambda: None,
+        release: Release = lambda everything: (),
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
     ) -> None:
         self._probes = probes
         self._enrich = enrich
         self._sink = sink
+        self._release = release
         self._metrics = metrics
         self._on_crash = on_crash
         self._table_full = table_full
+        self._on_drain = on_drain
         self._drain_interval = drain_interval
         self._ring_timeout = ring_timeout
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
@@ -71,13 +79,16 @@ class Pipeline:
         Raises OSError where the kernel refuses the ring or a map.
         """
         maps = self._probes.maps
-        again = ("retransmits_0", "retransmits_1")
+
+        def pair(name: str) -> tuple[int, int]:
+            return maps[f"{name}_0"], maps[f"{name}_1"]
+
         self._drain = FlowDrain(
-            (maps["flows_0"], maps["flows_1"]),
-            maps["control"],
-            (maps[again[0]], maps[again[1]]) if maps.keys() >= set(again) else None,
+            pair("flows"), maps["control"], retransmits=pair("retransmits"), held=pair("held")
         )
-        self._counters = Counters(maps["stats"], maps["overflow"])
+        programs = self._probes.programs
+        traced = [programs[p.name] for p in PROGRAMS if p.traced and p.name in programs]
+        self._counters = Counters(maps["stats"], maps["overflow"], traced)
         self._ring = RingReader(maps["events"], EVENT.dtype)
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread.start()
@@ -100,6 +111,7 @@ class Pipeline:
                 self._loop(waiting)
             for _ in range(2):  # each drain empties the map that was active: both, then
                 self._drain_flows()
+            self._let_go(everything=True)
         except BaseException as error:
             self._on_crash(error)
 
@@ -115,9 +127,12 @@ class Pipeline:
             now = time.monotonic()
             if now >= next_flush:
                 self._flush()
+                self._let_go()
                 next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
+                for fd in self._ring.follow():
+                    waiting.register(fd, select.EPOLLIN)
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
 
@@ -139,10 +154,11 @@ class Pipeline:
 
     def _drain_flows(self) -> None:
         started = time.perf_counter()
+        self._on_drain()
         unsure, first = self._drain.unsure_waits, True
         for keys, flows in self._drain.drain():
             if first:
-                self._retransmits.begin(*self._drain.retransmits)
+                self._begin_drain()
                 first = False
             # Here, after the maps were switched: so the opening of each of these flows goes before.
             self._collect()
@@ -150,7 +166,7 @@ class Pipeline:
             again, decoder = self._retransmits.of(keys), self._current_decoder()
             self._hand_over(decoder.flows(keys, flows, self._clock.offset_ns(), again))
         if first:
-            self._retransmits.begin(*self._drain.retransmits)
+            self._begin_drain()
         self._collect()
         self._flush()
         self._account()
@@ -158,19 +174,25 @@ class Pipeline:
         self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
         self._metrics.drain_seconds.observe(time.perf_counter() - started)
 
+    def _begin_drain(self) -> None:
+        """Take what was drained beside the flows."""
+        self._retransmits.begin(*self._drain.retransmits)
+        if len(self._drain.held):
+            self._pending.append(self._drain.held.copy())
+
     def _account(self) -> None:
         """Tell what programs could not: as metrics, and as records, where people look at flows."""
         deltas = self._counters.read()
         metrics, stats = self._metrics, deltas.stats
         metrics.ring_lost.inc(stats["event_lost"][0])
+        metrics.held.inc(stats["event_held"][0])
         metrics.ring_late.inc(stats["open_late"][0])
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):
             metrics.skipped_packets.labels(reason).inc(stats[reason][0])
         for reason, records in (
-            ("ring_full", stats["event_lost"][0]),
-            ("rate_limited", stats["event_suppressed"][0]),
+            *((reason, stats[counter][0]) for reason, counter in LOSSES.items()),
             ("unknown_event", self._decoder.take_unknown()),
             ("broken_event", self._ring.take_odd()),
         ):
@@ -181,11 +203,20 @@ class Pipeline:
 
     def _current_decoder(self) -> Decoder:
         if self._table_full(self._decoder.endpoints):
+            self._let_go(everything=True)  # it is of the old table
             self._decoder.endpoints = Endpoints(Strings())
         return self._decoder
 
     def _hand_over(self, decoded: Decoded) -> None:
         batch = self._enrich(decoded)
+        self._let_go()  # of the same flows, and before them
+        self._deliver(batch)
+
+    def _let_go(self, everything: bool = False) -> None:
+        for batch in self._release(everything):
+            self._deliver(batch)
+
+    def _deliver(self, batch: FlowBatch) -> None:
         if not len(batch):
             return
         self._metrics.batch_rows.observe(len(batch))

@@ -63,7 +63,7 @@ FLOW_KEY = Struct(
         ("u8", "proto", 1, "IP protocol"),
         ("u8", "family", 1, "4 or 6"),
         ("u8", "egress", 1, "1: packets from a to b leave by this interface, 0: they come in"),
-        ("u8", "pad", 1, "0"),
+        ("u8", "tunnel", 1, "schema.Tunnel: what it was wrapped in; all but ifindex, vlan and egress is from inside"),
     ),
 )
 
@@ -89,6 +89,8 @@ FLOW = Struct(
         ("u8", "handshake", 1, "1: SYN and SYN-ACK were seen, the ACK was not"),
         ("u8", "sampled", 2, "1: srtt_us was read in this interval"),
         ("u8", "pad", 6, "0"),
+        ("u32", "tunnel_id", 2, "VNI or GRE key on the way from a to b, and back"),
+        ("u64", "tunnel_ends", 4, "two addresses: of the tunnel's end on the side of a, and of the other one"),
     ),
 )
 
@@ -101,15 +103,12 @@ CONN = Struct(
         ("u64", "connect_ns", 1, "as in struct flow"),
         ("u64", "mark_ns", 1, "the last SYN, or SYN-ACK, of a handshake that is not over"),
         ("u32", "rtt_ns", 2, "as in struct flow"),
-        ("u32", "ifindex", 1, "of the entry without interface: one that saw the flow"),
-        ("u16", "vlan", 1, "as ifindex"),
-        ("u8", "egress", 1, "as ifindex"),
         ("u8", "handshake", 1, "HANDSHAKE_* bits"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "fin", 2, "as in struct flow"),
         ("u8", "closer", 1, "as in struct flow"),
-        ("u8", "pad", 3, "0"),
+        ("u8", "pad", 2, "0"),
     ),
 )
 
@@ -121,17 +120,17 @@ EVENT = Struct(
         ("u8", "kind", 1, "schema.Kind"),
         ("u8", "initiator", 1, "as in struct flow"),
         ("u8", "direction", 1, "the packet went 0: from a to b, 1: from b to a"),
-        ("u32", "reason", 1, "kind drop: the kernel's drop reason; kind fail: the socket's errno"),
+        ("u32", "reason", 1, "kind drop: the kernel's drop reason; fail: the socket's errno; icmp_error: type << 8 | code"),
         ("u64", "time_ns", 1, "CLOCK_MONOTONIC"),
         (FLOW_KEY, "key", 1, "ifindex is 0 where no interface is known"),
-        ("u64", "cookie", 2, "socket cookies of a and b, 0 = unknown"),
+        ("u64", "cookie", 2, "socket cookies of a and b, 0 = unknown; kind icmp_error: the address of who sent it"),
         ("u64", "cgroup", 2, "cgroup ids of a and b, 0 = unknown"),
         ("u32", "netns", 1, "inode of the network namespace, 0 = that of the interface"),
-        ("u32", "suppressed", 1, "like events held back since the last one"),
+        ("u32", "held", 1, "like events held back that this one stands for, besides itself"),
         ("u32", "pid", 1, "process id, only where the hook runs in that process; else 0"),
         ("u8", "tcp_flags", 2, "flags of the packet, per direction"),
         ("u8", "closer", 1, "kind close: CLOSER_*"),
-        ("u8", "pad", 1, "0"),
+        ("u8", "state", 1, "as in struct flow"),
         ("u32", "length", 1, "bytes of the packet"),
     ),
     packed=True,
@@ -156,7 +155,20 @@ LIMIT = Struct(
     (
         ("u64", "since_ns", 1, "start of the current second"),
         ("u32", "sent", 1, "events let through in it"),
-        ("u32", "suppressed", 1, "events held back since the last one let through"),
+        ("u32", "pad", 1, "0"),
+    ),
+)
+
+HELD_KEY = Struct(
+    "held_key",
+    "Events that the drain tells of as one.",
+    (
+        (FLOW_KEY, "key", 1, "as in struct event"),
+        ("u32", "reason", 1, "as in struct event"),
+        ("u32", "netns", 1, "as in struct event"),
+        ("u8", "kind", 1, "as in struct event"),
+        ("u8", "direction", 1, "as in struct event"),
+        ("u8", "pad", 6, "0"),
     ),
 )
 
@@ -185,14 +197,15 @@ SOCKET_OWNER = Struct(
 )
 
 STRUCTS = (
-    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, RETRANSMITS, COUNT, CONTROL,
+    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CONTROL,
 )
 
 FLOW_STATE = {
     "FLOW_OPENED": (1, "the flow's opening was seen: SYN, or the first packet where there are no connections"),
-    "FLOW_OPEN_LOST": (2, "its open event found the ring full: the drain must tell"),
+    "FLOW_OPEN_LATE": (2, "the drain tells of the opening: the ring was full, or it is in a tunnel"),
     "FLOW_CLOSED_BEFORE": (4, "it had ended before this interval: what is counted here are stragglers"),
     "FLOW_GUESSED": (8, "the initiator is a guess from the port numbers"),
+    "FLOW_BROADCAST": (16, "to everybody on the link, as its link header says"),
 }
 """A flow has ended in an interval when both ``fin`` are set or ``closer`` is a RST, and not
 FLOW_CLOSED_BEFORE.
@@ -219,23 +232,29 @@ STATS = {
     "STAT_MAP_FULL": (2, "packets whose flow found no room in the flow map"),
     "STAT_EVENT_SENT": (3, "events written to the ring"),
     "STAT_EVENT_LOST": (4, "events the ring had no room for"),
-    "STAT_EVENT_SUPPRESSED": (5, "events held back by a rate limit"),
+    "STAT_EVENT_HELD": (5, "events held back by a rate limit or a full ring: the next drain tells of them"),
     "STAT_OPEN_LATE": (6, "openings the ring had no room for: the next drain tells of them"),
+    "STAT_HELD_FULL": (7, "events held back that found no room in their map: nobody tells of them"),
+    "STAT_RETRANSMITS_FULL": (8, "segments sent again whose flow found no room in the map of retransmits"),
 }
 """Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
 
 STATS_SIZE = 16
 
-_KINDS = ("open", "update", "close", "drop", "retransmit", "reset", "fail", "lost")
+_KINDS = (
+    *("open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"),
+)
+_TUNNELS = ("vxlan", "geneve", "ipip", "gre")
 
 
 # fmt: on
 def header() -> str:
     """The text of probes/records.h."""
-    from flowobs.schema import Kind
+    from flowobs.schema import Kind, Tunnel
 
     defines = [f"#define RECORD_VERSION {RECORD_VERSION}", f"#define STATS_SIZE {STATS_SIZE}"]
     defines += [f"#define KIND_{name.upper()} {int(Kind[name])}" for name in _KINDS]
+    defines += [f"#define TUNNEL_{name.upper()} {int(Tunnel[name])}" for name in _TUNNELS]
     for table in (FLOW_STATE, CLOSER, HANDSHAKE, STATS):
         defines += [f"#define {name} {value} /* {doc} */" for name, (value, doc) in table.items()]
     return "\n".join(

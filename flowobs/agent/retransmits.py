@@ -80,6 +80,6 @@ class Retransmits:
 def _without_place(keys: Array) -> Array:
     """Keys as bytes, the same wherever the flow is seen."""
     plain = keys.copy()
-    for name in ("ifindex", "vlan", "egress"):
+    for name in ("ifindex", "vlan", "egress", "tunnel"):
         plain[name] = 0
     return np.ascontiguousarray(plain).view(_KEY)

@@ -5,8 +5,9 @@ Kernel side of the contract: ``bpf_perf_event_output`` of one struct into a PERF
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,9 +104,11 @@ def pending(data: NDArray[np.uint8], tail: int, head: int) -> NDArray[np.uint8]:
 
 
 class RingReader:
-    """One ring for each CPU that is online now, wired into a PERF_EVENT_ARRAY.
+    """One ring for each CPU that is online, wired into a PERF_EVENT_ARRAY.
 
-    A CPU that comes online later has no ring: what its programs send is counted by them as lost.
+    The kernel opens no ring on a CPU that is not: ``follow`` gives one to those that came since.
+    Until then programs count what they cannot send.
+
     ``filenos`` become readable when a ring is one eighth full; records below that wake nobody, so
     whoever waits must also read on a timer.
     """
@@ -120,40 +123,64 @@ class RingReader:
     ) -> None:
         self._odd = 0
         self._layout = Layout(record)
-        self._rings: list[perf.Ring] = []
+        self._map_fd = map_fd
+        self._ring_bytes = ring_bytes
+        self._rings: dict[int, perf.Ring] = {}
+        self._left: list[NDArray[Any]] = []
         try:
             for cpu in perf.online_cpus() if cpus is None else cpus:
-                ring = perf.Ring(cpu, ring_bytes)
-                self._rings.append(ring)
-                bpf.update(map_fd, np.uint32(cpu), np.uint32(ring.fd))
-                ring.enable()
+                self._open(cpu)
         except BaseException:
             self.close()
             raise
 
     @property
     def filenos(self) -> list[int]:
-        return [ring.fd for ring in self._rings]
+        return [ring.fd for ring in self._rings.values()]
+
+    def follow(self, cpus: Collection[int] | None = None) -> list[int]:
+        """Open rings for CPUs that came online (None: ask the kernel) and close those of CPUs that
+        went; the new filenos.
+        """
+        online = set(perf.online_cpus() if cpus is None else cpus)
+        for cpu in self._rings.keys() - online:
+            self._left += self._read(self._rings[cpu])
+            bpf.delete(self._map_fd, np.uint32(cpu))
+            self._rings.pop(cpu).close()
+        new = []
+        for cpu in sorted(online - self._rings.keys()):
+            with contextlib.suppress(OSError):  # it went again
+                new.append(self._open(cpu))
+        return new
+
+    def _open(self, cpu: int) -> int:
+        ring = self._rings[cpu] = perf.Ring(cpu, self._ring_bytes)
+        fd: int = ring.fd
+        bpf.update(self._map_fd, np.uint32(cpu), np.uint32(fd))
+        ring.enable()
+        return fd
 
     def read(self) -> list[NDArray[Any]]:
         """All pending records, as arrays of at least one; nothing pending gives an empty list."""
-        found: list[NDArray[Any]] = []
-        for ring in self._rings:
-            tail, head = ring.positions()
-            if tail == head:
-                continue
-            try:
-                data = pending(ring.data, tail, head)
-            except ValueError:
-                self._odd += 1
-                data = ring.data[:0]
-            ring.consume(head)
-            # LOST is not looked at: the programs' own counters are exact.
-            records, _, odd = parse(data, self._layout)
-            self._odd += odd
-            if len(records):
-                found.append(records)
+        found, self._left = self._left, []
+        for ring in self._rings.values():
+            found += self._read(ring)
         return found
+
+    def _read(self, ring: perf.Ring) -> list[NDArray[Any]]:
+        tail, head = ring.positions()
+        if tail == head:
+            return []
+        try:
+            data = pending(ring.data, tail, head)
+        except ValueError:
+            self._odd += 1
+            data = ring.data[:0]
+        ring.consume(head)
+        # LOST is not looked at: the programs' own counters are exact.
+        records, _, odd = parse(data, self._layout)
+        self._odd += odd
+        return [records] if len(records) else []
 
     def take_odd(self) -> int:
         """Stretches of bytes since the last call that were no record."""
@@ -161,6 +188,6 @@ class RingReader:
         return odd
 
     def close(self) -> None:
-        for ring in self._rings:
+        for ring in self._rings.values():
             ring.close()
         self._rings.clear()

@@ -1,16 +1,20 @@
 """The agent's small HTTP server: /metrics for Prometheus, /healthz for whoever asks whether it
-works.
+works, /whois for what it knows of an identity.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from flowobs.identity.whois import WhoisError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -28,13 +32,18 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Scrape:
-    """Serves at ``address`` (host:port). ``problem`` says why the agent is not healthy, or nothing.
+    """Serves at ``address`` (host:port). ``problem`` says why the agent is not healthy, or nothing;
+    ``whois`` answers (q, at) with what becomes JSON, or raises WhoisError.
 
     Raises OSError where the address cannot be listened on, ValueError where it is none.
     """
 
     def __init__(
-        self, address: str, registry: CollectorRegistry, problem: Callable[[], str]
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        problem: Callable[[], str],
+        whois: Callable[[str, str | None], dict[str, Any]],
     ) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
@@ -43,6 +52,7 @@ class Scrape:
             )
         self._metrics = make_wsgi_app(registry)
         self._problem = problem
+        self._whois = whois
         try:
             self._server = make_server(host.strip("[]"), int(port), self._answer, _Server, _Quiet)
         except OSError as error:
@@ -60,8 +70,10 @@ class Scrape:
         if path == "/metrics":
             answer: Iterable[bytes] = self._metrics(environ, start)
             return answer
+        if path == "/whois":
+            return self._explain(environ, start)
         found = path == "/healthz"
-        text = (self._problem() or "ok") if found else "there is /metrics and /healthz"
+        text = (self._problem() or "ok") if found else "there is /metrics, /healthz and /whois"
         status = (
             "404 Not Found"
             if not found
@@ -71,6 +83,16 @@ class Scrape:
         )
         start(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{text}\n".encode()]
+
+    def _explain(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        given = parse_qs(environ.get("QUERY_STRING", ""))
+        try:
+            answer = self._whois(given.get("q", [""])[0], given.get("at", [None])[0])
+            status = "200 OK"
+        except WhoisError as error:
+            answer, status = {"error": str(error)}, "400 Bad Request"
+        start(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+        return [json.dumps(answer).encode() + b"\n"]
 
     def start(self) -> None:
         self._thread.start()

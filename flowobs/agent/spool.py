@@ -1,7 +1,10 @@
-"""Records the relay has not acknowledged: commit groups in memory, bounded, kept to the byte."""
+"""Records the relay has not acknowledged: commit groups in memory, then on disk, bounded, kept to
+the byte.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from bisect import bisect_right
@@ -10,18 +13,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flowobs import schema
+from flowobs.agent.spill import Place, Spill
 from flowobs.batch import Endpoints, FlowBatch
 from flowobs.wire import ROW_BYTES, Mark, encode
 
-REASONS = ("spool_full", "refused", "shutdown")
-"""Why records are given up: no room, the relay calls them malformed, nobody is left to send."""
+log = logging.getLogger(__name__)
+
+REASONS = ("spool_full", "refused", "shutdown", "spool_disk")
+"""Why records are given up: no room, the relay calls them malformed, nobody is left to send, the
+disk does not give them back."""
+WHOLE_ROWS = 2048
+"""A batch of so many rows is sent as it is. Smaller ones are joined, which copies each column."""
+_DISK_PAUSE = 10.0
+"""Seconds until a disk that refused is tried again."""
 
 
 @dataclass(slots=True)
 class Micro:
-    """A serialized micro-batch and what of the dictionary it needs."""
+    """A serialized micro-batch, or where on disk it is, and what of the dictionary it needs."""
 
-    data: bytes
+    data: bytes | Place
     mark: Mark
     sent: bool = False
 
@@ -41,6 +52,8 @@ class CommitGroup:
     lost: int = 0
     bytes: int = 0
     closed: bool = False
+    spilled: bool = False
+    """On disk; ``bytes`` is still what it took in memory."""
 
     @property
     def sent(self) -> bool:
@@ -72,6 +85,9 @@ class Spool:
     :meth:`put` may be called from any one thread; everything else belongs to the sender's. Over
     ``max_bytes`` the oldest closed group of which nothing was sent is dropped, or, where there is
     none, the batch just put; a ``lost`` record of the next group says how many records that cost.
+
+    With ``spill``, closed groups move to disk, the oldest first, from half of ``max_bytes`` on.
+    There, too, the oldest makes room.
     """
 
     def __init__(
@@ -81,6 +97,7 @@ class Spool:
         max_bytes: int,
         group_interval: float,
         group_rows: int,
+        spill: Spill | None = None,
         on_drop: Callable[[str, int], None] = lambda reason, records: None,
         clock: Callable[[], float] = time.monotonic,
         now_ns: Callable[[], int] = time.time_ns,
@@ -91,6 +108,8 @@ class Spool:
         self.bytes = 0
         self.rows = 0
         self.dropped: Counter[str] = Counter()
+        self._spill = spill
+        self._spill_again = 0.0
         self._node = node
         self._on_drop = on_drop
         self._clock = clock
@@ -113,7 +132,7 @@ class Spool:
             self.rows += len(batch)
             self.bytes += len(batch) * ROW_BYTES
             while self.bytes > self.max_bytes:
-                if not self._drop_unsent():
+                if not self._drop_unsent(spilled=False):
                     epoch.pending.pop()
                     self._forget(len(batch), len(batch) * ROW_BYTES)
                     self._count_loss("spool_full", *_losses(batch))
@@ -131,15 +150,21 @@ class Spool:
         epoch.reason_ids = {reason: endpoints.strings.id(reason) for reason in REASONS}
         return epoch
 
-    def _drop_unsent(self) -> bool:
+    def _drop_unsent(self, *, spilled: bool) -> bool:
         for epoch in self._epochs:
             for at, group in enumerate(epoch.groups):
-                if group.closed and not group.sent:
+                if group.closed and not group.sent and group.spilled == spilled:
                     del epoch.groups[at]
-                    self._forget(group.rows, group.bytes)
+                    self._free(group)
                     self._count_loss("spool_full", group.records, group.lost)
                     return True
         return False
+
+    def _free(self, group: CommitGroup) -> None:
+        self._forget(group.rows, 0 if group.spilled else group.bytes)
+        for micro in group.micros:
+            if isinstance(micro.data, Place) and self._spill is not None:
+                self._spill.free(micro.data)
 
     def _forget(self, rows: int, bytes: int) -> None:
         self.rows -= rows
@@ -159,6 +184,11 @@ class Spool:
             while self._epochs[0].drained:
                 del self._epochs[0]
             return self._epochs[0]
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk in use."""
+        return self._spill.bytes if self._spill is not None else 0
 
     @property
     def empty(self) -> bool:
@@ -183,15 +213,43 @@ class Spool:
                 epoch.pending = []
         for epoch, pending, finished in taken:
             self._cut_epoch(epoch, pending, close or finished)
+        if self._spill is not None:
+            self._move_to(self._spill)
+
+    def _move_to(self, spill: Spill) -> None:
+        while 2 * self.bytes > self.max_bytes and self._clock() >= self._spill_again:
+            with self._lock:
+                group = next(
+                    (g for e in self._epochs for g in e.groups if g.closed and not g.spilled), None
+                )
+                if group is None:
+                    return
+                # What is sent now may be read from memory meanwhile: the bytes are the same.
+                while not spill.has_room(group.bytes):
+                    if not self._drop_unsent(spilled=True):
+                        return
+                try:
+                    for micro in group.micros:
+                        if isinstance(micro.data, bytes):
+                            micro.data = spill.write(micro.data)
+                except OSError as error:
+                    self._spill_again = self._clock() + _DISK_PAUSE
+                    log.warning(
+                        "%s takes no more records (%s): they stay in memory, up to %d MiB",
+                        spill.folder,
+                        error.strerror,
+                        self.max_bytes >> 20,
+                    )
+                    return
+                group.spilled = True
+                self._forget(0, group.bytes)
 
     def _cut_epoch(self, epoch: Epoch, pending: list[tuple[FlowBatch, Mark]], close: bool) -> None:
         group = epoch.groups[-1] if epoch.groups else None
         if group is not None and group.closed:
             group = None
         close = close or (group is not None and group.opened + self.group_interval <= self._clock())
-        if pending:
-            mark = pending[-1][1]
-            batch = FlowBatch.concat([b for b, _ in pending])
+        for number, (batch, mark) in enumerate(runs := _runs(pending), 1):
             with self._lock:
                 self._forget(len(batch), len(batch) * ROW_BYTES)
             at = 0
@@ -199,9 +257,9 @@ class Spool:
                 room = self.group_rows - (group.rows if group is not None else 0)
                 part = batch.select(slice(at, at + room))
                 at += room
-                last = at >= len(batch)
+                last = number == len(runs) and at >= len(batch)
                 group = self._append(epoch, group, part, mark, close=close and last)
-        elif close and group is not None:
+        if not pending and close and group is not None:
             assert epoch.endpoints is not None
             nothing = FlowBatch.zeros(0, epoch.endpoints)
             self._append(epoch, group, nothing, group.micros[-1].mark, close=True)
@@ -265,24 +323,34 @@ class Spool:
             resent, micro.sent = micro.sent, True
             return epoch.groups[at], micro, resent
 
+    def read(self, micro: Micro) -> bytes:
+        """The bytes of a micro-batch. Raises OSError where the disk does not give them back."""
+        data = micro.data
+        if isinstance(data, bytes):
+            return data
+        assert self._spill is not None
+        return self._spill.read(data)
+
     def ack(self, epoch: Epoch, number: int) -> int:
         """Free the groups of ``epoch`` up to ``number``; the rows they held."""
         with self._lock:
             at = bisect_right(epoch.groups, number, key=lambda g: g.number)
             done = epoch.groups[:at]
             del epoch.groups[:at]
-            rows = sum(g.rows for g in done)
-            self._forget(rows, sum(g.bytes for g in done))
-        return rows
+            for group in done:
+                self._free(group)
+        return sum(group.rows for group in done)
 
     def drop_first(self, epoch: Epoch, reason: str) -> int:
         """Give the first group of ``epoch`` up, counted under ``reason``; the rows it held."""
+        return self.drop(epoch, epoch.groups[0], reason) if epoch.groups else 0
+
+    def drop(self, epoch: Epoch, group: CommitGroup, reason: str) -> int:
+        """Give ``group`` of ``epoch`` up, counted under ``reason``; the rows it held."""
         with self._lock:
-            if not epoch.groups:
-                return 0
-            group = epoch.groups.pop(0)
+            epoch.groups.remove(group)
             group.closed = True
-            self._forget(group.rows, group.bytes)
+            self._free(group)
             self._count_loss(reason, group.records, group.lost)
             return group.records
 
@@ -290,6 +358,18 @@ class Spool:
         """Give everything up, counted under ``reason``; the records it was."""
         self.cut(close=True)
         return sum(self.drop_first(e, reason) for e in self._epochs for _ in list(e.groups))
+
+
+def _runs(pending: list[tuple[FlowBatch, Mark]]) -> list[tuple[FlowBatch, Mark]]:
+    """The same rows in fewer batches: small ones are joined, without changing the order."""
+    runs: list[tuple[FlowBatch, Mark]] = []
+    small: list[FlowBatch] = []
+    for at, (batch, mark) in enumerate(pending, 1):
+        small.append(batch)
+        if at == len(pending) or max(len(batch), len(pending[at][0])) >= WHOLE_ROWS:
+            runs.append((FlowBatch.concat(small), mark))
+            small = []
+    return runs
 
 
 def _losses(batch: FlowBatch) -> tuple[int, int]:

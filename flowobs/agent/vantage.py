@@ -23,12 +23,15 @@ _MAX_LINKS = 1 << 14
 _MAX_GONE = 1 << 12
 
 
-_LOOPBACK, _GUEST, _ADDRESSED, _EGRESS, _SRC_LOCAL, _DST_LOCAL = 32, 16, 8, 4, 2, 1
+_TUNNEL, _LOOPBACK, _GUEST, _ADDRESSED, _EGRESS, _SRC_LOCAL, _DST_LOCAL = 64, 32, 16, 8, 4, 2, 1
 
 
 def _reporter(case: int) -> Reporter:
     """The rule, for one combination of the bits above."""
     src_local, dst_local = bool(case & _SRC_LOCAL), bool(case & _DST_LOCAL)
+    if case & _TUNNEL and not (case & _GUEST and not case & _ADDRESSED):
+        # What a tunnel carries is seen again outside of it, next to its ends.
+        return Reporter.transit
     if case & _LOOPBACK:
         return Reporter.source
     # Inside a pod's own namespace the veth is ours, and we are the near end of it.
@@ -40,7 +43,7 @@ def _reporter(case: int) -> Reporter:
     return Reporter.destination if dst_local else Reporter.transit
 
 
-_REPORTERS = np.array([_reporter(case) for case in range(64)], np.uint8)
+_REPORTERS = np.array([_reporter(case) for case in range(128)], np.uint8)
 
 
 class Link(Protocol):
@@ -102,6 +105,7 @@ class Vantage:
         case = (
             case
             | egress * np.uint8(_EGRESS)
+            | (columns["tunnel"] != 0) * np.uint8(_TUNNEL)
             | src_local * np.uint8(_SRC_LOCAL)
             | dst_local * np.uint8(_DST_LOCAL)
         )

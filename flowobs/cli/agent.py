@@ -66,10 +66,11 @@ def names() -> Decorator:
         option(
             NAMES,
             "--identity",
-            type=click.Choice(["host", "kubernetes", "none"]),
+            type=click.Choice(["relay", "kubernetes", "host", "none"]),
             default=DEFAULT.identity,
             show_default=True,
-            help="host: name this machine's addresses and sockets; kubernetes: the cluster's, too.",
+            help="host: name this machine's addresses and sockets; relay: also those of the "
+            "cluster that the relay watches, if any; kubernetes: the same by a watch of our own.",
         ),
         option(
             NAMES,
@@ -77,6 +78,13 @@ def names() -> Decorator:
             type=FILE,
             metavar="FILE",
             help="How to reach the cluster. Default: as a pod of it.",
+        ),
+        option(
+            NAMES,
+            "--cluster-name",
+            metavar="NAME",
+            default=DEFAULT.cluster_name,
+            help="What to call the cluster. Default: as the kubeconfig does; in a pod: nothing.",
         ),
     )
 
@@ -160,6 +168,22 @@ def metrics() -> Decorator:
     option(
         SEND, "--insecure", is_flag=True, help="Send records unencrypted to another machine, too."
     ),
+    option(
+        SEND,
+        "--spool-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="PATH",
+        help="Keep records on disk here when the relay is away for longer than memory lasts.",
+    ),
+    option(
+        SEND,
+        "--spool-mb",
+        type=click.IntRange(16, 1 << 20),
+        metavar="N",
+        default=DEFAULT.spool_mb,
+        show_default=True,
+        help="Disk to use there, in MiB.",
+    ),
     metrics(),
     click.option("--log-json", is_flag=True, help="Write the log as lines of JSON."),
 )
@@ -180,8 +204,10 @@ def agent(**given: Any) -> None:
 
 
 def _check(config: AgentConfig) -> None:
-    if config.kubeconfig and config.identity != "kubernetes":
-        raise click.UsageError("--kubeconfig is for --identity kubernetes: give both.")
+    for name in ("kubeconfig", "cluster_name"):
+        if getattr(config, name) and config.identity != "kubernetes":
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for --identity kubernetes: give both.")
     tls = config.tls_ca or config.tls_cert or config.tls_key
     if (config.tls_cert is None) != (config.tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together: give both.")

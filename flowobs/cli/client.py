@@ -19,6 +19,9 @@ QUERY_S = 60
 FOLLOW_S = 45
 """How long a live stream may: it sends an empty line every 15 s."""
 
+NDJSON = "application/x-ndjson"
+EVENTS = "text/event-stream"
+
 Row = dict[str, Any]
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
@@ -54,6 +57,11 @@ class Relay:
         if host in ("localhost", "::1") or host.startswith("127."):
             # A proxy's loopback is another machine.
             handlers.append(urllib.request.ProxyHandler({}))
+        self.note: str | None = None
+        """What the relay said beside its last answer."""
+        self.more = False
+        """There is more than its last answer has."""
+        self._position: str | None = None
         self._open = urllib.request.build_opener(*handlers).open
 
     def document(self, path: str, params: Mapping[str, Any]) -> Row:
@@ -73,20 +81,59 @@ class Relay:
         """Batches of records; the first, empty one says that the relay took the request.
 
         An empty batch is a sign of life. A stream that is followed never ends by itself: it raises.
+        The next one goes on where it broke off.
         """
         if follow:
-            params = {**params, "follow": "true"}
-        timeout = FOLLOW_S if follow else QUERY_S
-        with self._get("/api/v1/flows", params, "application/x-ndjson", timeout) as answer:
+            yield from self._follow(params)
+            return
+        with self._get("/api/v1/flows", params, NDJSON, QUERY_S) as answer:
+            self.more = answer.headers.get("flowobs-more") == "true"
             yield []
-            rest = b""
-            while data := self._read(answer):
-                *lines, rest = (rest + data).split(b"\n")
+            for lines in self._lines(answer):
                 yield [self._row(line) for line in lines if line.strip()]
-            if rest:
-                raise self._interrupted("in the middle of a record")
-        if follow:
-            raise self._interrupted("the relay ended the stream")
+
+    def _follow(self, params: Mapping[str, Any]) -> Iterator[list[Row]]:
+        going_on = {"Last-Event-ID": self._position} if self._position else {}
+        params = {**params, "follow": "true"}
+        with self._get("/api/v1/flows", params, EVENTS, FOLLOW_S, going_on) as answer:
+            yield []
+            id, rows = b"", list[Row]()
+            for lines in self._lines(answer):
+                complete: list[Row] = []
+                for line in lines:
+                    field, _, value = line.rstrip(b"\r").partition(b":")
+                    if field == b"data" and value.strip():
+                        rows += self._rows(value)
+                    elif field == b"id":
+                        id = value.strip()
+                    elif not line.strip():  # the end of an event
+                        complete, rows = [*complete, *rows], []
+                        self._position = id.decode("ascii", "ignore") or self._position
+                yield complete
+        raise self._interrupted("the relay ended the stream")
+
+    def raw(self, params: Mapping[str, Any], media: str) -> Iterator[bytes]:
+        """The answer of /api/v1/flows as it is."""
+        with self._get("/api/v1/flows", params, media, QUERY_S) as answer:
+            while data := self._read(answer):
+                yield data
+
+    def _lines(self, answer: http.client.HTTPResponse) -> Iterator[list[bytes]]:
+        rest = b""
+        while data := self._read(answer):
+            *lines, rest = (rest + data).split(b"\n")
+            yield lines
+        if rest:
+            raise self._interrupted("in the middle of a record")
+
+    def _rows(self, text: bytes) -> list[Row]:
+        try:
+            rows = json.loads(text)
+        except ValueError:
+            rows = None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self._foreign("an event that has no records")
+        return rows
 
     def _read(self, answer: http.client.HTTPResponse) -> bytes:
         try:
@@ -101,14 +148,22 @@ class Relay:
             row = None
         if not isinstance(row, dict):
             raise self._foreign("a line that is no record")
+        if "error" in row and "kind" not in row:
+            raise Unavailable(f"The answer broke off: {clean(row['error'])}")
         return row
 
     def _get(
-        self, path: str, params: Mapping[str, Any], accept: str, timeout: float
+        self,
+        path: str,
+        params: Mapping[str, Any],
+        accept: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
         query = urllib.parse.urlencode(params, doseq=True)
         request = urllib.request.Request(
-            f"{self.url}{path}{'?' if query else ''}{query}", headers={"Accept": accept}
+            f"{self.url}{path}{'?' if query else ''}{query}",
+            headers={"Accept": accept, **(headers or {})},
         )
         try:
             answer: http.client.HTTPResponse = self._open(request, timeout=timeout)
@@ -123,6 +178,7 @@ class Relay:
         if answer.headers.get_content_type() != accept:
             answer.close()
             raise self._foreign(answer.headers.get_content_type())
+        self.note = answer.headers.get("flowobs-note")
         return answer
 
     def _refusal(self, error: urllib.error.HTTPError, question: str) -> CliError:

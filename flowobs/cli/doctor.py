@@ -9,6 +9,7 @@ import click
 
 from flowobs.agent.doctor import ProgramReport, Report, examine
 from flowobs.agent.loader import Choice
+from flowobs.agent.nat import LOST
 from flowobs.cli.command import Command
 from flowobs.cli.text import columns
 
@@ -36,7 +37,7 @@ def doctor(as_json: bool, loader: Choice) -> None:
     elif sys.stdout.isatty():
         _print_table(report)
     else:
-        rows = [_HEAD, *(_row(p) for p in report.programs)]
+        rows = [_HEAD, *(_row(p) for p in report.programs), _nat_row(report)]
         print("\n".join([machine(report), "", *columns(rows), *remarks(report)]))
     if not report.ok:
         raise click.exceptions.Exit(1)
@@ -53,14 +54,18 @@ def machine(report: Report) -> str:
 def remarks(report: Report) -> list[str]:
     """What does not work and what that costs, then the verdict; a blank line before each part."""
     lines = [
-        f"{p.name}: {p.reason}\n  lost without it: {p.lost}" for p in report.programs if p.reason
+        f"{p.name}: {p.reason}\n  lost without it: {p.lost}"
+        for p in report.programs
+        if p.reason and p.needed
     ]
+    if report.nat:
+        lines.append(f"nat: {report.nat}\n  lost without it: {LOST}")
     if lines:
         lines.insert(0, "")
     if not report.ok:
         why = report.error or "a program that counts traffic is refused"
         return [*lines, "", f"flowobs cannot run here: {why}"]
-    partly = any(not p.works for p in report.programs)
+    partly = any(not p.works for p in report.programs) or report.nat
     return [*lines, "", f"flowobs can run here{', without what is lost above' if partly else ''}."]
 
 
@@ -68,7 +73,13 @@ def _row(program: ProgramReport) -> list[str]:
     return [program.feature, program.name, f"{program.kind} {program.hook}", _state(program)]
 
 
+def _nat_row(report: Report) -> list[str]:
+    return ["nat", "", "netlink conntrack", "no" if report.nat else "works"]
+
+
 def _state(program: ProgramReport) -> str:
+    if not program.needed:
+        return "not needed"
     if not program.loaded:
         return "not loaded"
     if program.attached is None:
@@ -87,6 +98,8 @@ def _print_table(report: Report) -> None:
         color = "green" if program.attached else "yellow" if program.works else "red"
         feature, name, hook, state = _row(program)
         table.add_row(feature, name, hook, Text(state, style=color))
+    *row, state = _nat_row(report)
+    table.add_row(*row, Text(state, style="red" if report.nat else "green"))
     console = Console(highlight=False)
     console.print(machine(report), table, markup=False)
     console.print(*remarks(report)[1:], sep="\n", markup=False)

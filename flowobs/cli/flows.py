@@ -5,19 +5,25 @@ from __future__ import annotations
 import difflib
 import io
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from flowobs import __version__
 from flowobs.cli import options
-from flowobs.cli.command import CONTEXT, Command, write_sections
+from flowobs.cli.command import CONTEXT, Argument, Command, write_sections
+from flowobs.cli.text import clean
+
+if TYPE_CHECKING:
+    from flowobs.cli.client import Relay
 
 TICK_S = 0.25
 DEFAULT_LAST = 100
 DEFAULT_LAST_SINCE = 10_000
-"""With --since; the relay sends no more in one answer."""
+"""With --since on a terminal; a pipe gets all."""
+FORMATS = ("compact", "wide", "json", "csv", "arrow")
+MEDIA = {"csv": "text/csv", "arrow": "application/vnd.apache.arrow.stream"}
 
 
 class Flows(click.Group):
@@ -81,11 +87,13 @@ def flows() -> None:
     options.question,
     options.follow,
     options.last,
+    options.first,
+    options.order,
     options.since(),
     options.until,
     options.fail_empty,
     options.filters,
-    options.output_format("compact", "wide", "json"),
+    options.output_format(*FORMATS),
     options.fields,
     options.color,
     options.server,
@@ -97,8 +105,16 @@ def tail(**given: Any) -> None:
             f"'{given['q']}' is a command. Write a command first: flows {given['q']} ...; "
             f"to look for the word, quote it: '\"{given['q']}\"'"
         )
-    looks_back = bool(given["last"] or given["since"] or given["until"])
+    looks_back = any(given[name] for name in ("last", "first", "since", "until", "newest_first"))
     if given["follow"] or not looks_back:
+        if given["output"] in MEDIA:
+            raise click.UsageError(
+                f"--output {given['output']} has an end: add --since, --last or --first."
+            )
+        if given["first"] or given["newest_first"]:
+            raise click.UsageError(
+                "--follow goes on with newer records: leave out --first and --newest-first."
+            )
         if given["until"]:
             raise click.UsageError("--follow has no end: leave out --until or --follow.")
         if given["fail_empty"]:
@@ -112,11 +128,13 @@ def tail(**given: Any) -> None:
 @options.options(
     options.question,
     options.last,
+    options.first,
+    options.order,
     options.since(),
     options.until,
     options.fail_empty,
     options.filters,
-    options.output_format("compact", "wide", "json"),
+    options.output_format(*FORMATS),
     options.fields,
     options.color,
     options.server,
@@ -131,18 +149,44 @@ def _look_back(given: dict[str, Any]) -> None:
     from flowobs.cli.errors import NothingFound
     from flowobs.cli.output import Printer
 
+    if given["first"] and given["last"]:
+        raise click.UsageError("--first and --last exclude each other: leave out one.")
+    relay, asked = Relay(given["server"]), options.query(given)
+    if given["output"] in MEDIA:
+        _export(relay, asked, given)
+        return
     printer = Printer(given["output"], given["fields"], given["color"])
-    last = given["last"] or (DEFAULT_LAST_SINCE if given["since"] else DEFAULT_LAST)
+    if given["first"] is None and given["last"] is None:
+        if not given["since"]:
+            asked["last"] = DEFAULT_LAST
+        elif sys.stdout.isatty() and given["output"] != "json":
+            asked["last"] = DEFAULT_LAST_SINCE
     seen = 0
-    for rows in Relay(given["server"]).records(options.query({**given, "last": last})):
+    for rows in relay.records(asked):
         seen += len(rows)
         printer.rows(rows)
-    if given["since"] and not given["last"] and seen >= last:
-        printer.note(f"these are the newest {last:,} records; --until shows older ones")
+    if relay.note:
+        printer.note(relay.note)
+    if relay.more and asked.get("last") == DEFAULT_LAST_SINCE != given["last"]:
+        printer.note(f"these are the newest {seen:,} records; --last or --until shows older ones")
     if not printer.matched and given["fail_empty"]:
         raise NothingFound("No record matches. Widen --since or drop a filter.")
     if not seen:
         printer.note("no record matches")
+
+
+def _export(relay: Relay, asked: dict[str, Any], given: dict[str, Any]) -> None:
+    if given["output"] == "arrow" and sys.stdout.isatty():
+        raise click.UsageError("--output arrow is not for a terminal: write it into a file with >.")
+    if given["fail_empty"]:
+        raise click.UsageError("--fail-empty needs --output json, compact or wide.")
+    if given["fields"]:
+        asked["fields"] = ",".join(given["fields"])
+    for data in relay.raw(asked, MEDIA[given["output"]]):
+        sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    if relay.note:
+        click.echo(f"-- {clean(relay.note)} --", err=True)
 
 
 def _follow(given: dict[str, Any]) -> None:
@@ -190,6 +234,57 @@ def status(output: str | None, color: str, server: str) -> None:
     from flowobs.cli.status import show
 
     show(server, Relay(server).document("/api/v1/status", {}), output, color)
+
+
+@flows.command()
+@click.argument(
+    "who",
+    cls=Argument,
+    section="Question",
+    about="An address, a name such as shop/web-0, or a socket's cookie (fields src_cookie, ...).",
+)
+@options.options(
+    options.option(
+        options.SELECTION,
+        "--at",
+        metavar="TIME",
+        help="As of then: 30s, 5m, 2h, 1d ago, or 2026-11-22T10:00:00Z. Default: now.",
+    ),
+    options.option(
+        options.SELECTION,
+        "--since",
+        metavar="TIME",
+        help="Look at records from then on, written like --at. Default: from a day before --at.",
+    ),
+    options.output_format("text", "json"),
+    options.color,
+    options.server,
+    click.option(
+        "--agent",
+        callback=options.url,
+        metavar="URL",
+        help="Ask an agent (its --metrics address) what it knows, instead of the relay's records.",
+    ),
+)
+def whois(
+    who: str,
+    at: str | None,
+    since: str | None,
+    output: str | None,
+    color: str,
+    server: str,
+    agent: str | None,
+) -> None:
+    """Who an address, a name or a socket is or was, who says so, and why others were not believed.
+
+    A star marks what holds at that time. Exit code 3 when nobody knows.
+    """
+    from flowobs.cli.whois import ask, show
+
+    if agent and since:
+        raise click.UsageError("--since is about the relay's records: leave it out with --agent.")
+    params = {"q": who} | ({"at": at} if at else {}) | ({"since": since} if since else {})
+    show(ask(server, agent, params), output, color)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A live tail: connects again when the relay goes, and says for how long nothing was shown."""
+"""A live tail: connects again when the relay goes, and goes on where it broke off."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def follow(
         try:
             for rows in relay.records(params, follow=True):
                 if lost:
-                    yield f"reconnected, nothing shown for {clock() - heard:.1f} s"
+                    yield f"reconnected after {clock() - heard:.1f} s, going on where it broke off"
                     lost = False
                 elif connected:
                     # Not at the first sign of life: a relay that hangs up again needs time.

@@ -1,16 +1,19 @@
-"""A flow crosses several interfaces, and each tells of it: a person wants to read it once."""
+"""A flow crosses several interfaces, and each tells of it: a person wants to read it once.
+
+``ui/src/state/once.ts`` has the same rule; ``tests/cli/once_cases.json`` holds both to it.
+"""
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 
 from flowobs.cli.client import Row
+from flowobs.times import parse_rfc3339
 
 FLOWS = 65_536
-SILENT_S = 5.0
-"""When the chosen point has said nothing for so long, another one may take over."""
+SILENT_NS = 5_000_000_000
+"""When the chosen point has said nothing for so long, by the records' times, another one may take
+over. Earlier or later: records may come newest first."""
 
 _ENDS = ("proto", "src_ip", "src_port", "dst_ip", "dst_port", "icmp_type")
 _TRAFFIC = frozenset({"open", "update", "close"})
@@ -22,20 +25,19 @@ class OnePoint:
     Remembers ``FLOWS`` flows; a forgotten one may change its point.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._chosen: OrderedDict[tuple[object, ...], tuple[object, float]] = OrderedDict()
+    def __init__(self) -> None:
+        self._chosen: OrderedDict[tuple[object, ...], tuple[object, int]] = OrderedDict()
 
     def shows(self, row: Row) -> bool:
         """Whether this record is from its flow's point."""
         kind = row.get("kind")
         flow = (kind in _TRAFFIC or kind, *(row.get(name) for name in _ENDS))
         point = (row.get("node"), row.get("interface"), row.get("reporter"))
-        now = self._clock()
-        chosen, at = self._chosen.get(flow, (point, now))
-        if chosen != point and now - at < SILENT_S:
+        time = parse_rfc3339(str(row.get("time"))) or 0
+        chosen, at = self._chosen.get(flow, (point, time))
+        if chosen != point and abs(time - at) < SILENT_NS:
             return False
-        self._chosen[flow] = (point, now)
+        self._chosen[flow] = (point, time)
         self._chosen.move_to_end(flow)
         if len(self._chosen) > FLOWS:
             self._chosen.popitem(last=False)

@@ -29,6 +29,11 @@ def _fields(ctx: click.Context, param: click.Parameter, value: str | None) -> li
     return names
 
 
+def url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An http or https address, checked."""
+    return None if value is None else _server(ctx, param, value)
+
+
 def _server(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -96,7 +101,22 @@ last = option(
     "--last",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The newest N records that match, oldest of them first. Default: 100; 10000 with --since.",
+    help="The newest N records that match. Default: 100; with --since 10000 on a terminal, "
+    "all of them in a pipe.",
+)
+first = option(
+    SELECTION,
+    "--first",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The oldest N records that match, of all that are kept or since --since.",
+)
+order = option(
+    SELECTION,
+    "--newest-first/--oldest-first",
+    "newest_first",
+    default=False,
+    help="In which order they are shown. Default: oldest first, as in a log.",
 )
 
 
@@ -190,7 +210,8 @@ def output_format(*formats: str) -> Decorator:
         "-o",
         "--output",
         type=click.Choice(formats),
-        help=f"Default: {formats[0]} on a terminal, json in a pipe.",
+        help=f"Default: {formats[0]} on a terminal, json in a pipe."
+        + (" csv and arrow (an IPC stream) have what is stored." if "csv" in formats else ""),
     )
 
 
@@ -224,5 +245,6 @@ server = click.option(
 
 def query(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an API request: what of ``given`` was given."""
-    names = ("q", *FILTERS, "since", "until", "last", "group")
-    return {name: given[name] for name in names if given.get(name) not in (None, ())}
+    names = ("q", *FILTERS, "since", "until", "first", "last", "group")
+    found = {name: given[name] for name in names if given.get(name) not in (None, ())}
+    return found | ({"order": "newest"} if given.get("newest_first") else {})

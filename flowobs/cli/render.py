@@ -11,7 +11,7 @@ from typing import Any
 
 from flowobs import schema
 from flowobs.cli.client import Row
-from flowobs.cli.icmp import icmp_name
+from flowobs.cli.icmp import icmp_error, icmp_name
 from flowobs.cli.text import clean, cut, cut_middle, duration, number, pad, paint, size, width
 
 Style = dict[str, Any]
@@ -21,6 +21,7 @@ DIM: Style = {"dim": True}
 LINE_STYLE: dict[str, Style] = {
     "drop": {"fg": "red"},
     "fail": {"fg": "red"},
+    "icmp_error": {"fg": "red"},
     "reset": {"fg": "yellow"},
     "retransmit": {"fg": "yellow"},
 }
@@ -126,7 +127,7 @@ def address_text(row: Row, side: str) -> str:
 
 
 def endpoint(row: Row, side: str) -> tuple[str, str]:
-    """Name (or address) and ``:port`` of one end."""
+    """Name (or address) and ``:port`` of one end; ``?`` behind a name that may be out of date."""
     name = row.get(f"{side}_name")
     if name:
         name = clean(name)
@@ -134,6 +135,8 @@ def endpoint(row: Row, side: str) -> tuple[str, str]:
             name = f"{clean(namespace)}/{name}"
         elif row.get(f"{side}_kind") == "host" and (workload := row.get(f"{side}_workload")):
             name = f"{name}/{clean(workload)}"
+        if number(row, f"{side}_identity_age"):
+            name += "?"
     # ICMP has the echo identifier there.
     port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{side}_port")
     return name or address_text(row, side), f":{port}" if port else ""
@@ -161,9 +164,35 @@ def detail(row: Row, wide: bool = False) -> str:
         parts = [icmp_name(row), clean(row.get("drop_reason", "unknown")), "(dropped)"]
     elif kind == "fail":
         parts = [clean(row.get("close_reason", ""))]
+    elif kind == "icmp_error":
+        parts = [f"icmp error: {icmp_error(row)}", f"(from {clean(row.get('icmp_ip', '?'))})"]
+    parts.append(translated(row, wide))
+    if tunnel := row.get("tunnel"):
+        parts.append(wrapping(row, clean(tunnel), wide))
     if held_back := number(row, "lost"):
         parts.append(f"(+{held_back:,} alike)")
+    age = max(number(row, "src_identity_age"), number(row, "dst_identity_age"))
+    if wide and age:
+        parts.append(f"(names {duration(age * 1e9)} old)")
     return " ".join(filter(None, parts))
+
+
+def translated(row: Row, wide: bool) -> str:
+    """What the source asked for, and where there is room for it, what the destination sees."""
+    parts = []
+    for end, word, shown in (("virtual", "via", True), ("snat", "seen as", wide)):
+        if shown and f"{end}_ip" in row:
+            port = 0 if str(row.get("proto")).startswith("icmp") else number(row, f"{end}_port")
+            parts.append(f"{word} {address_text(row, end)}" + (f":{port}" if port else ""))
+    return " ".join(parts)
+
+
+def wrapping(row: Row, tunnel: str, wide: bool) -> str:
+    """What the packets were in, such as ``in vxlan 42``; wide: and between whom."""
+    text = f"in {tunnel} {number(row, 'tunnel_id') or ''}".rstrip()
+    if wide and (source := row.get("tunnel_src_ip")):
+        text += f" {clean(source)} -> {clean(row.get('tunnel_dst_ip', '?'))}"
+    return text
 
 
 def flags(bits: int) -> str:

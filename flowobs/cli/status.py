@@ -12,6 +12,9 @@ from flowobs.cli.client import Row
 from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, duration, number, paint, plural, size
 
+_BEHIND_S = 5.0
+"""Agents say how far they are once a second."""
+
 
 def show(server: str, found: Row, output: str | None, color: str) -> None:
     tty = sys.stdout.isatty()
@@ -44,7 +47,47 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
     lost = {k: n for k, n in _part(found, "lost").items() if n}
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
+    rows += _names(found, color)
     return [*columns(rows), "", *_agents(found, color)]
+
+
+def _names(found: Row, color: bool) -> list[list[str]]:
+    """What is known of the cluster that the relay watches, and whose names may be out of date."""
+    lines = _cluster(_part(found, "identity"), color)
+    agents = [a for a in found.get("agents") or [] if isinstance(a, dict)]
+    for a in agents:
+        if number(a, "names_age_s"):
+            old = f"{clean(a.get('agent'))} {_seconds(a, 'names_age_s')} old"
+            lines.append(paint(old, color, fg="yellow"))
+    return [["names" if n == 0 else "", line] for n, line in enumerate(lines or ["up to date"])]
+
+
+def _cluster(found: Row, color: bool) -> list[str]:
+    if not found:
+        return []
+    resources = [r for r in found.get("resources") or [] if isinstance(r, dict)]
+    known = [
+        f"{number(r, 'objects'):,} {clean(r.get('resource'))}"
+        for r in resources
+        if not r.get("off")
+    ]
+    agents = [a for a in found.get("agents") or [] if isinstance(a, dict)]
+    cluster = clean(found.get("cluster")) or "of no name"
+    lines = [f"cluster {cluster}: {', '.join(known)}", f"given to {plural(len(agents), 'agent')}"]
+    stale: dict[str, list[Row]] = {}
+    for r in resources:
+        if r.get("stale"):
+            stale.setdefault(clean(r.get("problem")) or "not known yet", []).append(r)
+    for problem, of in stale.items():
+        which = ", ".join(clean(r.get("resource")) for r in of)
+        ages = [r["age_s"] for r in of if isinstance(r.get("age_s"), int | float)]
+        age = duration(max(ages) * 1e9) if ages else "?"
+        lines.append(paint(f"NOT FRESH: {which}: {age} old: {problem}", color, fg="red"))
+    for a in agents:
+        if isinstance(a.get("lag_s"), int | float) and a["lag_s"] > _BEHIND_S:
+            late = f"{clean(a.get('agent'))} is {_seconds(a, 'lag_s')} behind"
+            lines.append(paint(late, color, fg="yellow"))
+    return lines
 
 
 def _agents(found: Row, color: bool) -> list[str]:

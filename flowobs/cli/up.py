@@ -53,7 +53,18 @@ RELAY = "Relay"
         help="Where the relay takes agents, this one and others.",
     ),
     option(RELAY, "--store", metavar="URL", help="Where records are kept. Default: the relay's."),
-    option(RELAY, "--retention", metavar="TIME", help="How long: 12h, 3d. Default: the relay's."),
+    option(
+        RELAY,
+        "--retention",
+        metavar="TIMES",
+        help="How long: 12h, or flows=3d,1m=30d. Default: the relay's.",
+    ),
+    option(
+        RELAY,
+        "--max-disk",
+        metavar="SIZE",
+        help="Forget the oldest records early where the store is larger than this: 20GB.",
+    ),
     option(
         RELAY, "--insecure", is_flag=True, help="Let other machines reach the relay unencrypted."
     ),
@@ -107,7 +118,8 @@ def run(processes: Processes, given: dict[str, Any]) -> None:
 
 def relay_command(given: dict[str, Any]) -> list[str]:
     command = [*python("relay"), f"--http={given['http']}", f"--listen={given['listen']}"]
-    command += [f"--{name}={given[name]}" for name in ("store", "retention") if given[name]]
+    kept = {"store": "store", "retention": "retention", "max-disk": "max_disk"}
+    command += [f"--{name}={given[key]}" for name, key in kept.items() if given[key]]
     return [*command, "--insecure"] if given["insecure"] else command
 
 
@@ -116,8 +128,10 @@ def agent_command(given: dict[str, Any]) -> list[str]:
     command += [f"--{name}={given[name]}" for name in ("loader", "identity", "metrics")]
     command += [f"--interface={glob}" for glob in given["interface"]]
     command += [f"--exclude-interface={glob}" for glob in given["exclude_interface"]]
-    files = ("inventory", "kubeconfig")
-    return command + [f"--{name}={given[name]}" for name in files if given[name]]
+    for name in ("inventory", "kubeconfig", "cluster_name"):
+        if given[name]:
+            command.append(f"--{name.replace('_', '-')}={given[name]}")
+    return command
 
 
 def wait(processes: Processes, name: str, ready: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from flowobs.filters.tree import And, Filter, Match, Not, Op, Or
+from flowobs.filters.tree import NOTHING, And, Filter, Match, Not, Op, Or
 from flowobs.schema import EndpointKind, Protocol
 
 SIDES: Final = ("src", "dst")
@@ -40,16 +40,24 @@ def pod(side: str, namespace: Pattern | None, name: Pattern) -> Filter:
     return Or((And((namespace.match(f"{side}_namespace"), named)), And(on_host)))
 
 
+def listed(field: str, wanted: Pattern) -> Filter:
+    """One of the values of a list is ``wanted``."""
+    if not wanted.wild and any(c in "*?" for c in wanted.text):
+        return NOTHING  # no name or label has them
+    return Match(field, Op.item, wanted.text)
+
+
 def workload(side: str, namespace: Pattern | None, name: Pattern) -> Filter:
     """``name`` or ``namespace/name`` of a workload."""
     return _within(side, namespace, name.match(f"{side}_workload"))
 
 
 def service(side: str, namespace: Pattern | None, name: Pattern) -> Filter:
-    """``name`` or ``namespace/name`` of a service: its address, or what it selects."""
+    """``name`` or ``namespace/name`` of a service: its address, or any that selects it."""
     is_service = Match(f"{side}_kind", Op.eq, int(EndpointKind.service))
     itself = And((is_service, name.match(f"{side}_name")))
-    return _within(side, namespace, Or((name.match(f"{side}_service"), itself)))
+    behind = (name.match(f"{side}_service"), listed(f"{side}_services", name))
+    return _within(side, namespace, Or((*behind, itself)))
 
 
 def _within(side: str, namespace: Pattern | None, named: Filter) -> Filter:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flowobs.filters.ends import NOT_PORTS, Pattern
 from flowobs.filters.glob import glob_regex
+from flowobs.filters.selectors import selector
 from flowobs.filters.tree import (
     EVERYTHING,
     NOTHING,
@@ -105,6 +106,22 @@ def _prefixed(side: str, attribute: str, text: str) -> Filter:
     elif not namespace:
         parts.append(Not(Match(f"{side}_{attribute}", Op.eq, "")))
     return all_of(parts)
+
+
+def _service(side: str, text: str) -> Filter:
+    """Any service that selects it."""
+    namespace, slash, prefix = text.rpartition("/")
+    first = _prefixed(side, "service", text)
+    if not prefix or any(c in "*?," for c in prefix):
+        return first
+    others = _prefixed(side, "service", f"{namespace}/" if slash else "default/")
+    return any_of([first, all_of([others, Match(f"{side}_services", Op.item, f"{prefix}*")])])
+
+
+def _identity(side: str, value: int) -> Filter:
+    if not isinstance(value, int):
+        raise FilterError(f"`identity` cannot be `{value}`; use a number")
+    return Match(f"{side}_identity", Op.eq, value)
 
 
 def _pattern(field: str, text: str) -> Match:
@@ -204,7 +221,9 @@ def _sided(name: str, side: str) -> dict[str, _Make]:
     return {
         f"{name}_ip": lambda v: _ip(side, v),
         f"{name}_pod": lambda v: _prefixed(side, "name", v),
-        f"{name}_service": lambda v: _prefixed(side, "service", v),
+        f"{name}_service": lambda v: _service(side, v),
+        f"{name}_label": lambda v: selector(side, v),
+        f"{name}_identity": lambda v: _identity(side, v),
         f"{name}_fqdn": lambda v: _fqdn(side, v),
         f"{name}_workload": lambda v: _workload(side, v),
         f"{name}_port": lambda v: _port(side, v),

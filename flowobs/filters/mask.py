@@ -9,7 +9,7 @@ import numpy as np
 
 from flowobs import schema
 from flowobs.batch import DTYPES, Array, FlowBatch, Strings
-from flowobs.filters.glob import glob_regex
+from flowobs.filters.glob import glob_regex, item_matcher
 from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 
 _Predicate = Callable[[FlowBatch], Array]
@@ -59,13 +59,12 @@ def _fold(parts: list[_Predicate], join: Callable[..., Array], *, empty: bool) -
 def _compile_match(match: Match, patterns: _Patterns) -> _Predicate:
     name, value = match.field, match.value
     column = schema.BY_NAME[name]
-    if match.op is Op.glob or match.op is Op.contains:
+    if match.op in _PATTERNS:
         assert isinstance(value, str)
         # a bare word looks for one text in ten columns: all of them share a string table
         hits = patterns.get((match.op, value))
         if hits is None:
-            found = glob_regex(value).fullmatch if match.op is Op.glob else _container(value)
-            hits = patterns[match.op, value] = _Hits(found)
+            hits = patterns[match.op, value] = _Hits(_PATTERNS[match.op](value))
         return lambda batch: hits.of(batch.endpoints.strings)[batch[name]]
     values = value if match.op is Op.any_of and isinstance(value, tuple) else (value,)
     if column.type == "string":
@@ -138,6 +137,13 @@ def _container(text: str) -> Callable[[str], bool]:
 
 def _folded(text: str) -> bytes:
     return text.encode().lower()  # ASCII letters only, as the store's lower()
+
+
+_PATTERNS: dict[Op, Callable[[str], Callable[[str], object]]] = {
+    Op.glob: lambda value: glob_regex(value).fullmatch,
+    Op.contains: _container,
+    Op.item: item_matcher,
+}
 
 
 class _Hits:

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from flowobs import schema
+from flowobs.filters.glob import LIST_MARK, item_regex
 from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 
 _PARAMETER_TYPE: dict[schema.ColumnType, str] = {
@@ -56,6 +57,10 @@ def _match(match: Match, parameters: dict[str, Any]) -> str:
         return f"{field} IN ({', '.join(map(bound, value))})" if value else "0"
     if match.op is Op.glob:
         return f"{field} LIKE {bound(like_pattern(str(value)))}"
+    if match.op is Op.item:
+        if LIST_MARK in str(value):
+            return "0"
+        return f"match({field}, {bound(item_regex(str(value)))})"
     if match.op is Op.contains:
         # ASCII letters only, on both sides and in the mask
         lower = str(value).encode().lower().decode()

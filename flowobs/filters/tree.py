@@ -34,6 +34,8 @@ class Op(enum.Enum):
     """Somewhere in the text, whatever the case of ASCII letters."""
     inside = "/"
     """Value: a Network."""
+    item = ","
+    """Of a list: one of its values is this, with wildcards as in a glob."""
 
 
 class Network(NamedTuple):
@@ -78,6 +80,8 @@ ALLOWED: dict[schema.ColumnType, frozenset[Op]] = {
     "ip": frozenset({Op.eq, Op.any_of, Op.inside}),
     "string": frozenset({Op.eq, Op.any_of, Op.glob, Op.contains}),
 }
+LIST = frozenset({Op.item, Op.contains})
+"""What a column of lists allows instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ class Match:
         column = schema.BY_NAME.get(self.field)
         if column is None:
             raise FilterError(f"there is no field `{self.field}`; see docs/fields.md")
-        if self.op not in ALLOWED[column.type]:
+        allowed = LIST if column.unit == "list" else ALLOWED[column.type]
+        if self.op not in allowed:
             raise FilterError(f"`{self.field}` cannot be compared with `{self.op.value}`")
         if self.op is Op.bits and column.unit != "flags":
             raise FilterError(f"`{self.field}` has no flags")

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowobs.batch import Endpoints
+from flowobs.batch import Endpoint, Endpoints
 from flowobs.identity import special
 from flowobs.identity.host import SOURCE as HOST
 from flowobs.identity.keytable import KeyTable
+from flowobs.identity.numbers import Reserved
 from flowobs.identity.resolver import SHARED_KINDS, Resolver
 from flowobs.identity.source import BEGINNING, END
 from flowobs.schema import EndpointKind
@@ -24,7 +25,12 @@ SHARED = 4
 NAMED = 8
 """A source other than the machine itself knows who it is."""
 
+NAMELESS = 16
+"""Nobody knows whose it is, though it is an address that somebody could have."""
+
 _ANONYMOUS = (EndpointKind.unknown, EndpointKind.world)
+_NOT_HERE = (Reserved.remote_node, Reserved.kube_apiserver, Reserved.world)
+"""Identities of what is this machine itself where the address is."""
 
 
 class Named(NamedTuple):
@@ -92,11 +98,15 @@ class AddressTable:
             assert who is not None
             loopback = special.is_loopback(address)
             known = who.kind not in _ANONYMOUS and who.identity_source not in ("", HOST)
+            here = loopback or address in local
+            if here and who.identity in _NOT_HERE:
+                who = who._replace(identity=Reserved.host)
             flags = (
-                LOCAL * (loopback or address in local)
+                LOCAL * here
                 | LOOPBACK * loopback
-                | SHARED * (who.kind in SHARED_KINDS)
+                | SHARED * (who.kind in SHARED_KINDS or _of_several(who))
                 | NAMED * known
+                | NAMELESS * (who == _NOBODY)
             )
             answers.append((endpoints.id(who), flags, start, end))
         return np.array(answers, _ANSWER)
@@ -115,6 +125,14 @@ class AddressTable:
         self._start[at], self._end[at] = answers["start"], answers["end"]
         self._start_max = max(self._start_max, int(answers["start"].max()))
         self._end_min = min(self._end_min, int(answers["end"].min()))
+
+
+_NOBODY = Endpoint()
+
+
+def _of_several(who: Endpoint) -> bool:
+    """It is a pod whose container is not known by its address."""
+    return who.kind == EndpointKind.pod and not who.container
 
 
 _ANSWER = np.dtype([("row", "<u4"), ("flags", "u1"), ("start", "<i8"), ("end", "<i8")])

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 CONTAINER = "Container"
 UNIT = "SystemdUnit"
+GUEST = "Guest"
+"""A virtual machine around containers (Kata): which one in it had a socket cannot be seen here."""
+MONITORS = ("qemu-system-", "cloud-hyperviso", "firecracker")
+"""How commands of virtual machine monitors begin, cut to 15 characters by the kernel."""
 
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # conmon is the runtime's helper beside a container, not the container
 _MONITOR = re.compile(r"[a-z]+-conmon-$")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_KATA = re.compile(r"/kata_overhead(?:/([^/]+))?")
 _LXC = re.compile(r"^/lxc(?:/|\.payload[./])([^/]+)")
 _TALOS = re.compile(r"^/(?:podruntime|system)/([^/]+)")
 _SHORT = 12
@@ -25,13 +30,17 @@ class Place(NamedTuple):
     """What stands behind a cgroup; empty where the path says nothing (root, a login session)."""
 
     kind: str = ""
-    """``CONTAINER``, ``UNIT``, or the name of another init's services."""
+    """``CONTAINER``, ``GUEST``, ``UNIT``, or the name of another init's services."""
     name: str = ""
-    """Short container id (12 hex digits), LXC container, or unit with its escapes undone."""
+    """Short container or sandbox id (12 hex digits), LXC container, or unit with its escapes
+    undone.
+    """
 
 
 def parse(path: str) -> Place:
     """The innermost container of ``path``, or else its innermost unit."""
+    if kata := _KATA.search(path):
+        return Place(GUEST, (kata[1] or "kata")[:_SHORT])
     containers = [
         m[0] for m in _CONTAINER_ID.finditer(path) if not _MONITOR.search(path, 0, m.start())
     ]

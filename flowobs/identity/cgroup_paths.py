@@ -13,21 +13,25 @@ _MAX_FOLDERS = 1 << 16
 _MAX_UNKNOWN = 1024
 
 
-def find_mount(root: Path = Path("/sys/fs/cgroup")) -> tuple[Path, bool]:
-    """The cgroup v2 mount, and whether cgroup v1 hierarchies are used beside it."""
-    unified = root / "unified"
-    hybrid = unified.is_dir()
-    return (unified if hybrid else root), hybrid
+def find_mount(mounts: Path = Path("/proc/mounts")) -> tuple[Path | None, bool]:
+    """Where cgroup v2 is mounted (None: nowhere), and whether there are cgroup v1 hierarchies."""
+    folders: dict[str, str] = {}
+    for line in mounts.read_text().splitlines():
+        _, folder, kind, *_ = line.split()
+        folders.setdefault(kind, folder)
+    mount = folders.get("cgroup2")
+    return (Path(mount) if mount else None), "cgroup" in folders
 
 
 class CgroupPaths:
-    """Paths of cgroups by id, from walking ``mount`` when an id is new, at most once a second.
+    """Paths of cgroups by id, from walking ``mount`` when an id is new, at most once a second;
+    none where there is no mount.
 
     The path of a cgroup that is gone stays known, up to ``_MAX_FOLDERS`` in all: records about it
     may be late. Ids are never used twice (they hold a generation number).
     """
 
-    def __init__(self, mount: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, mount: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.mount = mount
         self.walks = 0
         self._clock = clock
@@ -54,7 +58,7 @@ class CgroupPaths:
     def _walk(self) -> bool:
         """Read all folders. False where it is too early for that."""
         now = self._clock()
-        if now < self._next_walk:
+        if now < self._next_walk or self.mount is None:
             return False
         self.walks += 1
         paths = self._paths.copy()

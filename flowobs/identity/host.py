@@ -9,9 +9,10 @@ from pathlib import Path
 from flowobs.batch import Endpoint
 from flowobs.identity import cgroup, special
 from flowobs.identity.cgroup_paths import CgroupPaths
+from flowobs.identity.numbers import Reserved
 from flowobs.identity.places import Places
 from flowobs.identity.prefixes import Prefix, Prefixes
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, Socket
 from flowobs.schema import EndpointKind
 
 SOURCE = "host"
@@ -28,6 +29,7 @@ class HostSource:
     """
 
     name = SOURCE
+    age_s = 0
 
     def __init__(
         self,
@@ -41,7 +43,13 @@ class HostSource:
     ) -> None:
         self.hostname = hostname
         self.generation = 0
-        self._me = Endpoint(EndpointKind.host, name=hostname, node=hostname, identity_source=SOURCE)
+        self._me = Endpoint(
+            EndpointKind.host,
+            name=hostname,
+            node=hostname,
+            identity_source=SOURCE,
+            identity=Reserved.host,
+        )
         self._read_addresses = addresses
         self._addresses: Set[bytes] = frozenset()
         self._prefixes = Prefixes({})
@@ -70,8 +78,27 @@ class HostSource:
             return Answer(self._me)
         return self._prefixes.at(address, time_ns)
 
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        if special.is_loopback(address):
+            reason = "a loopback address is this machine's own"
+            return [Claim(SOURCE, address, self._me, BEGINNING, END, True, reason)]
+        return self._prefixes.claims(SOURCE, address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        addresses = sorted(self._prefixes.called(namespace, name))
+        return [claim for a in addresses for claim in self.explain(a, time_ns)]
+
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.place(socket)
+        guest = place.kind == cgroup.CONTAINER and socket.command.startswith(cgroup.MONITORS)
+        if place.kind == cgroup.GUEST or guest:
+            return self._me._replace(
+                kind=EndpointKind.vm,
+                name=place.name,
+                workload=place.name,
+                workload_kind=cgroup.GUEST,
+                container=place.name,
+            )
         if place.kind == cgroup.CONTAINER:
             return self._me._replace(
                 kind=EndpointKind.container,

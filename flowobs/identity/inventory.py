@@ -11,7 +11,7 @@ from flowobs.batch import Endpoint
 from flowobs.identity import inventory_file
 from flowobs.identity.inventory_file import InventoryError
 from flowobs.identity.prefixes import Prefixes
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class InventorySource:
         """Why the file as it is now is not in use; empty when it is."""
         self.entries = 0
         """Addresses and ranges known."""
+        self._broken_since: float | None = None
         self._clock = clock
         self._seen: tuple[int, ...] | None = None
         self._prefixes = Prefixes({})
@@ -56,14 +57,22 @@ class InventorySource:
             entries = inventory_file.read(self.path)
         except InventoryError as error:
             self.failures += 1
+            if self._broken_since is None:
+                self._broken_since = time.monotonic()
             self.problem = str(error)
             log.warning("inventory not taken, the names of before stay in use: %s", error)
             return False
         self.problem = ""
+        self._broken_since = None
         self.reloads += 1
         self._use(self._prefixes.replaced(entries, self._clock()), len(entries))
         log.info("inventory read again: path=%s entries=%d", self.path, len(entries))
         return True
+
+    @property
+    def age_s(self) -> int:
+        """How long the file has been one that cannot be used."""
+        return 0 if self._broken_since is None else int(time.monotonic() - self._broken_since)
 
     def poll(self) -> None:
         """Reload if the file is another one than at the last look."""
@@ -72,6 +81,13 @@ class InventorySource:
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         return self._prefixes.at(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self._prefixes.claims(self.name, address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        addresses = sorted(self._prefixes.called(namespace, name))
+        return [claim for a in addresses for claim in self.explain(a, time_ns)]
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         """None: a file does not know sockets."""

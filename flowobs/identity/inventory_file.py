@@ -7,78 +7,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
 
 from flowobs.batch import Endpoint
-from flowobs.identity import yamltext
+from flowobs.identity import numbers, yamltext
+from flowobs.identity.inventory_model import Inventory, Labels, Workload
+from flowobs.identity.numbers import Reserved
 from flowobs.identity.prefixes import BITS, Prefix
 from flowobs.schema import EndpointKind
 
 SOURCE = "inventory"
 MAX_BYTES = 64 << 20
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
-Addresses = Annotated[list[str], msgspec.Meta(min_length=1)]
-
 
 class InventoryError(Exception):
     """An inventory that cannot be used: one sentence with file, line, reason and what to do."""
-
-
-class Workload(msgspec.Struct, forbid_unknown_fields=True):
-    kind: Text
-    name: Text
-
-
-class Node(msgspec.Struct, forbid_unknown_fields=True):
-    name: Text
-    addresses: Addresses
-
-
-class Host(msgspec.Struct, forbid_unknown_fields=True):
-    name: Text
-    addresses: Addresses
-    kind: Literal["host", "vm"] = "host"
-    group: Text | None = None
-
-
-class Pod(msgspec.Struct, forbid_unknown_fields=True):
-    namespace: Text
-    name: Text
-    addresses: Addresses
-    workload: Workload | None = None
-    service: Text | None = None
-    node: Text | None = None
-    container: Text | None = None
-
-
-class Service(msgspec.Struct, forbid_unknown_fields=True):
-    namespace: Text
-    name: Text
-    addresses: Addresses
-
-
-class Cidr(msgspec.Struct, forbid_unknown_fields=True):
-    name: Text
-    cidr: Text
-    kind: Literal["external", "host", "vm", "world"] = "external"
-
-
-class Name(msgspec.Struct, forbid_unknown_fields=True):
-    name: Text
-    addresses: Addresses
-
-
-class Inventory(msgspec.Struct, forbid_unknown_fields=True):
-    cluster: Text | None = None
-    nodes: list[Node] = []
-    hosts: list[Host] = []
-    pods: list[Pod] = []
-    services: list[Service] = []
-    cidrs: list[Cidr] = []
-    names: list[Name] = []
 
 
 def read(path: Path) -> dict[Prefix, Endpoint]:
@@ -142,7 +86,7 @@ class _Problems:
         )
 
     def of(self, error: msgspec.ValidationError) -> InventoryError:
-        message, _, json_path = str(error).partition(" - at `$")
+        message, _, json_path = str(error).replace("`key` in `$", "`$").partition(" - at `$")
         path: list[yamltext.Step] = [
             int(index) if index else key
             for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", json_path)
@@ -162,6 +106,11 @@ _WORDS = {
     r"Expected `str`, got `null`.*": "is empty; write a value or leave the field out",
     r"Expected `str \| null`, got .*": "must be text; write one value",
     r"Expected `str`, got .*": "must be text; write one value",
+    r"Expected `str \| array.*`, got .*": "must be text, or a list of them",
+    r"Expected `str` matching regex.*": (
+        "has a character that no label has; use letters, digits, _ . -"
+    ),
+    r"Expected `object` of length <= (\d+).*": r"has more than \1 labels; leave some out",
     r"Expected `array`, got .*": "must be a list; begin each item with '- '",
     r"Expected `object.*`, got .*": "must be a mapping; write 'key: value' lines",
     r"Expected `(array|str)` of length >= 1.*": "is empty; write a value or leave the entry out",
@@ -174,18 +123,42 @@ _Entry = tuple[list[yamltext.Step], Prefix, Endpoint]
 
 def _entries(inventory: Inventory, problem: _Problems) -> Iterator[_Entry]:
     for section, index, addresses, endpoint in _endpoints(inventory):
-        named = endpoint._replace(identity_source=SOURCE)
+        named = _numbered(endpoint)
         for at, text in enumerate(addresses):
             path: list[yamltext.Step] = [section, index, "addresses", at]
             yield path, _address(text, path, problem), named
     for index, cidr in enumerate(inventory.cidrs):
         path = ["cidrs", index, "cidr"]
         kind = EndpointKind[cidr.kind]
-        yield (
-            path,
-            _network(cidr.cidr, path, problem),
-            Endpoint(kind, name=cidr.name, identity_source=SOURCE),
-        )
+        endpoint = _outside(kind, cidr.name, cidr.group, cidr.labels, cidr.zone)
+        yield path, _network(cidr.cidr, path, problem), _numbered(endpoint)
+
+
+def _numbered(endpoint: Endpoint) -> Endpoint:
+    """Its labels make its number; where it has none, what it is."""
+    pairs = dict(pair.split("=", 1) for pair in endpoint.labels.split(",") if pair)
+    if pairs or endpoint.kind == EndpointKind.pod:
+        number = numbers.of_labels(endpoint.cluster, endpoint.namespace, pairs)
+    else:
+        number = _RESERVED.get(EndpointKind(endpoint.kind), Reserved.world)
+    return endpoint._replace(identity_source=SOURCE, identity=number)
+
+
+_RESERVED = {EndpointKind.node: Reserved.remote_node, EndpointKind.service: Reserved.unknown}
+
+
+def _outside(
+    kind: EndpointKind, name: str, group: str | None, labels: Labels, zone: str | None = None
+) -> Endpoint:
+    """What is not of the cluster, in the group that the user has put it."""
+    return Endpoint(
+        kind,
+        name=name,
+        workload=group or "",
+        workload_kind="Group" if group else "",
+        zone=zone or "",
+        labels=numbers.joined(labels),
+    )
 
 
 def _endpoints(inventory: Inventory) -> Iterator[tuple[str, int, list[str], Endpoint]]:
@@ -195,14 +168,22 @@ def _endpoints(inventory: Inventory) -> Iterator[tuple[str, int, list[str], Endp
             "nodes",
             i,
             node.addresses,
-            Endpoint(EndpointKind.node, cluster, name=node.name, node=node.name),
+            Endpoint(
+                EndpointKind.node,
+                cluster,
+                name=node.name,
+                node=node.name,
+                zone=node.zone or "",
+                labels=numbers.joined(node.labels),
+            ),
         )
     for i, host in enumerate(inventory.hosts):
-        kind = EndpointKind[host.kind]
-        group = (host.group, "Group") if host.group else ("", "")
-        yield "hosts", i, host.addresses, Endpoint(kind, "", "", host.name, *group, node=host.name)
+        endpoint = _outside(EndpointKind[host.kind], host.name, host.group, host.labels, host.zone)
+        yield "hosts", i, host.addresses, endpoint._replace(node=host.name)
+    zones = {node.name: node.zone or "" for node in inventory.nodes}
     for i, pod in enumerate(inventory.pods):
         workload = pod.workload or Workload("Pod", pod.name)
+        services = [pod.service] if isinstance(pod.service, str) else sorted(pod.service or ())
         yield (
             "pods",
             i,
@@ -214,9 +195,12 @@ def _endpoints(inventory: Inventory) -> Iterator[tuple[str, int, list[str], Endp
                 pod.name,
                 workload.name,
                 workload.kind,
-                pod.service or "",
+                services[0] if services else "",
                 pod.node or "",
                 pod.container or "",
+                zone=zones.get(pod.node or "", ""),
+                labels=numbers.joined(pod.labels),
+                services=",".join(services),
             ),
         )
     for i, service in enumerate(inventory.services):
@@ -225,10 +209,19 @@ def _endpoints(inventory: Inventory) -> Iterator[tuple[str, int, list[str], Endp
             "services",
             i,
             service.addresses,
-            Endpoint(EndpointKind.service, cluster, service.namespace, name, service=name),
+            Endpoint(
+                EndpointKind.service,
+                cluster,
+                service.namespace,
+                name,
+                service=name,
+                labels=numbers.joined(service.labels),
+                services=name,
+            ),
         )
-    for i, outside in enumerate(inventory.names):
-        yield "names", i, outside.addresses, Endpoint(EndpointKind.external, name=outside.name)
+    for i, peer in enumerate(inventory.names):
+        endpoint = _outside(EndpointKind.external, peer.name, peer.group, peer.labels)
+        yield "names", i, peer.addresses, endpoint
 
 
 def _address(text: str, path: list[yamltext.Step], problem: _Problems) -> Prefix:

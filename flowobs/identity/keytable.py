@@ -45,6 +45,10 @@ class KeyTable:
         """How many more keys fit."""
         return self.capacity - self.size
 
+    def keys(self) -> tuple[Keys, Keys]:
+        """Both words of all keys, in the order of their rows."""
+        return self._a[: self.size], self._b[: self.size]
+
     def clear(self) -> None:
         self._slots.fill(-1)
         self.size = 0

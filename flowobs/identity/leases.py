@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flowobs.batch import Endpoint
 from flowobs.identity.prefixes import KEEP_NS
-from flowobs.identity.source import BEGINNING, END
+from flowobs.identity.source import BEGINNING, END, Claim, is_called, verdict
 
 _MAX_LEASES = 16
 MAX_ENDED = 1 << 17
@@ -145,6 +145,30 @@ class Leases:
                 else:
                     del self._leases[address]
                 self.version += 1
+
+    def claims(self, source: str, address: bytes, time_ns: int) -> list[Claim]:
+        """All leases of ``address``, and which one was in force at ``time_ns``."""
+        leases = self._leases.get(address, ())
+        contested = self.at(address, time_ns).contested
+        names = {lease.owner: lease.endpoint for lease in leases if lease.endpoint is not None}
+        found: list[Claim] = []
+        for owner, endpoint, start_ns, end_ns in leases:
+            accepted, reason = verdict(start_ns, end_ns, time_ns)
+            if accepted and contested:
+                accepted, reason = False, "two had it at the same time, so neither is named"
+            elif accepted and endpoint is None:
+                accepted, reason = False, "there was no watch: it may have been another's"
+            named = endpoint or names.get(owner)
+            found.append(Claim(source, address, named, start_ns, end_ns, accepted, reason))
+        return found
+
+    def called(self, namespace: str | None, name: str) -> set[bytes]:
+        """Addresses that something of this name has or had."""
+        return {
+            address
+            for address, leases in self._leases.items()
+            if any(is_called(lease.endpoint, namespace, name) for lease in leases)
+        }
 
     def at(self, address: bytes, time_ns: int) -> Held:
         """Who had ``address`` at ``time_ns``."""

@@ -23,7 +23,11 @@ class Places:
         """The container or unit; empty where there is none."""
         path = self._path(socket)
         place = cgroup.parse(path) if path else cgroup.Place()
-        settled = place.kind == cgroup.CONTAINER if self._hybrid else path not in (None, "/")
+        settled = (
+            place.kind in (cgroup.CONTAINER, cgroup.GUEST)
+            if self._hybrid
+            else path not in (None, "/")
+        )
         if settled or not socket.pid:
             return place
         beside = cgroup.parse_process(self._process(socket.pid))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from flowobs.batch import Endpoint
-from flowobs.identity.source import BEGINNING, END, Answer
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, is_called, verdict
 
 BITS = 128
 V4_BITS = 96
@@ -100,12 +100,40 @@ class Prefixes:
                 spans[prefix] = (Span(now_ns, END, endpoint),)
         return Prefixes(spans, now_ns)
 
+    def claims(self, source: str, address: bytes, time_ns: int) -> list[Claim]:
+        """All entries that hold ``address``, the longest prefix first."""
+        found: list[Claim] = []
+        taken = False
+        for span in self._spans(address):
+            accepted, reason = verdict(span.start_ns, span.end_ns, time_ns)
+            if accepted and taken:
+                accepted, reason = False, "a smaller range, or the address itself, goes before it"
+            taken = taken or accepted
+            found.append(Claim(source, address, span.endpoint, *span[:2], accepted, reason))
+        return found
+
+    def called(self, namespace: str | None, name: str) -> set[bytes]:
+        """Single addresses, and the first ones of ranges, that something of this name has."""
+        return {
+            (bits << shift).to_bytes(16, "big")
+            for shift, table in self._by_length
+            for bits, spans in table.items()
+            if any(is_called(span.endpoint, namespace, name) for span in spans)
+        }
+
+    def _spans(self, address: bytes) -> Iterator[Span]:
+        number = int.from_bytes(address, "big")
+        for shift, table in self._tables(number):
+            yield from table.get(number >> shift, ())
+
+    def _tables(self, number: int) -> list[tuple[int, dict[int, tuple[Span, ...]]]]:
+        return self._v4_by_length if number >> 32 == _V4 else self._by_length
+
     def at(self, address: bytes, time_ns: int) -> Answer:
         """The entry with the longest prefix that held ``address`` (16 bytes) at ``time_ns``."""
         number = int.from_bytes(address, "big")
-        tables = self._v4_by_length if number >> 32 == _V4 else self._by_length
         start, end = BEGINNING, END
-        for shift, table in tables:
+        for shift, table in self._tables(number):
             for span in table.get(number >> shift, ()):
                 if time_ns < span.start_ns:
                     end = min(end, span.start_ns)

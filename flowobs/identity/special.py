@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 
 from flowobs.batch import Endpoint
+from flowobs.identity.numbers import Reserved
 from flowobs.identity.prefixes import Prefix, Prefixes
 from flowobs.schema import EndpointKind
 
-_WORLD = Endpoint(EndpointKind.world)
+_WORLD = Endpoint(EndpointKind.world, identity=Reserved.world)
 _UNKNOWN = Endpoint()
 _MULTICAST = Endpoint(name="multicast")
 _BROADCAST = Endpoint(name="broadcast")
 _LINK_LOCAL = Endpoint(name="link-local")
-_LOCALHOST = Endpoint(EndpointKind.host, name="localhost")
+_LOCALHOST = Endpoint(EndpointKind.host, name="localhost", identity=Reserved.host)
 
 _LOOPBACK_V4 = b"\0" * 10 + b"\xff\xff\x7f"
 _LOOPBACK_V6 = b"\0" * 15 + b"\1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowobs.batch import Endpoint
+from flowobs.identity.numbers import Reserved
 from flowobs.kubernetes.addresses import packed
 from flowobs.kubernetes.objects import EndpointSlice
 from flowobs.schema import EndpointKind
@@ -22,6 +23,9 @@ class _Backend(NamedTuple):
     pod_namespace: str
     node: str
 
+
+MAX_SERVICES = 32
+"""Of one pod or address that are named."""
 
 Key = tuple[str, bytes]
 """Uid of a pod, or empty where a backend is none, and address."""
@@ -57,9 +61,9 @@ class Backends:
         """``uid`` is a slice's, or else nothing changes."""
         return self._replace(uid, {}) if uid in self._slices else set()
 
-    def service(self, pod: str) -> str:
-        """The first service of the pod with that uid; empty if none has it."""
-        return min(self._services.get(pod, ()), default="")
+    def services(self, pod: str) -> list[str]:
+        """Names of the services of the pod with that uid, the first ones by name."""
+        return sorted(self._services.get(pod, ()))[:MAX_SERVICES]
 
     def endpoint(self, uid: str, address: bytes) -> Endpoint | None:
         """A backend as its slices describe it; None: it is none any more."""
@@ -67,6 +71,7 @@ class Backends:
         if not found:
             return None
         first = min(found.values())
+        services = ",".join(sorted({b.service for b in found.values()})[:MAX_SERVICES])
         if uid:
             return Endpoint(
                 EndpointKind.pod,
@@ -74,10 +79,16 @@ class Backends:
                 name=first.pod,
                 service=first.service,
                 node=first.node,
+                services=services,
             )
-        name = "kube-apiserver" if (first.namespace, first.service) == API_SERVER else first.service
+        api_server = (first.namespace, first.service) == API_SERVER
         return Endpoint(
-            EndpointKind.external, namespace=first.namespace, name=name, service=first.service
+            EndpointKind.external,
+            namespace=first.namespace,
+            name="kube-apiserver" if api_server else first.service,
+            service=first.service,
+            services=services,
+            identity=Reserved.kube_apiserver if api_server else Reserved.world,
         )
 
     def _replace(self, uid: str, new: dict[Key, _Backend]) -> set[Key]:

@@ -59,18 +59,22 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def get(
-        self, path: str, parameters: Mapping[str, str]
+        self, path: str, parameters: Mapping[str, str], accept: str = ""
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A good answer, whose body is still to be read. How long that may take is the caller's.
+        ``accept``: another form than plain JSON.
 
         Raises ApiError, AccessError, aiohttp.ClientError, TimeoutError.
         """
         token, tls = self.credentials.current()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if accept:
+            headers["Accept"] = accept
         self.requests += 1
         async with self._session.get(
             self.access.server + path,
             params=parameters,
-            headers={"Authorization": f"Bearer {token}"} if token else None,
+            headers=headers,
             ssl=tls if tls is not None else True,
             server_hostname=self.access.server_name,
             # where we are told to go elsewhere, our token does not go along

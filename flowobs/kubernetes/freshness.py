@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flowobs.kubernetes.backoff import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """How one resource's watch is doing."""
+
+    resource: str
+    objects: int
+    age: float
+    """Seconds since the API server was heard of."""
+    stale: bool
+    problem: str
+    lists: int = 0
+    undecodable: int = 0
+    off: bool = False
+    """We are not allowed to watch it, and names do without."""
 
 
 class Freshness:

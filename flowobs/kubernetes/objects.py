@@ -11,13 +11,14 @@ from typing import Generic, TypeVar
 import msgspec
 
 
-class _Part(msgspec.Struct, gc=False, frozen=True):
+class _Part(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """A part of an object. None of them can be in a cycle: the collector need not look."""
 
 
 class Owner(_Part, frozen=True):
     kind: str = ""
     name: str = ""
+    uid: str = ""
     controller: bool = False
 
 
@@ -136,8 +137,22 @@ class Namespace(_Part, frozen=True):
     metadata: Meta
 
 
-Object = Pod | Service | EndpointSlice | Node | Namespace
-ObjectT = TypeVar("ObjectT", Pod, Service, EndpointSlice, Node, Namespace)
+class NetworkPolicy(_Part, frozen=True):
+    metadata: Meta
+
+
+class ReplicaSet(_Part, frozen=True):
+    metadata: Meta
+
+
+class Job(_Part, frozen=True):
+    metadata: Meta
+
+
+Object = Pod | Service | EndpointSlice | Node | Namespace | NetworkPolicy | ReplicaSet | Job
+ObjectT = TypeVar(
+    "ObjectT", Pod, Service, EndpointSlice, Node, Namespace, NetworkPolicy, ReplicaSet, Job
+)
 
 
 class ListMeta(_Part, frozen=True):

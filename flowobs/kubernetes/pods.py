@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from flowobs.kubernetes import numbers, workload
+from flowobs.identity import numbers
+from flowobs.kubernetes import workload
 from flowobs.kubernetes.addresses import packed
 from flowobs.kubernetes.objects import Address, ContainerStatus, Pod, time_ns
 
 _SECOND_NS = 1_000_000_000
-MAX_LABELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class PodFacts:
     """Id (64 hex digits) and name of each."""
     static: str
     """config.hash of a static pod, which is in its cgroup's path instead of the uid."""
-    labels: Mapping[str, str]
+    labels: str
+    """As they stand on a record."""
     identity: int
 
     @property
@@ -45,7 +46,7 @@ class PodFacts:
 _NO_LABELS: dict[str, str] = {}
 
 
-LabelSets = dict[object, tuple[dict[str, str], int]]
+LabelSets = dict[object, tuple[str, int]]
 """Labels and identity, once for all pods that have the same ones."""
 
 
@@ -79,13 +80,13 @@ def facts(pod: Pod, cluster: str, at_ns: int, label_sets: LabelSets) -> PodFacts
 
 def _label_set(
     cluster: str, namespace: str, labels: dict[str, str], seen: LabelSets
-) -> tuple[dict[str, str], int]:
-    pairs = tuple(sorted(numbers.lasting(labels).items()))[:MAX_LABELS]
-    key = namespace, pairs
+) -> tuple[str, int]:
+    lasting = numbers.lasting(labels)
+    key = namespace, tuple(sorted(lasting.items()))
     found = seen.get(key)
     if found is None:
-        shared = dict(pairs)
-        found = seen[key] = shared, numbers.of_labels(cluster, namespace, shared)
+        number = numbers.of_labels(cluster, namespace, lasting)
+        found = seen[key] = numbers.joined(lasting), number
     return found
 
 

@@ -30,6 +30,11 @@ _bookmark = msgspec.json.Decoder(objects.Bookmark)
 _raw_page = msgspec.json.Decoder(objects.RawPage)
 _status = msgspec.json.Decoder(objects.Status)
 
+_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+_NOT_OURS = (403, 404)
+"""Not allowed, or a resource that this server does not have."""
+_OFF_SECONDS = 600.0
+"""How often a resource that names can do without is asked for again after such an answer."""
 _REFUSED_STREAM = (400, 406, 422, 500, 501)
 """How servers answer a streaming list that they, or their etcd, cannot give."""
 
@@ -71,6 +76,8 @@ class Reflector:
         self.undecodable = 0
         """Objects left out because they are not what the API says they are."""
         self.lists = 0
+        self.off = False
+        """The server does not let us have it, and names do without."""
         self.known: dict[str, str] = {}
         """uid -> resourceVersion of what the sink has."""
         self._client = client
@@ -118,6 +125,8 @@ class Reflector:
             if error.code == GONE and self._backoff.failures == 0:
                 self._backoff.failures = 1  # the next one in a row waits
                 return None
+            if self.resource.extra and error.code in _NOT_OURS:
+                return self._switch_off(str(error))
             self._complain(error.code, str(error))
             return self._backoff.failed(error.wait)
         except AccessError as error:
@@ -127,6 +136,15 @@ class Reflector:
         except msgspec.MsgspecError as error:
             self._complain(0, f"an answer that is not the API's: {error}"[:500])
         return self._backoff.failed()
+
+    def _switch_off(self, why: str) -> float:
+        self.freshness.problem = why
+        if not self.off:
+            self.off = True
+            _log.info(
+                "names go without %s: deploy/rbac.yaml would allow it (%s)", self.resource.name, why
+            )
+        return _OFF_SECONDS
 
     def _complain(self, code: int, why: str) -> None:
         """Say each problem once: a server that is away for a night is one line."""
@@ -143,6 +161,7 @@ class Reflector:
     def _heard(self, *, complete: bool) -> None:
         """The server spoke; ``complete``: so we know all changes until now."""
         self.freshness.heard()
+        self.off = False
         if complete:
             self._complete_ns = self.freshness.heard_ns
         if self._said:
@@ -171,7 +190,7 @@ class Reflector:
             parameters = {"limit": str(PAGE), **self._filter} | ({"continue": more} if more else {})
             async with (
                 asyncio.timeout(self._timing.quiet),
-                self._client.get(self.resource.path, parameters) as response,
+                self._client.get(self.resource.path, parameters, self._form("List")) as response,
             ):
                 data = await body(response)
             metadata, items = self._page(data)
@@ -188,6 +207,9 @@ class Reflector:
             raise ApiError(200, "NoVersion", "the list has no resourceVersion")
         self._complete(seen)
         return metadata.resourceVersion
+
+    def _form(self, of: str) -> str:
+        return _METADATA.format(of) if self.resource.extra else ""
 
     def _page(self, data: bytes) -> tuple[objects.ListMeta, list[Any]]:
         try:
@@ -227,7 +249,7 @@ class Reflector:
         try:
             async with (
                 asyncio.timeout_at(end) as limit,
-                self._client.get(self.resource.path, parameters) as response,
+                self._client.get(self.resource.path, parameters, self._form("")) as response,
             ):
                 self.freshness.connected = True
                 lines = Lines()

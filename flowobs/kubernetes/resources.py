@@ -11,17 +11,21 @@ from flowobs.kubernetes.objects import Object
 
 
 class Resource(NamedTuple):
-    """One kind of object. ``object`` decodes one of them, ``page`` a page of a list of them."""
+    """One kind of object. ``object`` decodes one of them, ``page`` a page of a list of them.
+
+    ``extra``: names can do without, and of its objects only the metadata is asked for.
+    """
 
     name: str
     path: str
     object: msgspec.json.Decoder[Object]
     page: msgspec.json.Decoder[objects.Page[Any]]
+    extra: bool = False
 
 
-def _resource(name: str, path: str, type: Any) -> Resource:
+def _resource(name: str, path: str, type: Any, *, extra: bool = False) -> Resource:
     page: Any = objects.Page[type]
-    return Resource(name, path, msgspec.json.Decoder(type), msgspec.json.Decoder(page))
+    return Resource(name, path, msgspec.json.Decoder(type), msgspec.json.Decoder(page), extra)
 
 
 PODS = _resource("pods", "/api/v1/pods", objects.Pod)
@@ -32,4 +36,16 @@ ENDPOINT_SLICES = _resource(
 NODES = _resource("nodes", "/api/v1/nodes", objects.Node)
 NAMESPACES = _resource("namespaces", "/api/v1/namespaces", objects.Namespace)
 
+NETWORK_POLICIES = _resource(
+    "networkpolicies",
+    "/apis/networking.k8s.io/v1/networkpolicies",
+    objects.NetworkPolicy,
+    extra=True,
+)
+REPLICA_SETS = _resource("replicasets", "/apis/apps/v1/replicasets", objects.ReplicaSet, extra=True)
+JOBS = _resource("jobs", "/apis/batch/v1/jobs", objects.Job, extra=True)
+
 RESOURCES = (NODES, NAMESPACES, SERVICES, ENDPOINT_SLICES, PODS)
+"""What names are made of."""
+EXTRA = (NETWORK_POLICIES, REPLICA_SETS, JOBS)
+"""What the relay watches besides."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from flowobs.batch import Endpoint
 from flowobs.identity.places import Places
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
+from flowobs.kubernetes.freshness import ResourceState
 from flowobs.kubernetes.table import SOURCE, Table
-from flowobs.kubernetes.watch import ClusterWatch
+
+if TYPE_CHECKING:
+    from flowobs.kubernetes.watch import ClusterWatch
 
 _log = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
@@ -32,6 +36,21 @@ class TableSource:
     def generation(self) -> int:
         return self.table.generation + self._retried
 
+    @property
+    def states(self) -> list[ResourceState]:
+        """How the watch of each resource is doing; from any thread."""
+        return []
+
+    @property
+    def stale(self) -> bool:
+        """Whether any name may be wrong by now."""
+        return any(state.stale for state in self.states)
+
+    @property
+    def age_s(self) -> int:
+        """How long the resource that is longest without news has been so, of those too long."""
+        return int(max((state.age for state in self.states if state.stale), default=0))
+
     def poll(self) -> None:
         """Forget what is too old; look again for cgroups that were not there."""
         self.table.expire()
@@ -40,6 +59,12 @@ class TableSource:
 
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         return self.table.by_address(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self.table.explain(address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        return self.table.explain_name(namespace, name, time_ns)
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         place = self._places.pod(socket) if self._places is not None else None
@@ -60,14 +85,24 @@ class KubernetesSource(TableSource):
         places: Places | None = None,
         timing: Timing | None = None,
     ) -> None:
+        # imported here: aiohttp is 12 MB that agents whose names come from a relay do without
+        from flowobs.kubernetes.watch import ClusterWatch
+
         super().__init__(Table(access.cluster, node), places)
-        self.watch = ClusterWatch(access, self.table, on_synced=self._all_known, timing=timing)
+        self.watch: ClusterWatch = ClusterWatch(
+            access, self.table, on_synced=self._all_known, timing=timing
+        )
         self.crash: BaseException | None = None
         """What ended the watch, which nothing should."""
         self._synced = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kubernetes", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def states(self) -> list[ResourceState]:
+        """How each resource's watch is doing; from any thread."""
+        return self.watch.states
 
     def start(self, wait: float = 0.0) -> bool:
         """Begin to watch; True if all there is became known within ``wait`` seconds."""

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from flowobs.batch import Endpoint
+from flowobs.identity import numbers
 from flowobs.identity.leases import Leases
-from flowobs.identity.source import BEGINNING, END, Answer
+from flowobs.identity.numbers import Reserved
+from flowobs.identity.source import BEGINNING, END, Answer, Claim, is_called
 from flowobs.kubernetes import objects
 from flowobs.kubernetes.backends import Backends
 from flowobs.kubernetes.pods import LabelSets, PodFacts, facts
@@ -17,6 +19,8 @@ from flowobs.schema import EndpointKind
 
 SOURCE = "kubernetes"
 ZONE = "topology.kubernetes.io/zone"
+_WHAT = ("a pod", "a node", "a service", "a backend")
+"""What is asked for an address, in this order."""
 _MAX_LABEL_SETS = 1 << 16
 
 
@@ -82,7 +86,8 @@ class Table:
                     self._put_pod(thing, at_ns, now_ns)
                 case objects.Service():
                     endpoint = self._endpoint(EndpointKind.service, thing.metadata)
-                    endpoint = endpoint._replace(service=thing.metadata.name)
+                    name = thing.metadata.name
+                    endpoint = endpoint._replace(service=name, services=name)
                     self._claim(
                         self._services,
                         thing.metadata,
@@ -115,7 +120,7 @@ class Table:
             name = self._node_names.pop(uid, "")
             # a relist tells of a node's successor of the same name before it tells that this went
             if not self.has_node(name):
-                self.zones.pop(name, None)
+                self._set_zone(name, "")
             self._changed_backends(self._backends.remove(uid), now_ns)
 
     def settled(self) -> None:
@@ -195,13 +200,20 @@ class Table:
     def _put_node(self, node: objects.Node, at_ns: int, now_ns: int) -> None:
         meta = node.metadata
         self._node_names[meta.uid] = meta.name
-        zone = (meta.labels or {}).get(ZONE, "")
-        if zone:
-            self.zones[meta.name] = zone
-        else:
-            self.zones.pop(meta.name, None)
-        endpoint = self._endpoint(EndpointKind.node, meta)._replace(node=meta.name)
+        self._set_zone(meta.name, (meta.labels or {}).get(ZONE, ""))
+        endpoint = self._endpoint(EndpointKind.node, meta)._replace(
+            node=meta.name, identity=Reserved.remote_node
+        )
         self._claim(self._nodes, meta, node_addresses(node), endpoint, at_ns, now_ns)
+
+    def _set_zone(self, node: str, zone: str) -> None:
+        if zone == self.zones.get(node, ""):
+            return
+        if zone:
+            self.zones[node] = zone
+        else:
+            del self.zones[node]
+        self._version += 1
 
     def _changed_backends(self, changed: Iterable[tuple[str, bytes]], now_ns: int) -> None:
         """Name anew what became, or is no more, a backend: pods by uid, others by address."""
@@ -263,8 +275,55 @@ class Table:
             found = leases.at(address, time_ns)
             start, end = max(start, found.start_ns), min(end, found.end_ns)
             if found.endpoint is not None or found.contested:
-                return Answer(found.endpoint, start, end)
-        return Answer(None, start, end)
+                break
+        else:
+            return Answer(None, start, end)
+        who = found.endpoint
+        if who is not None and who.kind == EndpointKind.node:
+            # one that runs the API server is that rather than any node
+            other = self._others.at(address, time_ns)
+            start, end = max(start, other.start_ns), min(end, other.end_ns)
+            if other.endpoint and other.endpoint.identity == Reserved.kube_apiserver:
+                who = who._replace(identity=Reserved.kube_apiserver)
+        return Answer(self._zoned(who) if who is not None else None, start, end)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        """All that have or had ``address``, and which of them :meth:`by_address` believes."""
+        claims: list[Claim] = []
+        taken = ""
+        for what, leases in zip(_WHAT, self._all, strict=True):
+            for claim in leases.claims(SOURCE, address, time_ns):
+                if claim.endpoint is not None:
+                    claim = claim._replace(endpoint=self._zoned(claim.endpoint))
+                if claim.accepted and taken:
+                    claim = claim._replace(accepted=False, reason=f"{taken} goes before {what}")
+                elif claim.accepted:
+                    claim = claim._replace(endpoint=self.by_address(address, time_ns).endpoint)
+                claims.append(claim)
+            held = leases.at(address, time_ns)
+            if not taken and (held.endpoint is not None or held.contested):
+                taken = what
+        return claims
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        """The same of whatever has that name."""
+        with self._lock:
+            called = [leases.called(namespace, name) for leases in self._all]
+            pods = list(self.pods.values())
+        claims = [
+            claim
+            for address in sorted(set().union(*called))
+            for claim in self.explain(address, time_ns)
+        ]
+        for pod in pods:
+            who = self._zoned(self.pod_endpoint(pod))
+            if not pod.addresses and is_called(who, namespace, name):
+                reason = "it has its node's address: its sockets' cgroup tells"
+                running = pod.start_ns <= time_ns
+                claims.append(
+                    Claim(SOURCE, None, who, pod.start_ns, pod.end_ns or END, running, reason)
+                )
+        return claims
 
     def by_container(self, container: str, pod: str) -> Endpoint | None:
         """Whose a container id is, or else a pod's uid (or static pod's hash) in a cgroup path."""
@@ -273,10 +332,17 @@ class Table:
         if found is None:
             return None
         name = next((name for known, name in found.containers if known == container), "")
-        endpoint = self.pod_endpoint(found)
+        endpoint = self._zoned(self.pod_endpoint(found))
         return endpoint._replace(container=name) if name else endpoint
 
+    def _zoned(self, endpoint: Endpoint) -> Endpoint:
+        """With the zone of its node, which is the same for as long as the node lives."""
+        zone = self.zones.get(endpoint.node)
+        return endpoint._replace(zone=zone) if zone else endpoint
+
     def pod_endpoint(self, pod: PodFacts) -> Endpoint:
+        """The pod, but for its zone."""
+        services = self._backends.services(pod.uid)
         return Endpoint(
             EndpointKind.pod,
             self.cluster,
@@ -284,10 +350,13 @@ class Table:
             pod.name,
             pod.workload.name,
             pod.workload.kind,
-            self._backends.service(pod.uid),
+            services[0] if services else "",
             pod.node,
             pod.container,
             SOURCE,
+            labels=pod.labels,
+            services=",".join(services),
+            identity=pod.identity,
         )
 
     @property
@@ -312,7 +381,10 @@ class Table:
         return self._pods, self._nodes, self._services, self._others
 
     def _endpoint(self, kind: EndpointKind, meta: objects.Meta) -> Endpoint:
-        return Endpoint(kind, self.cluster, meta.namespace, meta.name, identity_source=SOURCE)
+        labels = numbers.joined(numbers.lasting(meta.labels or {}))
+        return Endpoint(
+            kind, self.cluster, meta.namespace, meta.name, identity_source=SOURCE, labels=labels
+        )
 
     def _now(self) -> int:
         """The time; it stands still while the clock goes back."""

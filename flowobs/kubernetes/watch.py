@@ -1,35 +1,33 @@
-"""All watches of one cluster, feeding one table."""
+"""All watches of one cluster, feeding one keeper of its objects."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.client import Client
+from flowobs.kubernetes.freshness import ResourceState
 from flowobs.kubernetes.objects import Object
 from flowobs.kubernetes.reflector import Reflector
-from flowobs.kubernetes.resources import PODS, RESOURCES
-from flowobs.kubernetes.table import Table
+from flowobs.kubernetes.resources import PODS, RESOURCES, Resource
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceState:
-    """How one resource's watch is doing."""
+class Keeper(Protocol):
+    """Keeps objects; see Table for what its methods are told. ``node``: whose pods it wants."""
 
-    resource: str
-    objects: int
-    age: float
-    """Seconds since the API server was heard of."""
-    stale: bool
-    problem: str
-    lists: int
-    undecodable: int
+    node: str
+
+    def put(self, thing: Object, since_ns: int | None) -> None: ...
+
+    def remove(self, uid: str, at_ns: int) -> None: ...
+
+    def settled(self) -> None: ...
 
 
 class ClusterWatch:
@@ -38,24 +36,25 @@ class ClusterWatch:
     def __init__(
         self,
         access: Access,
-        table: Table,
+        table: Keeper,
         *,
+        resources: Sequence[Resource] = RESOURCES,
         on_synced: Callable[[], None] = lambda: None,
         timing: Timing | None = None,
     ) -> None:
         self.table = table
         self.client = Client(access, timing)
         self._on_synced = on_synced
-        self._waiting = {resource.name for resource in RESOURCES}
+        self._waiting = {resource.name for resource in resources if not resource.extra}
         selector = f"spec.nodeName={table.node}" if table.node else ""
         self._reflectors = [
             Reflector(
                 self.client,
                 resource,
-                _Feed(self, resource.name),
+                _Feed(self, resource),
                 selector=selector if resource is PODS else "",
             )
-            for resource in RESOURCES
+            for resource in resources
         ]
 
     async def run(self) -> None:
@@ -72,10 +71,11 @@ class ClusterWatch:
                 r.resource.name,
                 len(r.known),
                 r.freshness.age,
-                r.freshness.stale,
+                r.freshness.stale and not r.off,
                 r.freshness.problem,
                 r.lists,
                 r.undecodable,
+                r.off,
             )
             for r in self._reflectors
         ]
@@ -83,13 +83,15 @@ class ClusterWatch:
     @property
     def stale(self) -> bool:
         """Whether any name may be wrong by now."""
-        return any(r.freshness.stale for r in self._reflectors)
+        return any(r.freshness.stale for r in self._reflectors if not r.resource.extra)
 
-    def synced(self, resource: str) -> None:
+    def synced(self, resource: Resource) -> None:
+        if resource.extra:
+            return
         if not self._waiting:
             self.table.settled()
             return
-        self._waiting.discard(resource)
+        self._waiting.discard(resource.name)
         if not self._waiting:
             self.table.settled()
             _log.info("names known: %s", {s.resource: s.objects for s in self.states})
@@ -99,7 +101,7 @@ class ClusterWatch:
 class _Feed:
     """A reflector's sink."""
 
-    def __init__(self, watch: ClusterWatch, resource: str) -> None:
+    def __init__(self, watch: ClusterWatch, resource: Resource) -> None:
         self._watch = watch
         self._resource = resource
 

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Final
 
 from flowobs import schema
-from flowobs.filters.ends import NOT_PORTS, SIDES, Pattern, pod, service, workload
+from flowobs.filters.ends import NOT_PORTS, SIDES, Pattern, listed, pod, service, workload
 from flowobs.filters.tree import And, Filter, Match, Op, any_of
 from flowobs.query.ends import end_filter, split_name
 from flowobs.query.error import QueryError, nearest
 from flowobs.query.term import Term, column_filter
+from flowobs.query.words import Word
 
 Maker = Callable[[Term], Filter]
 _NamedEnd = Callable[[str, Pattern | None, Pattern], Filter]
@@ -26,6 +27,7 @@ ALIASES: Final = {
     "svc": "service",
     "addr": "ip",
     "rtt": "srtt",
+    "labels": "label",
     "src": "from",
     "dst": "to",
 }
@@ -36,7 +38,7 @@ TIME_UNITS: Final = ("_ns", "_us", "_ms")
 
 _SIDE_NAMES: Final = {"from": "src", "source": "src", "to": "dst", "destination": "dst"}
 _NOT_RECORDED: Final = {
-    "label", "labels", "http", "grpc", "dns", "fqdn", "identity", "uuid", "trace",
+    "http", "grpc", "dns", "fqdn", "uuid", "trace",
 }  # fmt: skip
 
 
@@ -89,6 +91,24 @@ def _named(sides: tuple[str, ...], attribute: str, end: _NamedEnd, term: Term) -
     return any_of([end(side, *name) for name in names for side in sides])
 
 
+def _label(sides: tuple[str, ...], term: Term) -> Filter:
+    """``app=web``, ``app=we*``, or ``app`` for any value."""
+    if term.op == "~":
+        return any_of([column_filter(f"{side}_labels", term) for side in sides])
+    if not term.equal:
+        raise term.no_operator()
+    return any_of(
+        [listed(f"{side}_labels", _label_pattern(word)) for word in term.values for side in sides]
+    )
+
+
+def _label_pattern(word: Word) -> Pattern:
+    found = word.pattern()
+    if "=" in found.text or not found.text or (not found.wild and "*" in found.text):
+        return found
+    return Pattern(f"{found.text}=*", True)
+
+
 def _table() -> dict[str, Maker]:
     found: dict[str, Maker] = {c.name: partial(column_filter, c.name) for c in schema.COLUMNS}
     attributes = [
@@ -100,6 +120,8 @@ def _table() -> dict[str, Maker]:
         sided = tuple(found[f"{side}_{attribute}"] for side in SIDES)
         for side, maker in zip(SIDES, sided, strict=True):
             found[f"{side}.{attribute}"] = maker
+        if attribute == "labels":
+            continue  # `label` is what they are asked by
         # `kind` and `node` of the record itself are more often meant than those of its ends
         found.setdefault(attribute, partial(_either, sided))
     named: dict[str, tuple[str, _NamedEnd]] = {
@@ -109,6 +131,7 @@ def _table() -> dict[str, Maker]:
     }
     for prefix, sides in (("", SIDES), ("src.", ("src",)), ("dst.", ("dst",))):
         found[f"{prefix}port"] = partial(_port, sides)
+        found[f"{prefix}label"] = partial(_label, sides)
         for name, (attribute, end) in named.items():
             found[f"{prefix}{name}"] = partial(_named, sides, attribute, end)
     found["from"] = partial(end_filter, ("src",))

@@ -17,6 +17,8 @@ _JOINED: Final = re.compile(r"(?:\s|^)(and|or|not)\s*$|!$", re.IGNORECASE)
 _FIRST: Final = ("pod", "ns", "port", "kind", "verdict", "proto", "from", "to", "ip", "workload")
 _SHOWN: Final = ("ns", "reason", "close", "flags")
 """Aliases that are offered instead of their fields."""
+_HELD: Final = {"pod": "name", "label": "labels", "service": "services"}
+"""Attributes with another name than the field that looks at them."""
 _ABOUT: Final = {
     "pod": "name of either end: web-0, shop/web-*",
     "ns": "namespace of either end",
@@ -24,6 +26,7 @@ _ABOUT: Final = {
     "ip": "address of either end: 10.1.2.3, 10.0.0.0/8",
     "workload": "workload of either end: api, shop/api",
     "service": "service of either end: api, shop/api",
+    "label": "a label of either end: app=web, app=we*, app",
     "from": "the end that opened the flow: a name or an address",
     "to": "the end it was opened to: a name or an address",
     "end": "either end: a whole name or an address",
@@ -109,7 +112,7 @@ def columns_of(field: str) -> tuple[str, ...]:
         attribute = "name"
     elif name in schema.BY_NAME:
         return (name,)
-    attribute = "name" if attribute == "pod" else attribute
+    attribute = _HELD.get(attribute, attribute)
     found = tuple(f"{s}_{attribute}" for s in sides)
     known = tuple(c for c in found if c in schema.BY_NAME)
     full = next((f"{name}{unit}" for unit in TIME_UNITS if f"{name}{unit}" in FIELDS), None)

@@ -80,6 +80,11 @@ def _one_of(found: list[Match]) -> Filter:
 
 
 def _item(column: schema.Column, name: str, word: Word) -> Match:
+    if column.unit == "list":
+        stars = word.pattern()
+        if not stars.wild and any(c in "*?" for c in stars.text):
+            raise QueryError(f"`{name}` has no `*` or `?` in it; leave out the quotes", word.column)
+        return Match(column.name, Op.item, stars.text)
     if column.type == "string":
         return word.pattern().match(column.name)
     if column.type == "ip":

@@ -9,7 +9,7 @@ from flowobs import schema
 from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 from flowobs.rows import ip_text, time_text
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./@%+-]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./@%+=-]+")
 _BETWEEN_STARS: Final = re.compile(r"([*?]+)")
 _SIGNS: Final = {Op.ge: ">=", Op.gt: ">", Op.le: "<=", Op.lt: "<", Op.contains: "~"}
 
@@ -46,9 +46,9 @@ def _match(match: Match) -> str:
         shown = ",".join(_value(column, v) for v in value)
     elif match.op is Op.bits and isinstance(value, int):
         shown = "+".join(n for bit, n in enumerate(schema.TCP_FLAGS) if value >> bit & 1)
-    elif match.op is Op.glob:
+    elif match.op in (Op.glob, Op.item):
         parts = _BETWEEN_STARS.split(str(value))
-        shown = "".join(p if i % 2 else p and quoted(p) for i, p in enumerate(parts))
+        shown = "".join(p if i % 2 else p and quoted(p) for i, p in enumerate(parts)) or '""'
     else:
         shown = _value(column, value)
     return f"{match.field}{_SIGNS.get(match.op, ':')}{shown}"
@@ -64,7 +64,7 @@ def _value(column: schema.Column, value: object) -> str:
         return time_text(value)
     if column.enum is not None:
         return schema.enum_name(column.enum, value)
-    return f"{value}{column.unit}" if column.unit in ("ns", "us") else str(value)
+    return f"{value}{column.unit}" if column.unit in ("ns", "us", "s") else str(value)
 
 
 def quoted(value: str) -> str:

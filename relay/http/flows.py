@@ -2,56 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from flowobs.filters import Filter
-from relay.http import history
+from relay.http import export, history, stored
+from relay.http.coverage import Coverage
 from relay.http.errors import ApiError
-from relay.http.parameters import FlowsQuery, Format, flows_query
-from relay.http.queries import Queries
-from relay.http.stored import newest
-from relay.hub import Hub, TooManySubscribers
+from relay.http.flows_query import LAST_SINCE, MEDIA, FlowsQuery, Format, flows_query
+from relay.http.queries import Cancelled, Queries
+from relay.hub import Hub, TooManySubscribers, position_ns
 from relay.subscription import Chunk, Closed, Subscription, lost_line
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S: Final = 15.0
 _CHUNK_ROWS: Final = 1_000
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
-_MEDIA: dict[Format, str] = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
-_IDLE: dict[Format, bytes] = {"ndjson": b"\n", "sse": b": still here\n\n"}
 
 
-def router(hub: Hub, queries: Queries, keep_alive_s: float = KEEP_ALIVE_S) -> APIRouter:
-    """The route, over a hub and a store."""
+def router(
+    hub: Hub,
+    queries: Queries,
+    begin: Callable[[], int | None],
+    keep_alive_s: float = KEEP_ALIVE_S,
+) -> APIRouter:
+    """The route, over a hub and a store; ``begin`` says when the store's records begin (ns)."""
     routes = APIRouter()
 
     @routes.get("/api/v1/flows")
     async def flows(request: Request) -> Response:
         query = flows_query(request)
+        coverage = Coverage.now(begin, hub)
+        headers = {**_HEADERS, **coverage.headers(query.since_ns)}
 
-        async def fetch(filter: Filter, limit: int) -> list[bytes]:
-            return await queries.run(request, lambda session: newest(session, filter, limit))
+        async def fetch(filter: Filter, newest: bool, limit: int) -> list[bytes]:
+            return await queries.run(
+                request, partial(stored.nearest, filter=filter, newest=newest, limit=limit)
+            )
 
+        async def count(filter: Filter) -> int:
+            return await queries.run(request, partial(stored.count, filter=filter))
+
+        if query.format in ("csv", "arrow"):
+            run = partial(queries.run, request)
+            return await _begun(export.chunks(query, run, run), query.format, headers)
+        if query.paged:
+            pages = history.pages(hub, query, fetch)
+            return await _begun(_lines(pages), query.format, headers)
         try:
-            page = await history.read(hub, query, fetch)
+            page = await _resumed(hub, query, fetch, count) or await history.read(hub, query, fetch)
         except TooManySubscribers:
             most = hub.limits.subscribers
             raise ApiError(503, f"{most} others are following already; try again later") from None
-        headers = {**_HEADERS, "flowobs-more": str(page.more).lower()}
+        headers["flowobs-more"] = str(page.next is not None).lower()
+        if page.next is not None:
+            headers["flowobs-next"] = page.next.text
         if query.format == "json":
-            return Response(_json(page), media_type="application/json", headers=headers)
+            document = _json(page, coverage.document(query.since_ns))
+            return Response(document, media_type="application/json", headers=headers)
 
         def end() -> None:
             if page.live is not None:
                 hub.unsubscribe(query.filter, page.live)
 
-        return _Stream(_body(page, query, keep_alive_s), _MEDIA[query.format], headers, end)
+        body = _body(page, query.format, hub, keep_alive_s)
+        return _Stream(body, MEDIA[query.format], headers, end)
 
     return routes
+
+
+class _Broken(Exception):
+    """An answer that began and cannot go on."""
 
 
 class _Stream(StreamingResponse):
@@ -62,7 +93,7 @@ class _Stream(StreamingResponse):
         body: AsyncIterator[bytes],
         media_type: str,
         headers: dict[str, str],
-        on_end: Callable[[], None],
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(body, media_type=media_type, headers=headers)
         self._on_end = on_end
@@ -70,28 +101,89 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except (_Broken, Cancelled, asyncio.CancelledError):
+            # the reader left or the relay stops: an answer without its end is seen to be one
+            pass
         finally:
             self._on_end()
 
 
-def _json(page: history.Page) -> bytes:
-    more = b"true" if page.more else b"false"
-    return b'{"flows":[' + b",".join(page.lines) + b'],"more":' + more + b"}"
+async def _begun(body: AsyncIterator[bytes], format: Format, headers: dict[str, str]) -> Response:
+    """A response once its first part is there: until then an error has a status of its own."""
+    first = await anext(body)
+
+    async def rest() -> AsyncIterator[bytes]:
+        yield first
+        try:
+            async for part in body:
+                yield part
+        except ApiError as error:
+            log.warning("an answer broke off: %s", error.sentence)
+            if format == "ndjson":
+                yield json.dumps({"error": error.sentence}).encode() + b"\n"
+            raise _Broken from None
+
+    return _Stream(rest(), MEDIA[format], headers)
 
 
-async def _body(page: history.Page, query: FlowsQuery, keep_alive_s: float) -> AsyncIterator[bytes]:
+async def _lines(pages: AsyncIterator[history.Page]) -> AsyncIterator[bytes]:
+    async for page in pages:
+        lines = page.lines
+        if page.missed:
+            lines = [*lines, lost_line(page.missed, "live_buffer")]
+        yield Chunk(lines).ndjson if lines else b""
+
+
+async def _resumed(
+    hub: Hub,
+    query: FlowsQuery,
+    fetch: history.FetchLines,
+    count: Callable[[Filter], Awaitable[int]],
+) -> history.Page | None:
+    """What a follower goes on with that had got as far as ``query.resume``."""
+    if query.resume is None:
+        return None
+    seen = hub.since(query.resume)
+    if seen is not None:
+        return await history.resume(hub, query, seen)
+    at = position_ns(query.resume)
+    if at is None:
+        raise ApiError(400, "`resume` is no id of an event; leave it out")
+    # the relay began anew: its memory did, too, but the store goes on
+    later = replace(query, since_ns=at + 1, count=LAST_SINCE)
+    page = await history.read(hub, later, fetch)
+    if page.next is None:
+        return page
+    return page._replace(missed=page.missed + await count(later.bounded) - len(page.lines))
+
+
+def _json(page: history.Page, coverage: dict[str, Any]) -> bytes:
+    rest = {
+        "more": page.next is not None,
+        "next": page.next.text if page.next is not None else None,
+        "coverage": coverage,
+    }
+    return b'{"flows":[' + b",".join(page.lines) + b"]," + json.dumps(rest).encode()[1:]
+
+
+async def _body(
+    page: history.Page, format: Format, hub: Hub, keep_alive_s: float
+) -> AsyncIterator[bytes]:
     def rendered(chunk: Chunk) -> bytes:
-        return chunk.sse if query.format == "sse" else chunk.ndjson
+        return chunk.sse if format == "sse" else chunk.ndjson
 
-    for at in range(0, len(page.lines), _CHUNK_ROWS):
-        yield rendered(Chunk(page.lines[at : at + _CHUNK_ROWS]))
+    def idle(position: str) -> bytes:
+        return f"event: alive\nid: {position}\ndata:\n\n".encode() if format == "sse" else b"\n"
+
     if page.missed:
         yield rendered(Chunk([lost_line(page.missed, "live_buffer")]))
+    for at in range(0, len(page.lines), _CHUNK_ROWS):
+        yield rendered(Chunk(page.lines[at : at + _CHUNK_ROWS]))
     if page.live is not None:
-        if not page.lines:
-            yield _IDLE[query.format]  # the client sees at once that it is connected
+        yield idle(page.position)  # the client sees at once that it is connected
         async for chunk in _chunks(page.live, keep_alive_s):
-            yield rendered(chunk) if chunk is not None else _IDLE[query.format]
+            # nothing waits: all before the hub's position was sent
+            yield rendered(chunk) if chunk is not None else idle(hub.position)
 
 
 async def _chunks(live: Subscription, keep_alive_s: float) -> AsyncIterator[Chunk | None]:

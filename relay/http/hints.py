@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -16,8 +17,8 @@ from relay.http.queries import Queries, Session
 from relay.store.ddl import TABLE
 
 MOST: Final = 20
-_ROWS: Final = 200_000
-"""Newest records that are counted: an answer has to come while somebody types."""
+_ROWS: Final = 100_000
+"""Newest records of the window that are looked at: an answer has to come while somebody types."""
 _NAMED: Final = ("pod", "from", "to", "end")
 
 
@@ -50,24 +51,54 @@ def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, A
     if not columns or schema.BY_NAME[columns[0]].unit in ("ns", "us", "bytes", "packets"):
         return []
     column = schema.BY_NAME[columns[0]]
-    condition, parameters = where(And((here.others, *time_bounds(query.from_ns, query.to_ns))))
+    asked, parameters = where(here.others)
+    # only the newest records are looked at: an answer to a rare question must not take longer
+    begin = _begin(session, query)
+    parameters |= {"begin": begin, "end": query.to_ns, "prefix": _lower(here.prefix)}
     texts = ", ".join(_text(name, here.field) for name in columns)
+    values = f"arrayFlatten([{texts}])" if column.unit == "list" else f"[{texts}]"
+    raw = ", ".join(_raw(columns, here.field))
     # `we` begins `web-0`, and the name in `shop/web-0`
     begins = (
         "AND (startsWith(lower(value), {prefix:String})"
         " OR position(lower(value), concat('/', {prefix:String})) > 0)"
     )
     found = session.query(
-        f"SELECT value, count() AS n FROM (SELECT arrayJoin([{texts}]) AS value FROM {TABLE} "
-        f"WHERE {condition} ORDER BY time DESC LIMIT {_ROWS}) "
+        f"SELECT value, sum(rows) AS n FROM (SELECT arrayJoin({values}) AS value, rows FROM"
+        f" (SELECT {raw}, count() AS rows FROM {TABLE}"
+        f" WHERE time >= fromUnixTimestamp64Nano({{begin:Int64}})"
+        f" AND time < fromUnixTimestamp64Nano({{end:Int64}}) AND ({asked}) GROUP BY {raw})) "
         f"WHERE value != '' {'' if column.enum else begins} "
         f"GROUP BY value ORDER BY n DESC, value LIMIT {MOST}",
-        {**parameters, "prefix": here.prefix.encode().lower().decode()},
+        parameters,
     )
     counted = dict(zip(found["value"], found["n"], strict=True))
     if column.enum is not None:
         return _members(column.enum, here.prefix, counted)
     return [{"text": quoted(str(text)), "count": n} for text, n in counted.items()]
+
+
+def _begin(session: Session, query: HintsQuery) -> int:
+    """When (ns) the newest ``_ROWS`` records of the window begin."""
+    condition, parameters = where(And(tuple(time_bounds(query.from_ns, query.to_ns))))
+    found = session.query(
+        f"SELECT toUnixTimestamp64Nano(min(time)) AS begin FROM (SELECT time FROM {TABLE}"
+        f" WHERE {condition} ORDER BY time DESC LIMIT {_ROWS})",
+        parameters,
+    )
+    return int(found["begin"][0])
+
+
+def _lower(text: str) -> str:
+    return text.encode().lower().decode()  # ASCII letters only, as the engine does
+
+
+def _raw(columns: Sequence[str], field: str) -> list[str]:
+    """Columns that the texts are made of."""
+    names = list(columns)
+    if field.rpartition(".")[2] in _NAMED:
+        names += [f"{n.removesuffix('_name')}_namespace" for n in columns if n.endswith("_name")]
+    return list(dict.fromkeys(names))
 
 
 def _text(name: str, field: str) -> str:
@@ -76,6 +107,8 @@ def _text(name: str, field: str) -> str:
     if name.endswith("_name") and field.rpartition(".")[2] in _NAMED:
         space = f"{name.removesuffix('_name')}_namespace"
         return f"if({name} = '' OR {space} = '', toString({name}), concat({space}, '/', {name}))"
+    if schema.BY_NAME[name].unit == "list":
+        return f"splitByChar(',', toString({name}))"
     return f"toString({name})"
 
 

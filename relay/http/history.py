@@ -8,39 +8,53 @@
 
 A gap is only possible when the store lags further behind than memory reaches (65,536 records) or
 when more than that arrive during step 2; the latter is counted and shown as a ``lost`` record.
+
+Long answers are read page by page, each of them like that, from where the last one ended: nothing
+is held while a reader is slow, neither memory nor one of the few queries that may run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from flowobs.batch import Array, FlowBatch
-from flowobs.filters import Filter, Mask
-from relay.http.parameters import FlowsQuery
+from flowobs.filters import And, Filter, Mask, Match, Op
+from relay.http.cursor import Cursor, place
+from relay.http.flows_query import FlowsQuery
 from relay.hub import Hub
-from relay.lines import TIME_END, Lines
+from relay.lines import Lines
+from relay.recent import Snapshot
 from relay.subscription import Subscription
 
-FetchLines = Callable[[Filter, int], Awaitable[list[bytes]]]
-"""(filter, limit) -> the newest stored records that match, newest first."""
+FetchLines = Callable[[Filter, bool, int], Awaitable[list[bytes]]]
+"""(filter, newest, limit) -> the ``limit`` newest (else oldest) stored records that match, and all
+that have the last one's time."""
+
+PAGE_ROWS: Final = 5_000
+"""Eighty lists of so many values are some 40 MB."""
+_TIES: Final = 64
+"""Records of the cursor's time that are expected to have been sent before."""
 
 
 class Page(NamedTuple):
-    """The history part of an answer."""
+    """A part of an answer."""
 
     lines: list[bytes]
-    """Oldest first."""
-    more: bool
-    """There are older records that match but were not asked for."""
+    """In the order that was asked for."""
+    next: Cursor | None
+    """Where the records go on that match but were not asked for; None where there are none."""
     missed: int
     """Records that left memory before they could be looked at."""
-    live: Subscription | None
+    live: Subscription | None = None
     """What comes after ``lines``, when asked to follow."""
+    position: str = ""
+    """Where ``live`` begins."""
 
 
 async def read(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> Page:
@@ -48,39 +62,107 @@ async def read(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> Page:
 
     Raises what ``fetch`` raises and hub.TooManySubscribers. The caller unsubscribes ``live``.
     """
-    if not query.last:
-        return Page([], False, 0, hub.subscribe(query.filter) if query.follow else None)
     before = hub.recent()
-    stored = await fetch(query.bounded, query.last + 1)
+    stored = await _stored(query, fetch) if query.count else []
     after = hub.recent(before.end)
-    live = hub.subscribe(query.filter) if query.follow else None
+    live, position = _live(hub, query)
+    if not query.count:
+        return Page([], None, 0, live, position)
     try:
         batches = [*before.batches, *after.batches]
-        lines = await asyncio.to_thread(_lines, stored, batches, query)
+        lines, next = await asyncio.to_thread(_page, stored, batches, query)
     except BaseException:
         if live is not None:
             hub.unsubscribe(query.filter, live)
         raise
-    return Page(lines[-query.last :], len(lines) > query.last, after.missed, live)
+    return Page(lines, next, after.missed, live, position)
 
 
-def _lines(stored: list[bytes], batches: list[FlowBatch], query: FlowsQuery) -> list[bytes]:
-    return merge(stored, newest_lines(batches, query.bounded, query.last + 1))
+async def pages(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> AsyncIterator[Page]:
+    """A long answer, in order of ``query.newest``. Raises what ``fetch`` raises."""
+    left = query.count
+    while True:
+        part = replace(query, count=min(left, PAGE_ROWS), order_newest=query.newest)
+        page = await read(hub, part, fetch)
+        yield page
+        left -= len(page.lines)
+        if page.next is None or left <= 0:
+            return
+        query = replace(query, after=page.next)
 
 
-def newest_lines(batches: list[FlowBatch], filter: Filter, limit: int) -> list[bytes]:
-    """The newest ``limit`` records that match (more where times are equal), in any order."""
+async def resume(hub: Hub, query: FlowsQuery, seen: Snapshot) -> Page:
+    """What came since ``seen`` began, from memory, and the subscription that continues it."""
+    live, position = _live(hub, query)
+    try:
+        mask, line = Mask(query.filter), Lines()
+        lines = await asyncio.to_thread(
+            lambda: [text for b in seen.batches for text in line(b.select(mask(b)))]
+        )
+    except BaseException:
+        if live is not None:
+            hub.unsubscribe(query.filter, live)
+        raise
+    return Page(lines, None, seen.missed, live, position)
+
+
+def _live(hub: Hub, query: FlowsQuery) -> tuple[Subscription | None, str]:
+    live = hub.subscribe(query.filter) if query.follow else None
+    return live, hub.position
+
+
+async def _stored(query: FlowsQuery, fetch: FetchLines) -> list[bytes]:
+    limit = query.count + 1
+    if query.after is None:
+        return await fetch(query.bounded, query.newest, limit)
+    stored = await fetch(query.bounded, query.newest, limit + _TIES)
+    if len(stored) >= limit + _TIES and query.after.ties(stored) > _TIES:
+        # what was sent before fills the answer; all records of its last time are in it
+        last = Cursor.behind(stored, query.newest, None)
+        rest = Match("time", Op.lt if query.newest else Op.gt, last.time_ns)
+        stored += await fetch(And((query.bounded, rest)), query.newest, limit)
+    return stored
+
+
+def _page(
+    stored: list[bytes], batches: list[FlowBatch], query: FlowsQuery
+) -> tuple[list[bytes], Cursor | None]:
+    limit = query.count + 1 + (_TIES if query.after else 0)
+    lines = merge(stored, _memory(batches, query, limit), query.newest)
+    if query.after is not None:
+        lines = query.after.beyond(lines)
+    more = len(lines) > query.count
+    lines = lines[: query.count]
+    next = Cursor.behind(lines, query.newest, query.after) if more else None
+    return lines if query.newest == query.order_newest else lines[::-1], next
+
+
+def _memory(batches: list[FlowBatch], query: FlowsQuery, limit: int) -> list[bytes]:
+    lines = nearest_lines(batches, query.bounded, limit, query.newest)
+    if query.after is not None and len(lines) >= limit and query.after.ties(lines) > _TIES:
+        return nearest_lines(batches, query.bounded, sum(map(len, batches)), query.newest)
+    return lines
+
+
+def nearest_lines(
+    batches: list[FlowBatch], filter: Filter, limit: int, newest: bool
+) -> list[bytes]:
+    """The newest (else oldest) ``limit`` records that match, and all that have the last one's time,
+    in any order."""
     mask, line = Mask(filter), Lines()
     hits = [hit for hit in (batch.select(mask(batch)) for batch in batches) if len(hit)]
     times: Array = np.concatenate([hit["time"] for hit in hits]) if hits else np.zeros(0, "<i8")
     if len(times) > limit:
-        oldest = np.partition(times, -limit)[-limit]
-        hits = [hit.select(hit["time"] >= oldest) for hit in hits]
+        if newest:
+            oldest = np.partition(times, -limit)[-limit]
+            hits = [hit.select(hit["time"] >= oldest) for hit in hits]
+        else:
+            latest = np.partition(times, limit - 1)[limit - 1]
+            hits = [hit.select(hit["time"] <= latest) for hit in hits]
     return [text for hit in hits for text in line(hit)]
 
 
-def merge(stored: list[bytes], fresh: list[bytes]) -> list[bytes]:
-    """All records, oldest first, each once. ``stored`` comes newest first."""
+def merge(stored: list[bytes], fresh: list[bytes], newest: bool) -> list[bytes]:
+    """All records in order, newest or oldest first, each once."""
     not_stored = Counter(fresh) - Counter(stored) if fresh else Counter()
-    older_first = [*reversed(stored), *not_stored.elements()]
-    return sorted(older_first, key=lambda text: text[:TIME_END])
+    return sorted([*stored, *not_stored.elements()], key=place, reverse=newest)

@@ -1,90 +1,32 @@
-"""The query strings of /api/v1/flows, service-map and hints, checked and turned into values."""
+"""Query strings, checked and turned into values: what questions share, the map's and the hints'."""
 
 from __future__ import annotations
 
 import difflib
-import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Literal, cast, get_args
 
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
-from flowobs import schema
+from flowobs import times
 from flowobs.filters import (
     EVERYTHING,
-    And,
     Filter,
     FilterError,
     Match,
     Op,
-    Or,
     all_of,
     from_parameters,
-    matches,
 )
 from flowobs.filters.parameters import PARAMETERS
 from flowobs.query import QueryError, parse
 from flowobs.query.words import MOST_CHARACTERS
-from flowobs.times import parse_rfc3339
 from relay.http.errors import ApiError
 from relay.store.names import GROUPS, LABEL
 
-Format = Literal["json", "ndjson", "sse"]
-
-LAST: Final = 100
-"""How many records are sent when neither ``last`` nor ``since`` says."""
-LAST_SINCE: Final = 10_000
-"""How many records are sent when only ``since`` says."""
-MOST: Final = 100_000
-"""Most records of history in one answer."""
-
-_MEDIA: dict[str, Format] = {
-    "application/json": "json",
-    "application/x-ndjson": "ndjson",
-    "text/event-stream": "sse",
-}
-_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
-_LOST = Match("kind", Op.eq, int(schema.Kind.lost))
-
-
-@dataclass(frozen=True, slots=True)
-class FlowsQuery:
-    """What /api/v1/flows was asked for."""
-
-    filter: Filter
-    since_ns: int | None
-    until_ns: int | None
-    last: int
-    follow: bool
-    format: Format
-
-    @property
-    def bounded(self) -> Filter:
-        """The filter within its time bounds."""
-        return And((self.filter, *time_bounds(self.since_ns, self.until_ns)))
-
-
-def flows_query(request: Request) -> FlowsQuery:
-    """Raises ApiError (400) with one sentence."""
-    given = request.query_params
-    _check(given, {*PARAMETERS, "q", "since", "until", "last", "follow", "format"})
-    now_ns = time.time_ns()
-    since_ns, until_ns = _range(given, now_ns)
-    follow = _flag(given, "follow")
-    if follow and until_ns is not None:
-        raise ApiError(400, "`until` ends an answer and `follow` goes on; give one of them")
-    last = _count(given)
-    if last is None:
-        last = LAST_SINCE if since_ns is not None else 0 if follow else LAST
-    filter = _filter(given)
-    if filter != EVERYTHING and not any(match.field == "kind" for match in matches(filter)):
-        # Whoever looks at some flows must see that some may be missing, whatever they filter by.
-        filter = Or((filter, _LOST))
-    return FlowsQuery(filter, since_ns, until_ns, last, follow, _format(request, follow))
+_MAP_NS = 5 * 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +44,9 @@ class MapQuery:
 def map_query(request: Request) -> MapQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
-    latency = _flag(given, "latency", default="true")
-    return MapQuery(_filter(given), *_window(given), group=_group(given), latency=latency)
+    check_names(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
+    latency = flag(given, "latency", default="true")
+    return MapQuery(question(given), *_window(given), group=_group(given), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +62,7 @@ class HintsQuery:
 def hints_query(request: Request) -> HintsQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    _check(given, {"q", "at", "since", "until"})
+    check_names(given, {"q", "at", "since", "until"})
     text = given.get("q", "")
     if len(text) > MOST_CHARACTERS:
         raise ApiError(400, f"`q` is longer than {MOST_CHARACTERS} characters; ask for less")
@@ -142,16 +84,14 @@ def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
 
 def parse_time(name: str, text: str, now_ns: int) -> int:
     """UTC ns of an RFC 3339 time or of how long ago. Raises ApiError."""
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
-    absolute = parse_rfc3339(text)
-    if absolute is not None:
-        return absolute
+    found = times.parse_time(text, now_ns)
+    if found is not None:
+        return found
     raise ApiError(400, f"`{name}` cannot be `{text}`; write `5m` or `2026-01-31T12:00:00Z`")
 
 
-def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
+def time_range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
+    """``since`` and ``until`` as UTC ns. Raises ApiError."""
     since, until = given.get("since"), given.get("until")
     since_ns = None if since is None else parse_time("since", since, now_ns)
     until_ns = None if until is None else parse_time("until", until, now_ns)
@@ -163,12 +103,13 @@ def _range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]:
 def _window(given: QueryParams) -> tuple[int, int]:
     """From when until when, by default the last five minutes."""
     now_ns = time.time_ns()
-    since_ns, until_ns = _range(given, now_ns)
+    since_ns, until_ns = time_range(given, now_ns)
     to_ns = now_ns if until_ns is None else until_ns
-    return to_ns - 5 * _UNITS_NS["m"] if since_ns is None else since_ns, to_ns
+    return to_ns - _MAP_NS if since_ns is None else since_ns, to_ns
 
 
-def _filter(given: QueryParams) -> Filter:
+def question(given: QueryParams) -> Filter:
+    """What ``q`` and the filters ask for. Raises ApiError."""
     values = {name: sorted(set(given.getlist(name))) for name in PARAMETERS if name in given}
     try:
         asked = parse(given.get("q", ""))
@@ -181,7 +122,8 @@ def _filter(given: QueryParams) -> Filter:
     return all_of(parts)
 
 
-def _check(given: QueryParams, known: Collection[str]) -> None:
+def check_names(given: QueryParams, known: Collection[str]) -> None:
+    """Refuse what is not known or given twice. Raises ApiError."""
     # a misspelt filter that is ignored would show flows nobody asked for
     for name in given:
         if name not in known:
@@ -203,38 +145,11 @@ def _group(given: QueryParams) -> str:
     )
 
 
-def _flag(given: QueryParams, name: str, default: str = "false") -> bool:
+def flag(given: QueryParams, name: str, default: str = "false") -> bool:
+    """true or false. Raises ApiError."""
     text = given.get(name, default).lower()
     if text in ("true", "1"):
         return True
     if text in ("false", "0"):
         return False
     raise ApiError(400, f"`{name}` cannot be `{text}`; use true or false")
-
-
-def _count(given: QueryParams) -> int | None:
-    text = given.get("last")
-    if text is None:
-        return None
-    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= MOST:
-        return int(text)
-    raise ApiError(400, f"`last` cannot be `{text}`; use a number up to {MOST}")
-
-
-def _format(request: Request, follow: bool) -> Format:
-    text = request.query_params.get("format")
-    if text is None:
-        return _accepted(request.headers.get("accept", ""), follow)
-    if text not in get_args(Format):
-        raise ApiError(400, f"`format` cannot be `{text}`; use json, ndjson or sse")
-    if text == "json" and follow:
-        raise ApiError(400, "json has an end and `follow` goes on; use format=ndjson or format=sse")
-    return cast(Format, text)
-
-
-def _accepted(accept: str, follow: bool) -> Format:
-    for part in accept.split(","):
-        found = _MEDIA.get(part.partition(";")[0].strip().lower())
-        if found and not (found == "json" and follow):
-            return found
-    return "ndjson" if follow else "json"

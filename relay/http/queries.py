@@ -43,6 +43,10 @@ class Session:
         """Like :meth:`query`, as numpy arrays."""
         return self._reader.arrays(self._marked(select), parameters)
 
+    def raw(self, select: str, format: str, parameters: Mapping[str, Any]) -> bytes:
+        """Like :meth:`query`, the answer as the engine writes ``format``."""
+        return self._reader.raw(self._marked(select), format, parameters)
+
     def _marked(self, select: str) -> str:
         if self.cancelled:
             raise Cancelled
@@ -59,6 +63,7 @@ class Queries:
         self._killer = store.reader(size=1, max_seconds=5)
         self._most = workers + waiting
         self._jobs = 0
+        self._stopped = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="query")
         # its own thread: stopping a query must not wait in line behind queries
         self._kill_pool = ThreadPoolExecutor(1, thread_name_prefix="query-kill")
@@ -66,6 +71,8 @@ class Queries:
     async def run(self, request: Request, work: Callable[[Session], T]) -> T:
         """``work``'s result. Raises ApiError (503) when the store or the line cannot serve it, and
         Cancelled when the client left: then the query is stopped and nobody reads the answer."""
+        if self._stopped:
+            raise ApiError(503, "the relay is shutting down: ask again in a few seconds")
         if self._jobs >= self._most:
             raise ApiError(503, "too many queries are waiting; try again in a few seconds")
         session = Session(self._reader, self._plan)
@@ -90,6 +97,7 @@ class Queries:
 
     def stop(self) -> None:
         """Take no more work. Running queries end with the store."""
+        self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._kill_pool.shutdown(wait=False, cancel_futures=True)
 

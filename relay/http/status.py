@@ -16,6 +16,7 @@ import flowobs
 from flowobs.rows import time_text
 from relay.committer import Committer
 from relay.hub import Hub
+from relay.identity.cluster import ClusterNames
 from relay.ingest import AgentStatus
 from relay.store import Store, StoreError, StoreStats
 from relay.subscription import SLOW
@@ -34,11 +35,13 @@ class Status:
         committer: Committer,
         hub: Hub,
         agents: Callable[[], Sequence[AgentStatus]],
+        names: ClusterNames | None = None,
     ) -> None:
         self._store = store
         self._committer = committer
         self._hub = hub
         self._agents = agents
+        self._names = names
         self._started = time.monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="status")
         self._lock = asyncio.Lock()
@@ -97,9 +100,11 @@ class Status:
                     "last_seen": _time(agent.last_seen),
                     "rows": agent.rows,
                     "lost": agent.lost,
+                    "names_age_s": agent.names_age_s,
                 }
                 for agent in self._agents()
             ],
+            "identity": self._names.status() if self._names is not None else None,
             "lost": {SLOW: self._hub.slow},
         }
 

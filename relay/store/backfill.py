@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from clickhouse_connect.driver.client import Client
-
 from relay.store import ddl
+from relay.store.client import Client
 from relay.store.names import NODE_FIELDS
 from relay.store.rollup import (
     ENDS,

@@ -11,11 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from clickhouse_connect.driver.client import Client
-
 from flowobs import schema
 from relay.store import ddl
 from relay.store.backfill import OLD, backfill, set_aside, take_over
+from relay.store.client import Client
 from relay.store.errors import StoreError
 from relay.store.rollup import HOURS, MINUTES, ROLLUPS, create, create_ends, since_of
 
@@ -25,6 +24,7 @@ VERSION = 3
 
 _NEVER_NS: Final = 4 * 10**9 * 10**9
 """Later than all records of a store that has none."""
+
 
 Step = Callable[[Client, int], None]
 """Takes a client and the deduplication window."""

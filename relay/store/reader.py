@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +18,20 @@ from relay.store.errors import StoreError, explain
 
 Parameters = Mapping[str, Any]
 
+_MIB = 1024 * 1024
 READ_SETTINGS: dict[str, Any] = {
     "max_execution_time": 30,
-    "max_memory_usage": 1024 * 1024 * 1024,
-    "max_threads": 2,
+    # Four run at a time beside an ingest, in a process that should stay below 700 MB.
+    "max_memory_usage": 256 * _MIB,
+    # What groups or sorts more goes to disk instead of failing.
+    "max_bytes_before_external_group_by": 96 * _MIB,
+    "max_bytes_before_external_sort": 96 * _MIB,
+    "max_bytes_ratio_before_external_group_by": 0,
+    "max_bytes_ratio_before_external_sort": 0,
+    # A buffer for each of some eighty columns of each part: the default is 1 MiB.
+    "max_read_buffer_size": 64 * 1024,
+    # A query that runs away leaves half of the machine to the others.
+    "max_threads": max(1, min(4, (os.cpu_count() or 2) // 2)),
     # `SELECT toHour(time) AS time ... WHERE time > x` means the column, as anybody would expect.
     "prefer_column_name_to_alias": 1,
 }
@@ -84,6 +95,11 @@ class Reader:
         ):
             for block in blocks:
                 yield _table(blocks.source.column_names, block)
+
+    def raw(self, sql: str, format: str, parameters: Parameters | None = None) -> bytes:
+        """The whole answer as the engine writes ``format``. Raises StoreError; blocks."""
+        with self._client() as client:
+            return client.raw_query(sql, dict(parameters or {}), fmt=format)
 
     def close(self) -> None:
         """No more queries; idle clients are closed now, busy ones when their query ends."""

@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowobs.batch import FlowBatch
 from relay.store import ddl
+from relay.store.cluster import WRITE_SETTINGS, OnCluster, local
 from relay.store.engine import Engine, Limits, open_engine
 from relay.store.errors import StoreError, explain
 from relay.store.migrations import prepare
@@ -41,21 +43,31 @@ class Store:
     ``insert`` belongs to one thread; readers may be used from any.
     """
 
-    def __init__(self, engine: Engine, retention: Retention, window: int) -> None:
+    def __init__(
+        self, engine: Engine, retention: Retention, window: int, cluster: str | None = None
+    ) -> None:
         self.url = engine.url
         self.folder = engine.folder
         self.retention_s = retention.seconds[ddl.TABLE]
         self._engine = engine
         # Written on all our queries, so that close can stop those and no others.
         self._tag = f"flowobs-{uuid.uuid4()}"
+        self._cluster = cluster
         # The views have grouped what they insert: doing it again costs a third of them.
-        self._writer = engine.client(
-            {"async_insert": 0, "optimize_on_insert": 0, "log_comment": self._tag}
-        )
+        settings: dict[str, Any] = {
+            "async_insert": 0, "optimize_on_insert": 0, "log_comment": self._tag
+        }  # fmt: skip
+        self._writer = engine.client(settings | (WRITE_SETTINGS if cluster else {}))
         self._readers: list[Reader] = []
         self._closed = False
         try:
-            prepare(self._writer, self.url, window)
+            if cluster is None:
+                prepare(self._writer, self.url, window)
+            else:
+                servers = OnCluster(self._writer, cluster)
+                prepare(servers, self.url, window)
+                for statement in servers.keep(retention):
+                    servers.command(statement)
             version = self._writer.command("SELECT version()")
             self._sweeper = Sweeper(engine.client({"log_comment": self._tag}), retention)
             self.sweep()
@@ -78,17 +90,28 @@ class Store:
         max_disk: str | None = None,
         limits: Limits | None = None,
         window: int = ddl.DEDUPLICATION_WINDOW,
+        cluster: str | None = None,
     ) -> Store:
         """Open (and make, where it is new) the store at ``url``.
 
         ``chdb:///absolute/folder`` is embedded and belongs to this process alone;
-        ``http(s)://user:password@host:port/database`` is a server. Raises StoreError for a store
+        ``http(s)://user:password@host:port/database`` is a server, or, with ``cluster`` (its name
+        there), one of a cluster's. Raises StoreError for a store
         that cannot be used, ValueError for a retention or size that is none.
         """
         keep = Retention.parse(retention, max_disk)
+        if cluster is not None and url.startswith("chdb:"):
+            raise StoreError(
+                "--cluster needs a ClickHouse server: give one of its servers with"
+                " --store http(s)://user:password@host:port/database"
+            )
+        if cluster is not None and max_disk is not None:
+            raise StoreError(
+                "--max-disk is for one machine: leave it out, a cluster keeps by --retention"
+            )
         engine = open_engine(url, limits or Limits())
         try:
-            return cls(engine, keep, window)
+            return cls(engine, keep, window, cluster)
         except BaseException:
             engine.close()
             raise
@@ -142,6 +165,8 @@ class Store:
 
     def sweep(self) -> int:
         """Drop what is past its retention; the bytes freed. Raises StoreError; blocks."""
+        if self._cluster is not None:
+            return 0  # the servers do it
         try:
             return self._sweeper.sweep()
         except Exception as error:
@@ -152,12 +177,21 @@ class Store:
         complete = self._sweeper.complete()
         return plan(from_ns, to_ns, complete, step_ns=step_ns, now_ns=time.time_ns())
 
+    @property
+    def begin(self) -> int | None:
+        """About when (ns) its records begin, without asking the engine; None: not known yet."""
+        begin = self._sweeper.begin
+        return None if begin is None else max(begin, self._sweeper.complete()[ddl.TABLE])
+
     def stats(self) -> StoreStats:
         """What is in the store now. Raises StoreError; blocks for a few milliseconds."""
+        table, source = ddl.TABLE, "system.parts"
+        if self._cluster is not None:
+            table, source = local(table), f"cluster('{self._cluster}', system.parts)"
         parts = self._status.query(
-            "SELECT sum(rows) AS n, sum(bytes_on_disk) AS b FROM system.parts"
+            f"SELECT sum(rows) AS n, sum(bytes_on_disk) AS b FROM {source}"
             " WHERE active AND database = currentDatabase() AND table = {table:String}",
-            {"table": ddl.TABLE},
+            {"table": table},
         ).columns
         rows = int(parts["n"][0])
         oldest = newest = None

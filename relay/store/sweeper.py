@@ -8,6 +8,7 @@ import time
 
 from clickhouse_connect.driver.client import Client
 
+from relay.store import ddl
 from relay.store.retention import Part, Retention, doomed
 from relay.store.rollup import TABLES, since_of
 
@@ -23,6 +24,7 @@ class Sweeper:
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._oldest: dict[str, int] | None = None
+        self._begin: int | None = None
         self._since = {
             row[0]: since_of(row[1]) or 0
             for row in client.query(
@@ -64,6 +66,11 @@ class Sweeper:
             for table in TABLES
         }
 
+    @property
+    def begin(self) -> int | None:
+        """When the oldest record of ``flows`` was (ns), at the last sweep; None: none was there."""
+        return self._begin
+
     def close(self) -> None:
         """Let go of the client."""
         self._client.close()
@@ -80,6 +87,7 @@ class Sweeper:
         oldest: dict[str, int] = {}
         for row in rows:
             oldest[row[0]] = min(row[4] * 10**9, oldest.get(row[0], 2**63))
+        self._begin = oldest.get(ddl.TABLE)
         if self._oldest is None:
             self._oldest = oldest
         return [Part(*row[:4]) for row in rows]

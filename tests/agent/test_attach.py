@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from tests.agent.netlab import FAR, NetLab, sh, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
-TC = ("flow_ingress", "flow_egress")
+TC = ("flow_ingress", "flow_egress", "flow_ingress_l3", "flow_egress_l3")
 PRINT_COOKIE = "print(int.from_bytes(s.getsockopt(1, 57, 8), 'little'))"
 SEND = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
 
@@ -120,6 +121,21 @@ def test_a_queue_of_others_stays(make: Made, lab: NetLab) -> None:
     assert "clsact" in sh(f"tc -n {lab.near} qdisc show dev v0")
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_queue_that_a_crash_has_left_goes_unless_others_use_it(
+    make: Made, lab: NetLab, others: bool
+) -> None:
+    v0 = int(lab.ip("-o link show v0").split(":")[0])
+    program = make.probes.programs["flow_egress"]
+    netns.call(lab.path, lambda: bpf.attach_clsact(program, v0, True, handle=bpf.CLSACT_OWN_QUEUE))
+    if others:
+        sh(f"tc -n {lab.near} filter add dev v0 ingress prio 7 protocol ip u32 match u32 0 0")
+    attachments = make(method="tcx")
+    attachments.start()
+    attachments.stop()
+    assert ("clsact" in sh(f"tc -n {lab.near} qdisc show dev v0")) is others
+
+
 def test_filters_that_a_crash_has_left_go_at_start(make: Made, lab: NetLab) -> None:
     attachments = make()
     v0 = int(lab.ip("-o link show v0").split(":")[0])
@@ -211,22 +227,89 @@ def test_a_link_that_refuses_is_said_once_and_counted(
     wait_until(unseen)
 
 
-def test_a_tunnel_without_ethernet_header_is_left_alone_and_said_once(
+# A program behind a tun device that sends packets back to who sent them, as many as it is told.
+TUN = """
+import fcntl, os, struct, subprocess, sys, threading
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x1001))
+def swallow():  # it counts what was read
+    while True: os.read(tun, 2000)
+for words in ("addr add 10.97.0.1/24 dev tun0", "addr add fd97::1/64 dev tun0 nodad",
+              "link set tun0 addrgenmode none up"):
+    subprocess.run(["ip", *words.split()], check=True)
+print("ready", flush=True)
+for _ in range(int(sys.argv[1])):
+    p = os.read(tun, 2000)
+    ends, n = (12, 4) if p[0] >> 4 == 4 else (8, 16)
+    a, b = p[ends : ends + n], p[ends + n : ends + 2 * n]
+    os.write(tun, p[:ends] + b + a + p[ends + 2 * n :])
+threading.Thread(target=swallow, daemon=True).start()
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("method", ["tcx", "clsact"])
+def test_links_without_a_link_header(make: Made, lab: NetLab, method: Method) -> None:
+    attachments = make(method=method)
+    attachments.start()
+    sh(f"ip netns exec {lab.near} sysctl -qw net.ipv6.conf.default.disable_ipv6=0")
+    command = ["ip", "netns", "exec", lab.near, sys.executable, "-c", TUN, "60"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as echo:
+        assert echo.stdout is not None and echo.stdin is not None
+        assert echo.stdout.readline() == "ready\n"
+        wait_until(lambda: any(link.name == "tun0" for link in attachments.links.values()))
+        tun0 = index_of(attachments, "tun0")
+        wait_until(lambda: tun0 in attachments.attached)
+        lab.python(SEND + "for n in range(30): s.sendto(bytes(n), ('10.97.0.2', 4000))")
+        six = SEND.replace("AF_INET,", "AF_INET6,")
+        lab.python(six + "for n in range(30): s.sendto(bytes(n), ('fd97::2', 4000))")
+        assert echo.stdout.readline() == "done\n"
+        time.sleep(0.1)
+        keys, flows = (np.concatenate(c) for c in zip(*make.drain.drain(), strict=True))
+        mine = keys["ifindex"] == tun0
+        counted = lab.counters("tun0").tolist()
+        echo.stdin.close()
+    sums = [int(flows[unit][mine].sum()) for unit in ("packets", "bytes")]
+    assert sums == counted
+    assert sums[0] >= 120  # and what the kernel answers to that
+    assert set(keys["family"][mine].tolist()) == {4, 6}
+    assert make.value("attach_failures_total") == 0
+
+
+# IFF_TUN of the type of a CAN bus: ARPHRD_CAN, whose frames nobody here understands.
+CAN = """
+import fcntl, os, struct, sys
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"can7", 0x1001))
+fcntl.ioctl(tun, 0x400454CD, 280)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_link_of_another_kind_is_left_alone_and_said_once(
     make: Made, lab: NetLab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attachments = make()
-    with caplog.at_level(logging.WARNING):
-        attachments.start()
-        before = attachments.attached
-        lab.ip("tuntap add tun0 mode tun")
-        lab.ip("link set tun0 up")
-        wait_until(lambda: any("tun0" in r.getMessage() for r in caplog.records))
-        lab.ip("link set tun0 mtu 1400")
-        lab.ip("link add last0 type veth peer name last1")
-        lab.ip("link set last0 up")
-        wait_until(lambda: len(attachments.attached) > len(before))
-    said = [r.getMessage() for r in caplog.records if "tun0" in r.getMessage()]
-    assert said == ["interface tun0: frames without an Ethernet header are not understood"]
+    command = ["ip", "netns", "exec", lab.near, sys.executable, "-c", CAN]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as can:
+        assert can.stdout is not None and can.stdin is not None
+        assert can.stdout.readline() == "ready\n"
+        attachments = make()
+        with caplog.at_level(logging.WARNING):
+            attachments.start()
+            before = attachments.attached
+            lab.ip("link set can7 up")
+            wait_until(lambda: any("can7" in r.getMessage() for r in caplog.records))
+            lab.ip("link set can7 mtu 1400")
+            lab.ip("link add last0 type veth peer name last1")
+            lab.ip("link set last0 up")
+            wait_until(lambda: len(attachments.attached) > len(before))
+        can.stdin.close()
+    said = [r.getMessage() for r in caplog.records if "can7" in r.getMessage()]
+    assert said == ["interface can7: not observed: its frames begin with neither Ethernet nor IP"]
     assert make.value("attach_failures_total") == 0
 
 

@@ -108,6 +108,20 @@ def test_set_find_and_delete(table: int) -> None:
     assert not bpf.delete(table, key)
 
 
+def test_looks_up_each_of_some_keys(table: int) -> None:
+    for number in (3, 5):
+        bpf.update(table, np.uint32(number), np.uint64(10 * number))
+    keys, values = np.array([5, 4, 3], np.uint32), np.zeros(3, np.uint64)
+
+    found = bpf.lookup_each(table, keys, values)
+
+    assert (found.tolist(), values.tolist()) == ([True, False, True], [50, 0, 30])
+    for number in (3, 5):
+        bpf.delete(table, np.uint32(number))
+    with pytest.raises(bpf.BpfError, match="map lookup failed"):
+        bpf.lookup_each(-1, keys, values)
+
+
 @pytest.mark.parametrize("entries", [0, 1, 999, 1000])
 def test_a_drain_moves_everything(table: int, entries: int) -> None:
     for i in range(entries):

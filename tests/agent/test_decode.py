@@ -20,7 +20,7 @@ from flowobs.agent.records import (
     STATS,
 )
 from flowobs.batch import Endpoints, Strings
-from flowobs.schema import CloseReason, Kind, Verdict
+from flowobs.schema import Cast, CloseReason, Kind, Tunnel, Verdict
 
 A = bytes(10) + b"\xff\xff\x0a\0\0\1"
 B = bytes(10) + b"\xff\xff\x0a\0\0\2"
@@ -122,7 +122,7 @@ def test_tcp_health(decoder: Decoder) -> None:
 
 def test_retransmits_belong_to_the_records_with_the_counts(decoder: Decoder) -> None:
     keys = np.array([key(), key(port_a=40001)])
-    lost = FLOW_STATE["FLOW_OPEN_LOST"][0]
+    lost = FLOW_STATE["FLOW_OPEN_LATE"][0]
     flows = np.array([flow(), flow(initiator=1, state=lost)])
     batch = decoder.flows(keys, flows, OFFSET, np.array([(3, 0), (4, 1)], np.uint32)).batch
     assert batch["kind"].tolist() == [Kind.update, Kind.update, Kind.open]
@@ -192,7 +192,7 @@ def test_stragglers_do_not_close_again(decoder: Decoder) -> None:
 
 def test_a_lost_opening_is_made_good(decoder: Decoder) -> None:
     keys = np.array([key(), key(port_a=40001)])
-    lost = FLOW_STATE["FLOW_OPEN_LOST"][0]
+    lost = FLOW_STATE["FLOW_OPEN_LATE"][0]
     flows = np.array([flow(), flow(initiator=1, state=lost, closer=3)])
 
     decoded = decoder.flows(keys, flows, OFFSET)
@@ -239,7 +239,7 @@ def test_nothing_to_decode(decoder: Decoder) -> None:
     ],
 )
 def test_events(decoder: Decoder, kind: Kind, verdict: Verdict) -> None:
-    found = decoded_event(decoder, kind, cookie=(5, 6), suppressed=9, tcp_flags=(2, 0))
+    found = decoded_event(decoder, kind, cookie=(5, 6), held=9, tcp_flags=(2, 0))
 
     assert (found["kind"], found["verdict"], found["time"]) == (kind, verdict, OFFSET + 5_000)
     assert (found["src_cookie"], found["dst_cookie"]) == (5, 6)
@@ -332,7 +332,7 @@ def test_any_bytes_decode(data: bytes) -> None:
 
 def deltas(stats: dict[str, tuple[int, int]], rows: list[tuple[int, int, int, int]]) -> Any:
     proto, egress, packets, size = np.array(rows, np.uint64).reshape(-1, 4).T
-    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS}
+    names = {n.removeprefix("STAT_").lower(): (0, 0) for n in STATS} | {"missed_run": (0, 0)}
     return CounterDeltas(
         names | stats, Overflow(proto.astype("u1"), egress.astype("u1"), packets, size)
     )
@@ -355,5 +355,78 @@ def test_losses_become_records(decoder: Decoder) -> None:
     assert batch["time"].tolist() == [OFFSET] * 3
 
 
+def test_each_reason_of_a_loss_is_a_record(decoder: Decoder) -> None:
+    lost = {"missed_run": (1, 0), "held_full": (2, 0), "retransmits_full": (3, 0)}
+    found = decoder.losses(deltas(lost, []), OFFSET)
+    assert found is not None
+    told = zip(found.batch.strings("drop_reason"), found.batch["lost"].tolist(), strict=True)
+    assert dict(told) == {"interrupted": 1, "held_full": 2, "retransmits_full": 3}
+
+
 def test_no_loss_no_record(decoder: Decoder) -> None:
     assert decoder.losses(deltas({"event_sent": (5, 0)}, []), OFFSET) is None
+
+
+MORE = FLOW_STATE["FLOW_BROADCAST"][0]
+OUTER_A, OUTER_B = (bytes(10) + b"\xff\xff\xac\x10\0" + bytes((n,)) for n in (1, 2))
+
+
+def mapped(*numbers: int) -> bytes:
+    return bytes(10) + b"\xff\xff" + bytes(numbers)
+
+
+@pytest.mark.parametrize("initiator", [0, 1])
+@pytest.mark.parametrize("numbers", [(7, 7), (7, 8), (7, 0), (0, 8)])
+def test_a_tunnel_has_the_ends_of_its_flow(
+    decoder: Decoder, initiator: int, numbers: tuple[int, int]
+) -> None:
+    ends = np.frombuffer(OUTER_A + OUTER_B, "<u8")
+    inside = flow(initiator=initiator, tunnel_id=numbers, tunnel_ends=ends)
+    keys = np.array([key(), key(tunnel=Tunnel.geneve)])
+    decoded = decoder.flows(keys, np.array([flow(), inside]), OFFSET)
+    plain, found = row(decoded), row(decoded, 1)
+    there, back = numbers[initiator], numbers[1 - initiator]
+    assert (found["tunnel"], found["tunnel_id"]) == (Tunnel.geneve, there or back)
+    outer = bytes(found["tunnel_src_ip"]), bytes(found["tunnel_dst_ip"])
+    assert outer == ((OUTER_A, OUTER_B) if initiator == 0 else (OUTER_B, OUTER_A))
+    assert not any(np.any(plain[name]) for name in plain if "tunnel" in name)
+
+
+@pytest.mark.parametrize(
+    ("address", "state", "cast"),
+    [
+        (B, 0, Cast.unicast),
+        (mapped(223, 255, 255, 255), 0, Cast.unicast),
+        (mapped(224, 0, 0, 1), 0, Cast.multicast),
+        (mapped(239, 255, 255, 255), 0, Cast.multicast),
+        (mapped(240, 0, 0, 1), 0, Cast.unicast),
+        (mapped(255, 255, 255, 255), 0, Cast.broadcast),
+        (mapped(10, 0, 0, 255), MORE, Cast.broadcast),
+        (mapped(224, 0, 0, 1), MORE, Cast.multicast),
+        (b"\xff\x02" + bytes(14), 0, Cast.multicast),
+        (b"\xfe\x80" + bytes(14), 0, Cast.unicast),
+        (bytes(12) + b"\xe0\0\0\1", 0, Cast.unicast),
+    ],
+)
+def test_to_how_many_an_address_is(
+    decoder: Decoder, address: bytes, state: int, cast: Cast
+) -> None:
+    to = key(addr_b=address)
+    assert row(decoder.flows(np.array([to]), np.array([flow(state=state)]), OFFSET))["cast"] == cast
+    opened = decoder.events(np.array([event(Kind.open, of=to, state=state)]), OFFSET)
+    assert row(opened)["cast"] == cast
+
+
+def test_an_icmp_error_tells_of_the_flow_it_quotes(decoder: Decoder) -> None:
+    sender = np.frombuffer(OUTER_A, "<u8")
+    of = key(proto=17)
+    errors = [
+        event(Kind.icmp_error, of=of, reason=3 << 8 | 4, cookie=sender, held=9),
+        event(Kind.open, of=of, cookie=(11, 22)),
+    ]
+    decoded = decoder.events(np.array(errors), OFFSET)
+    told, opened = row(decoded), row(decoded, 1)
+    assert (told["icmp_type"], told["icmp_code"], told["lost"]) == (3, 4, 9)
+    assert bytes(told["icmp_ip"]) == OUTER_A and not any(opened["icmp_ip"])
+    assert (told["src_cookie"], told["dst_cookie"], opened["dst_cookie"]) == (0, 0, 22)
+    assert (told["verdict"], told["proto"], opened["icmp_type"]) == (Verdict.error, 17, 0)

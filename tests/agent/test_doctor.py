@@ -15,6 +15,7 @@ from flowobs.agent.bpf import BpfError
 from flowobs.agent.features import FEATURES, PROGRAMS
 from flowobs.agent.loader import LoadError
 from flowobs.cli.doctor import doctor as command
+from flowobs.identity.cgroup_paths import find_mount
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loading eBPF needs root")
 
@@ -37,7 +38,12 @@ def test_json_tells_about_every_program(loader: str) -> None:
     assert found["tc"] in ("tcx", "clsact")
     assert set(found["features"]) == set(FEATURES)
     assert [p["name"] for p in found["programs"]] == [p.name for p in PROGRAMS]
+    assert [p["name"] for p in found["programs"] if not p["needed"]] == [
+        p.name for p in PROGRAMS if p.instead_of
+    ]
     for program in found["programs"]:
+        if not program["needed"]:
+            continue
         missing = program["name"] == "socket_owners" and loader == "bcc"
         assert program["loaded"] is not missing
         assert program["attached"] is (None if missing else True)
@@ -49,7 +55,7 @@ def test_json_tells_about_every_program(loader: str) -> None:
 @needs_root
 def test_nothing_is_left_behind() -> None:
     def state() -> list[str]:
-        places = (Path("/proc/self/fd"), doctor._cgroup2(), Path("/proc/self/task"))
+        places = (Path("/proc/self/fd"), find_mount()[0], Path("/proc/self/task"))
         return sorted(str(path) for place in places if place for path in place.iterdir())
 
     doctor.examine("core")
@@ -113,3 +119,16 @@ def test_no_loader_at_all_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> Non
     code, output = run()
     assert code == 1
     assert output.endswith("flowobs cannot run here: flow_ingress cannot be loaded: because\n")
+
+
+@pytest.mark.root
+@pytest.mark.bpf
+@needs_root
+def test_adapters_are_needed_where_cgroups_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_mount", lambda: (None, True))
+    code, output = run("--loader", "core")
+    assert code == 0
+    lines = {line.split()[1]: line for line in output.splitlines() if line.startswith("processes")}
+    assert lines["owner_state"].endswith("works")
+    assert lines["owner_connect4"].endswith("not attached")
+    assert "owner_connect4: no cgroup v2 is mounted" in output

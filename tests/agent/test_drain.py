@@ -102,6 +102,22 @@ def test_counters_start_where_they_stand(probes: Probes) -> None:
     assert counters.read().stats["not_ip"] == (1, 54)
 
 
+def test_runs_that_the_kernel_left_out_are_counted(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed = {7: 10, 8: 0}
+
+    def info(fd: int) -> bpf.ProgramInfo:
+        return bpf.ProgramInfo(17, fd, "made_up", 0, 0, missed[fd])
+
+    monkeypatch.setattr(bpf, "program_info", info)
+    counters = Counters(probes.maps["stats"], probes.maps["overflow"], (7, 8))
+    assert counters.read().stats["missed_run"] == (0, 0)
+    missed.update({7: 11, 8: 2})
+    assert counters.read().stats["missed_run"] == (3, 0)
+    assert counters.read().stats["missed_run"] == (0, 0)
+
+
 def test_overflow_that_comes_after_its_statistic(probes: Probes) -> None:
     counters = Counters(probes.maps["stats"], probes.maps["overflow"])
     one = np.zeros(bpf.possible_cpus(), COUNT.dtype)

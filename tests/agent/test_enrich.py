@@ -18,7 +18,7 @@ from flowobs.agent.owners import OwnerTable
 from flowobs.agent.records import OWNER
 from flowobs.batch import Array, Endpoint, Endpoints, FlowBatch, Strings
 from flowobs.identity import Resolver, Socket
-from flowobs.schema import EndpointKind, Kind, Reporter
+from flowobs.schema import EndpointKind, Kind, Reporter, Tunnel
 from tests.identity.fakes import FakeSource, ip, pod
 
 NODE_IP, POD_A, POD_B, WORLD = "192.168.1.5", "10.0.0.1", "10.0.0.2", "8.8.8.8"
@@ -74,7 +74,10 @@ class Bench:
         )
 
     def see(self, *records: dict[str, Any]) -> FlowBatch:
-        """Enrich records given as columns, plus src, dst (text), ifindex, egress, netns."""
+        return self.enricher.enrich(self.decoded(*records))
+
+    def decoded(self, *records: dict[str, Any]) -> Decoded:
+        """Records given as columns, plus src, dst (text), ifindex, egress, netns."""
         flows = FlowBatch.zeros(len(records), self.endpoints)
         ifindex = np.zeros(len(records), np.uint32)
         egress = np.zeros(len(records), np.bool_)
@@ -90,7 +93,7 @@ class Bench:
                     columns[f"{name}_ip"][i] = np.frombuffer(ip(value), np.uint8)
                 else:
                     columns[name][i] = value
-        return self.enricher.enrich(Decoded(flows, ifindex, egress, netns))
+        return Decoded(flows, ifindex, egress, netns)
 
 
 @pytest.fixture
@@ -139,6 +142,26 @@ def test_the_end_next_to_the_interface_reports(
 ) -> None:
     seen = bench.see({"src": src, "dst": dst, "ifindex": ifindex, "egress": egress})
     assert Reporter(seen["reporter"][0]) == reporter
+
+
+@pytest.mark.parametrize(
+    ("ifindex", "egress", "src", "reporter"),
+    [
+        # the pod itself makes the tunnel: nothing nearer to it is seen
+        (VETH, False, POD_A, R.source),
+        (VETH, True, POD_A, R.destination),
+        # the flow is seen again at the tunnel's own device
+        (ETH, True, NODE_IP, R.transit),
+        (ETH, False, POD_A, R.transit),
+        (UPLINK, True, POD_A, R.transit),
+        (LO, True, NODE_IP, R.transit),
+    ],
+)
+def test_what_a_tunnel_carries_is_reported_where_it_leaves_it(
+    bench: Bench, ifindex: int, egress: bool, src: str, reporter: Reporter
+) -> None:
+    record = {"src": src, "dst": POD_B, "ifindex": ifindex, "egress": egress}
+    assert Reporter(bench.see(record | {"tunnel": Tunnel.vxlan})["reporter"][0]) == reporter
 
 
 def test_inside_a_pods_namespace_the_veth_is_its_own() -> None:
@@ -234,6 +257,34 @@ def test_processes_that_share_an_address_are_told_apart(bench: Bench) -> None:
     assert seen.strings("src_name") == ["n1", "abc", "n1", "n1", "n1"]
     assert seen.strings("dst_name")[0] == "a", "a pod's address says more than its socket"
     assert seen.strings("src_process") == ["p7", "p8", "p9", "", ""]
+
+
+def test_a_pod_of_several_containers_has_that_of_the_socket(bench: Bench) -> None:
+    bench.source.sockets = {
+        Socket(0, 7, "p7"): pod("a")._replace(container="proxy"),
+        Socket(0, 8, "p8"): pod("other")._replace(container="app"),
+        Socket(0, 9, "p9"): Endpoint(EndpointKind.container, name="abc", container="abc"),
+    }
+    records = [{"src": POD_A, "dst": WORLD, "src_cookie": cookie} for cookie in (7, 8, 9, 0)]
+    seen = bench.see(*records)
+    assert seen.strings("src_name") == ["a"] * 4
+    assert seen.strings("src_container") == ["proxy", "", "", ""], "others only use its network"
+
+
+def test_what_is_remote_elsewhere_is_the_host_here(bench: Bench) -> None:
+    numbered = NODE._replace(identity=6)
+    bench.source.prefixes = FakeSource.of({NODE_IP: numbered, "192.168.1.6": numbered}).prefixes
+    seen = bench.see({"src": NODE_IP, "dst": "192.168.1.6"}, {"src": NODE_IP, "dst": WORLD})
+    assert seen["src_identity"].tolist() == [1, 1]
+    assert seen["dst_identity"].tolist() == [6, 2]
+
+
+def test_a_name_that_may_be_out_of_date_has_its_age(bench: Bench) -> None:
+    record = {"src": POD_A, "dst": WORLD}
+    assert bench.see(record)["src_identity_age"].tolist() == [0]
+    bench.source.age_s = 95
+    seen = bench.see(record)
+    assert (seen["src_identity_age"][0], seen["dst_identity_age"][0]) == (95, 0), "of ours alone"
 
 
 def test_names_are_those_of_the_records_time(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from flowobs import schema, wire
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
 from flowobs.agent import forward
 from flowobs.agent.forward import Forwarder, Tls, check_target, table_full
+from flowobs.agent.spill import Spill
 from flowobs.batch import Endpoint
 from flowobs.wire import Decoder
 from tests.flow_factory import new_table, random_batch
@@ -178,6 +179,25 @@ async def test_it_keeps_records_while_the_relay_is_away_and_says_so_once(
     assert relay.rows == list(batch.rows())
     assert not any(resent for _, _, _, resent in relay.batches)
     assert [r.message.split(" ")[0] for r in caplog.records] == ["no", "the"]
+
+
+async def test_it_sends_from_disk_what_memory_had_no_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(forward, "_BACKOFF_FIRST", 0.01)
+    relay = FakeRelay(tmp_path / "relay.sock")
+    table = new_table()
+    batches = [random_batch(200, table, seed) for seed in range(30)]
+    spill = Spill(tmp_path / "spool", 16 << 20)
+    async with running(relay, spill=spill, max_bytes=300_000, group_rows=200) as forwarder:
+        for batch in batches:
+            await in_thread(forwarder.put, batch)
+            await until(lambda: forwarder.spool_bytes <= 150_000)
+        assert forwarder.spool_disk_bytes > 300_000
+        await relay.start()
+        assert await forwarder.flush(20) == 0
+        assert forwarder.spool_disk_bytes == 0
+    await relay.stop()
+    assert relay.rows == [row for batch in batches for row in batch.rows()]
+    spill.close()
 
 
 async def test_a_new_table_is_a_new_epoch_on_a_stream_of_its_own(relay):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import os
 import struct
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowobs.agent import bpf, loader, perf, ring
-from flowobs.agent.records import EVENT, STATS
+from flowobs.agent.records import COUNT, EVENT, STATS
 from flowobs.agent.ring import LOST, SAMPLE, Layout, RingReader, parse, pending
 
 RECORD = np.dtype([("number", "<u4"), ("rest", "<u8", (2,))])  # 20 bytes: a perf record of 32
@@ -210,6 +211,39 @@ def test_a_real_ring_wraps_fills_up_and_accounts() -> None:
         assert len(run(range(3000, 3010))) == 10  # it goes on after a loss
         assert reader.take_odd() == 0
         reader.close()
+
+
+@pytest.mark.bpf
+@pytest.mark.skipif(len(perf.online_cpus()) < 2, reason="there is one CPU only")
+def test_a_cpu_that_comes_gets_a_ring_and_one_that_goes_loses_nothing() -> None:
+    with loader.load("core", flow_entries=100) as probes:
+        reader = RingReader(probes.maps["events"], EVENT.dtype, cpus=[0])
+        mine = os.sched_getaffinity(0)
+
+        def run(cpu: int, port: int) -> None:
+            os.sched_setaffinity(0, {cpu})
+            bpf.test_run(probes.programs["flow_ingress"], syn(port))
+
+        def told() -> list[int]:
+            return [p for events in reader.read() for p in events["key"]["port_a"].tolist()]
+
+        try:
+            run(1, 1001)
+            assert told() == []
+            late = bpf.lookup_percpu(probes.maps["stats"], STATS["STAT_OPEN_LATE"][0], COUNT.dtype)
+            assert late["packets"].sum() == 1
+            (new,) = reader.follow([0, 1])
+            assert new in reader.filenos and reader.follow([0, 1]) == []
+            run(1, 1002)
+            assert told() == [1002]
+            run(0, 1003)
+            assert reader.follow([1]) == [] and reader.filenos == [new]
+            assert told() == [1003]
+            run(0, 1004)  # into a ring that is not there any more
+            assert told() == []
+        finally:
+            os.sched_setaffinity(0, mine)
+            reader.close()
 
 
 @pytest.mark.bpf

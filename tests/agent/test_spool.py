@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from flowobs import schema, wire
-from flowobs.agent.spool import Epoch, Spool
+from flowobs.agent.spill import Spill
+from flowobs.agent.spool import WHOLE_ROWS, Epoch, Spool
 from flowobs.batch import Endpoints, FlowBatch
 from flowobs.wire import Decoder, Encoder
 from tests.flow_factory import new_table, random_batch
@@ -29,7 +34,7 @@ def drain(spool: Spool, epoch: Epoch | None = None) -> list[tuple[int, int, bool
         current, micro, resent = taken
         index = index + 1 if current.number == group else 1
         group = current.number
-        message = wire.parse(micro.data)
+        message = wire.parse(spool.read(micro))
         assert message.group == group
         out.append((group, message.rows, message.close, resent))
     return out
@@ -47,6 +52,22 @@ def test_what_was_put_is_one_micro_batch_and_a_group_closes_when_it_is_old():
     spool.cut()
     assert drain(spool) == [(1, 7, False, False), (1, 1, True, False)]
     assert spool.close_in() is None
+
+
+def test_a_large_batch_is_not_copied_into_one_with_the_small_ones_beside_it():
+    spool, table = make(group_rows=10 * WHOLE_ROWS), new_table()
+    batches = [random_batch(rows, table) for rows in (3, 4, WHOLE_ROWS, 5, 6)]
+    for batch in batches:
+        spool.put(batch)
+    spool.cut(close=True)
+    assert drain(spool) == [
+        (1, 7, False, False),
+        (1, WHOLE_ROWS, False, False),
+        (1, 11, True, False),
+    ]
+    sent = b"".join(wire.parse(m.data).columns[0].data for m in spool.head.groups[0].micros)
+    put = b"".join(b.columns["time"].tobytes() for b in batches)
+    assert sent == put, "in the order in which it was put"
 
 
 def test_a_group_without_new_records_is_closed_by_an_empty_micro_batch():
@@ -173,3 +194,86 @@ def test_giving_up_counts_by_reason():
     assert spool.drop_all("shutdown") == 2
     assert spool.dropped == {"refused": 3, "shutdown": 2}
     assert spool.empty
+
+
+def bodies(spool: Spool, epoch: Epoch) -> list[bytes]:
+    return [spool.read(m) for g in epoch.groups for m in g.micros]
+
+
+def test_what_memory_has_no_room_for_is_on_disk_and_the_same_to_the_byte(tmp_path):
+    table = new_table()
+    batches = [random_batch(10, table, seed, kind=UPDATE) for seed in range(40)]
+
+    def fill(spool: Spool) -> list[bytes]:
+        for batch in batches:
+            spool.put(batch)
+            spool.cut()
+        return bodies(spool, spool.head)
+
+    spill = Spill(tmp_path, 1 << 20, segment_bytes=4096)
+    spool = make(group_rows=10, max_bytes=20_000, spill=spill)
+    assert fill(spool) == fill(make(group_rows=10))
+    assert spool.bytes <= 10_000 + 10 * wire.ROW_BYTES
+    assert spool.rows == 400
+    assert spill.bytes > 20_000
+    assert not spool.dropped
+    assert list(tmp_path.iterdir()) == []  # a killed agent leaves no file
+
+    drain(spool)
+    assert spool.ack(spool.head, 30) == 300
+    assert spool.ack(spool.head, 40) == 100
+    assert (spool.bytes, spool.rows, spill.bytes) == (0, 0, 0)
+    spill.close()
+
+
+def test_on_a_full_spill_the_oldest_makes_room(tmp_path):
+    spill = Spill(tmp_path, 40_000, segment_bytes=4096)
+    table = new_table()
+    spool = make(group_rows=10, max_bytes=20_000, spill=spill)
+    for seed in range(100):
+        spool.put(random_batch(10, table, seed, kind=UPDATE))
+        spool.cut()
+        assert spill.bytes <= 40_000
+    groups = spool.head.groups
+    assert spool.dropped["spool_full"] + sum(g.records for g in groups) == 1000
+    assert groups[0].number > 1
+    assert [g.number for g in groups] == list(range(groups[0].number, 101))
+    spill.close()
+
+
+def test_a_disk_that_refuses_leaves_records_in_memory(tmp_path, monkeypatch, caplog):
+    spill = Spill(tmp_path, 1 << 20)
+    refused = OSError(28, "No space left on device")
+    clock = Clock()
+    table = new_table()
+    spool = make(clock, group_rows=10, max_bytes=20_000, spill=spill)
+
+    def refuse(data: bytes) -> None:
+        raise refused
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spill, "write", refuse)
+        for seed in range(40):
+            spool.put(random_batch(10, table, seed, kind=UPDATE))
+            spool.cut()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path} takes no more records (No space left on device): they stay in memory,"
+        " up to 0 MiB"
+    ]
+    kept = sum(g.records for g in spool.head.groups)
+    assert kept + spool.dropped["spool_full"] == 400
+
+    clock.now = 11.0
+    spool.cut()
+    assert spill.bytes > 0
+    assert sum(g.records for g in spool.head.groups) == kept
+    spill.close()
+
+
+def test_a_disk_that_lost_data_says_so(tmp_path):
+    spill = Spill(tmp_path, 1 << 20)
+    place = spill.write(b"x" * 100)
+    os.ftruncate(place.segment.fd, 50)
+    with pytest.raises(OSError, match=r"^50 of 100 bytes came back from /"):
+        spill.read(place)
+    spill.close()

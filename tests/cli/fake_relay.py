@@ -58,7 +58,14 @@ class FakeRelay:
     """Sent instead of records, as it is."""
     cut: bool = False
     """Ends in the middle of a line, without the end of the answer."""
-    content_type: str = "application/x-ndjson"
+    content_type: str = ""
+    """Of records; empty: the right one."""
+    note: str | None = None
+    more: bool = False
+    exported: bytes = b""
+    """What an answer in csv or arrow is."""
+    resumed: list[str] = field(default_factory=list)
+    """What followers said they had got."""
     port: int = 0
     requests: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
     hang_up: threading.Event = field(default_factory=threading.Event)
@@ -94,6 +101,7 @@ class FakeRelay:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     fake: FakeRelay
+    _events = False
 
     def do_GET(self) -> None:
         fake, url = self.fake, urlsplit(self.path)
@@ -124,12 +132,22 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.fake
         follow = query.get("follow") == ["true"]
         self.send_response(200)
-        self.send_header("Content-Type", fake.content_type)
+        accept = self.headers["Accept"]
+        self.send_header("Content-Type", fake.content_type or accept)
+        if fake.more:
+            self.send_header("flowobs-more", "true")
+        if fake.note:
+            self.send_header("flowobs-note", fake.note)
+        if "Last-Event-ID" in self.headers:
+            fake.resumed.append(self.headers["Last-Event-ID"])
+        self._events = accept == "text/event-stream"
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if fake.raw is not None:
             self._chunk(fake.raw)
-        if not follow or "last" in query or "since" in query:
+        if accept not in ("text/event-stream", "application/x-ndjson"):
+            self._chunk(fake.exported)
+        elif not follow or "last" in query or "since" in query:
             last = int(query.get("last", ["100"])[0])
             self._rows(fake.history[-last:])
         if fake.cut:
@@ -139,13 +157,16 @@ class _Handler(BaseHTTPRequestHandler):
         if follow:
             self._rows(fake.live)
             while not fake.hang_up.wait(0.05):
-                self._chunk(b"\n")
+                self._chunk(b"event: alive\nid: 17\ndata:\n\n")
             self.close_connection = True
             return
         self.wfile.write(b"0\r\n\r\n")
 
     def _rows(self, rows: list[dict[str, Any]]) -> None:
-        if rows:
+        if rows and self._events:
+            text = json.dumps(rows, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            self._chunk(b"event: flows\nid: 16\ndata: " + text + b"\n\n")
+        elif rows:
             self._chunk(
                 "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode(
                     "utf-8", "surrogatepass"

@@ -61,9 +61,10 @@ def test_every_field_of_the_configuration_has_an_option(
     words = (
         f"--relay=relay:4243 --loader=bcc --node=n1 --netns=lab --interface=eth* --interface=v* "
         f"--exclude-interface=lo --attach=tcx --cgroup={tmp_path} --inventory={file} "
-        f"--identity=kubernetes --kubeconfig={file} --drain-interval=0.5 "
+        f"--identity=kubernetes --kubeconfig={file} --cluster-name=east --drain-interval=0.5 "
         f"--flow-entries=4096 --metrics=127.0.0.1:1 "
-        f"--tls-ca={file} --tls-cert={file} --tls-key={file} --log-json"
+        f"--tls-ca={file} --tls-cert={file} --tls-key={file} --log-json "
+        f"--spool-dir={tmp_path} --spool-mb=64"
     )
     assert invoke("agent", *words.split()).exit_code == 0
     assert agent.config == AgentConfig(
@@ -78,6 +79,9 @@ def test_every_field_of_the_configuration_has_an_option(
         inventory=file,
         identity="kubernetes",
         kubeconfig=file,
+        spool_dir=tmp_path,
+        spool_mb=64,
+        cluster_name="east",
         drain_interval=0.5,
         flow_entries=4096,
         metrics="127.0.0.1:1",
@@ -116,7 +120,8 @@ def test_a_relay_on_this_machine_needs_no_tls(agent: types.SimpleNamespace, rela
         ("--tls-cert FILE", "go together: give both"),
         ("--tls-cert FILE --tls-key FILE", "give its --tls-ca, too"),
         ("--tls-ca FILE --insecure", "exclude each other"),
-        ("--kubeconfig FILE", "is for --identity kubernetes: give both"),
+        ("--kubeconfig FILE", "--kubeconfig is for --identity kubernetes: give both"),
+        ("--cluster-name east", "--cluster-name is for --identity kubernetes: give both"),
         ("--metrics 9465", "'9465' is no address"),
         ("--inventory /nowhere", "'/nowhere' does not exist"),
         ("--cgroup /nowhere", "'/nowhere' does not exist"),
@@ -221,6 +226,7 @@ def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace
         "listen": "[::]:4243",
         "store": "chdb:///x",
         "retention": None,
+        "max_disk": "20GB",
         "insecure": True,
         "loader": "core",
         "identity": "none",
@@ -229,12 +235,14 @@ def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace
         "exclude_interface": ("lo",),
         "inventory": None,
         "kubeconfig": None,
+        "cluster_name": "",
     }
     assert up.relay_command(given)[3:] == [
         "relay",
         "--http=0.0.0.0:8080",
         "--listen=[::]:4243",
         "--store=chdb:///x",
+        "--max-disk=20GB",
         "--insecure",
     ]
     assert up.web_url("0.0.0.0:8080") == "http://127.0.0.1:8080"

@@ -72,7 +72,6 @@ def test_filters_and_selection_reach_the_relay(relay: FakeRelay) -> None:
                 "proto": ["tcp"],
                 "since": ["5m"],
                 "until": ["1m"],
-                "last": ["10000"],
             },
         )
     ]
@@ -126,11 +125,50 @@ def test_compact_in_a_pipe_has_full_times_no_colour_and_no_limit(relay: FakeRela
 
 
 def test_a_question_cut_short_by_the_default_limit_says_so(relay: FakeRelay) -> None:
-    relay.history = [record()] * 10_001
-    result = run("--since", "5m", server=relay.url)
-    assert result.stderr == "-- these are the newest 10,000 records; --until shows older ones --\n"
-    assert run("--since", "5m", "--last", "100", server=relay.url).stderr == ""
-    assert len(run("--until", "5m", server=relay.url).stdout.splitlines()) == 100
+    relay.history, relay.more = [record()] * 3, True
+    lines = plain(on_terminal(relay, "--since", "5m"))
+    assert lines[-1] == "-- these are the newest 3 records; --last or --until shows older ones --"
+    assert relay.requests[-1][1]["last"] == ["10000"]
+    assert "newest" not in on_terminal(relay, "--since", "5m", "--last", "100")
+    assert run("--since", "5m", server=relay.url).stderr == ""
+    assert "last" not in relay.requests[-1][1]
+    run("--until", "5m", server=relay.url)
+    assert relay.requests[-1][1]["last"] == ["100"]
+
+
+def test_first_last_and_order_reach_the_relay(relay: FakeRelay) -> None:
+    for words, wanted in (
+        ("--first 5", {"first": ["5"]}),
+        ("list --last 5 --newest-first", {"last": ["5"], "order": ["newest"]}),
+        ("--last 5 --oldest-first", {"last": ["5"]}),
+        ("--newest-first", {"last": ["100"], "order": ["newest"]}),
+    ):
+        run(*words.split(), server=relay.url)
+        assert relay.requests[-1] == ("/api/v1/flows", wanted)
+
+
+def test_what_the_store_no_longer_has_is_said(relay: FakeRelay) -> None:
+    relay.note = "the store begins at 2026-11-22T10:00:00Z: there are no older records"
+    result = run("--since", "7d", server=relay.url)
+    assert result.stderr == f"-- {relay.note} --\n-- no record matches --\n"
+
+
+def test_csv_and_arrow_are_passed_on(relay: FakeRelay) -> None:
+    relay.exported = b"time,node\n1,n\n"
+    result = run("--since", "7d", "-o", "csv", "--fields", "time,node", server=relay.url)
+    assert result.stdout == "time,node\n1,n\n"
+    assert relay.requests[-1][1] == {"since": ["7d"], "fields": ["time,node"]}
+    assert run("list", "--first", "9", "-o", "arrow", server=relay.url).stdout == result.stdout
+    relay.error, relay.status = "The store is not there.", 503
+    assert run("list", "-o", "csv", server=relay.url).stderr == "Error: The store is not there.\n"
+
+
+def test_an_answer_that_breaks_off_says_why(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    relay.raw = b'{"error": "the query took too long"}\n'
+    result = run("--since", "7d", server=relay.url)
+    assert result.returncode == 1
+    assert result.stderr == "Error: The answer broke off: the query took too long\n"
 
 
 # On a terminal
@@ -265,9 +303,12 @@ def test_a_relay_that_comes_back_is_followed_again(relay: FakeRelay) -> None:
             terminal.wait_for("fin_source")
     notes = [line for line in plain(terminal.text) if line.startswith("--")]
     assert notes[-2].startswith(f"-- The answer of {relay.url} broke off (")
-    assert re.fullmatch(r"-- reconnected, nothing shown for \d+\.\d s --", notes[-1])
+    assert re.fullmatch(
+        r"-- reconnected after \d+\.\d s, going on where it broke off --", notes[-1]
+    )
     assert terminal.text.count("NO_SOCKET") == 1, "the past was asked for once"
     assert again.requests == [("/api/v1/flows", {"follow": ["true"]})]
+    assert again.resumed in (["16"], ["17"])  # records, and then a sign of life
 
 
 @pytest.mark.parametrize("fault", ["cut", "status"])
@@ -310,6 +351,10 @@ def test_nobody_answers() -> None:
         (["--server", "relay:8080"], "is no URL of a relay, write it like http://127.0.0.1:8080"),
         (["--server", "http://[::1"], "is no URL of a relay"),
         (["-f", "--until", "5m"], "--follow has no end"),
+        (["-o", "csv"], "--output csv has an end: add --since, --last or --first"),
+        (["-f", "--first", "5"], "leave out --first and --newest-first"),
+        (["list", "--first", "5", "--last", "5"], "--first and --last exclude each other"),
+        (["list", "-o", "csv", "--fail-empty"], "--fail-empty needs --output json"),
         (["--fail-empty"], "--fail-empty needs an end: add --last or --since."),
     ],
 )

@@ -124,10 +124,41 @@ def test_status(relay: FakeRelay) -> None:
         "       0.4 s behind what agents have sent",
         "live   1 subscriber, 4,096 records in memory",
         "lost   nothing",
+        "names  up to date",
         "",
         "AGENT   NODE    STATE      VERSION  RECORDS  LOST  LAST SEEN",
         "node-1  node-1  connected  0.1.0      1,000     0  2026-11-22T10:05:00Z",
     ]
+
+
+def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
+    identity = {
+        "cluster": "demo",
+        "resources": [
+            {"resource": "nodes", "objects": 3, "age_s": 1.5, "stale": False, "off": False},
+            {"resource": "pods", "objects": 1200, "age_s": 95.0, "stale": True, "off": False,
+             "problem": "HTTP 503"},
+            {"resource": "services", "objects": 7, "age_s": 90.0, "stale": True, "off": False,
+             "problem": "HTTP 503"},
+            {"resource": "jobs", "objects": 0, "age_s": None, "stale": False, "off": True},
+        ],
+        "agents": [{"agent": "node-1", "lag_s": 0.4}, {"agent": "node-2", "lag_s": 70}],
+    }  # fmt: skip
+    relay.documents["/api/v1/status"] = STATUS | {"identity": identity}
+    lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
+    assert lines[7:11] == [
+        "names  cluster demo: 3 nodes, 1,200 pods, 7 services",
+        "       given to 2 agents",
+        "       NOT FRESH: pods, services: 1 min 35 s old: HTTP 503",
+        "       node-2 is 1 min 10 s behind",
+    ]
+
+
+def test_status_tells_whose_names_may_be_out_of_date(relay: FakeRelay) -> None:
+    agents = [{"agent": f"node-{n}", "names_age_s": age} for n, age in ((1, 0), (2, 95))]
+    relay.documents["/api/v1/status"] = STATUS | {"agents": agents}
+    result = run("status", "-o", "text", server=relay.url)
+    assert "names  node-2 1 min 35 s old" in result.stdout.splitlines()
 
 
 def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:

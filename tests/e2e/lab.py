@@ -143,13 +143,9 @@ class Lab:
         )
         assert out == f"done {count} failed 0\n", out
 
-    def counters(self, interface: str) -> dict[str, int]:
-        """The interface's own counters, in the node namespace: rx_packets, rx_bytes, tx_packets,
-        tx_bytes.
-        """
-        (link,) = json.loads(
-            run("ip", "-n", self.ns("node"), "-s", "-j", "link", "show", interface)
-        )
+    def counters(self, interface: str, name: str = "node") -> dict[str, int]:
+        """An interface's own counters: rx_packets, rx_bytes, tx_packets, tx_bytes."""
+        (link,) = json.loads(run("ip", "-n", self.ns(name), "-s", "-j", "link", "show", interface))
         stats = link["stats64"]
         return {
             f"{side}_{unit}": stats[side][unit]
@@ -169,14 +165,21 @@ class Stack:
     """A relay and an agent as processes. ``rows(**parameters)`` asks the relay's history."""
 
     def __init__(
-        self, lab: Lab, *, loader: str = "auto", agent_options: tuple[str, ...] = ()
+        self,
+        lab: Lab,
+        *,
+        loader: str = "auto",
+        agent_options: tuple[str, ...] = (),
+        relay_options: tuple[str, ...] = (),
     ) -> None:
-        self.lab, self.loader, self.agent_options = lab, loader, agent_options
+        self.lab, self.loader = lab, loader
+        self.agent_options, self.relay_options = agent_options, relay_options
         self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
         self.path = Path(self.folder.name)
         self.http, self.metrics = free_port(), free_port()
         self.relay: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
+        self._settled = -1
 
     @property
     def url(self) -> str:
@@ -206,6 +209,7 @@ class Stack:
             f"127.0.0.1:{self.http}",
             "--store",
             f"chdb://{self.path}/store",
+            *self.relay_options,
         )
         self.wait(lambda: self._up(self.url), "relay")
 
@@ -263,6 +267,11 @@ class Stack:
         flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
         return flows
 
+    def stored(self) -> int:
+        """Records in the store."""
+        rows: int = self.get("/api/v1/status")["store"]["rows"]
+        return rows
+
     def settle(self) -> None:
         """Wait until everything the kernel counted so far is in the store: two drains and a
         commit.
@@ -270,11 +279,16 @@ class Stack:
         last = -1
         for _ in range(30):
             time.sleep(1.5)
-            now = self.get("/api/v1/status")["store"]["rows"]
+            now = self.stored()
             if now == last:
+                self._settled = now
                 return
             last = now
         raise AssertionError("the store keeps growing")
+
+    def settled(self) -> bool:
+        """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
+        return self.stored() == self._settled
 
     def metric(self, url: str, name: str) -> float:
         """Sum over a metric's series on a /metrics page."""

@@ -1,7 +1,9 @@
 """Processes whose sockets are to be found: own.py ROLE PROTO ADDRESS PORT. Stdlib only.
 
-``server`` echoes, ``hasty`` closes at once, ``forking`` has a worker that accepts; ``client`` asks
-once for each "go", ``once`` asks once and ends. "pid" and "worker" are answered with numbers.
+``server`` echoes, ``mute`` only reads, ``hasty`` closes at once, ``forking`` has a worker that
+accepts, ``unbound`` listens wherever the kernel likes and tells the "port"; ``client`` asks once
+for each "go" and sends for each "tell", ``once`` asks once and ends. "pid" and "worker" are
+answered with numbers.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ def make(proto: str, address: str) -> socket.socket:
     return made
 
 
-def serve(made: socket.socket, proto: str, hasty: bool) -> None:
+def serve(made: socket.socket, proto: str, hasty: bool, mute: bool = False) -> None:
     if proto == "udp":
         while True:
             data, peer = made.recvfrom(100)
-            made.sendto(data, peer)
+            if not mute:
+                made.sendto(data, peer)
     while True:
         one, _ = made.accept()
         if hasty:
@@ -50,15 +53,17 @@ def ask(made: socket.socket) -> None:
 
 def server(role: str, proto: str, address: str, port: int) -> dict[str, Callable[[], str]]:
     made = make(proto, address)
-    made.bind((address, port))
+    if role != "unbound":
+        made.bind((address, port))
     if proto == "tcp":
         made.listen(100)
     if role == "forking" and (worker := os.fork()):
         return {"worker": lambda: str(worker)}
     if role == "forking":
         serve(made, proto, False)
-    threading.Thread(target=serve, args=[made, proto, role == "hasty"], daemon=True).start()
-    return {}
+    hasty = role in ("hasty", "unbound")
+    threading.Thread(target=serve, args=[made, proto, hasty, role == "mute"], daemon=True).start()
+    return {"port": lambda: str(made.getsockname()[1])}
 
 
 def client(role: str, proto: str, address: str, port: int) -> dict[str, Callable[[], str]]:
@@ -74,11 +79,15 @@ def client(role: str, proto: str, address: str, port: int) -> dict[str, Callable
         ask(made)
         return "done"
 
+    def tell() -> str:
+        made.sendall(b"news")
+        return "told"
+
     def close() -> str:
         made.close()
         return "closed"
 
-    return {"go": go, "close": close}
+    return {"go": go, "tell": tell, "close": close}
 
 
 def main() -> None:

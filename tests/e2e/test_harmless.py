@@ -169,8 +169,10 @@ def test_clsact_leftovers_are_cleaned_by_the_next_start() -> None:
             assert filters(lab).count("direct-action") == 4
             first.start_agent()
             assert filters(lab).count("direct-action") == 4
+            assert lab.exec("node", "tc", "qdisc", "show").count("clsact") > 0
             first.agent.send_signal(signal.SIGTERM)
             first.agent.wait(10)
             assert filters(lab) == ""
+            assert "clsact" not in lab.exec("node", "tc", "qdisc", "show")
         finally:
             first.stop()

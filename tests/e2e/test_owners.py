@@ -171,7 +171,6 @@ def test_a_connection_that_is_over_before_anybody_looks(place: Place, family: in
 
 @pytest.mark.parametrize(("proto", "family"), KINDS)
 def test_sockets_older_than_the_agent(place: Place, proto: str, family: int) -> None:
-    loader = place.flowobs.loader
     client, server = (place.old[proto, family, end] for end in ("client", "server"))
     pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
     names = {side: command(pid) for side, pid in pids.items()}
@@ -183,17 +182,11 @@ def test_sockets_older_than_the_agent(place: Place, proto: str, family: int) -> 
     last = [r for r in rows if r["kind"] == "update"][-1]
     for side, cgroup in (("src", place.clients), ("dst", place.servers)):
         assert last[f"{side}_cgroup"] == cgroup.id
-        if loader == "bcc" and proto == "tcp":
-            continue  # it has no iterator, and a connection passes no hook
-        if loader == "bcc" and side == "src":
-            continue  # nor do the datagrams of a connected socket
         assert (last[f"{side}_pid"], last[f"{side}_process"]) == (pids[side], names[side])
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_hasty_connections_to_a_listener_older_than_the_agent(place: Place, family: int) -> None:
-    if place.flowobs.loader == "bcc":
-        pytest.skip("BCC cannot compile the iterator that marks older listeners")
     port = _port("tcp", family, old=True)
     server = place.old["tcp", family, "server"]
     pid = int(told(server, "pid"))
@@ -207,9 +200,40 @@ def test_hasty_connections_to_a_listener_older_than_the_agent(place: Place, fami
     assert {found for found, _, _ in ends(rows, "dst")} == {pid}
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_a_socket_that_only_receives(place: Place, family: int, anywhere: bool) -> None:
+    """No packet carries its cookie: syslog, statsd."""
+    port = 7540 + family + 10 * anywhere
+    at = {4: "0.0.0.0", 6: "::"}[family] if anywhere else V[family]["b"]
+    server = place.servers.start(place.lab, "b", "mute", "udp", at, str(port))
+    client = place.clients.start(place.lab, "a", "client", "udp", V[family]["b"], str(port))
+    pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
+    names = {side: command(pid) for side, pid in pids.items()}
+    for _ in range(3):
+        assert told(client, "tell") == "told"
+        time.sleep(1.2)
+    place.flowobs.settle()
+    for reporter in ("source", "destination"):
+        rows = [r for r in place.flowobs.rows(port=port) if r["reporter"] == reporter]
+        assert sum(r["packets"] for r in rows) == 3 and not sum(r["reply_packets"] for r in rows)
+        for side, cgroup in (("src", place.clients), ("dst", place.servers)):
+            assert ends(rows[-1:], side) == {(pids[side], names[side], cgroup.id)}
+
+
+def test_a_listener_without_bind(place: Place) -> None:
+    server = place.servers.start(place.lab, "b", "unbound", "tcp", V4["b"], "0")
+    pid, port = int(told(server, "pid")), told(server, "port")
+    for _ in range(3):
+        client = place.clients.start(place.lab, "a", "once", "tcp", V4["b"], port)
+        client.wait()
+        time.sleep(1.2)
+    place.flowobs.settle()
+    rows = [r for r in place.flowobs.rows(port=int(port)) if r["kind"] == "close"]
+    assert {found for found, _, _ in ends(rows[-2:], "dst")} == {pid}
+
+
 def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place) -> None:
-    if place.flowobs.loader == "bcc":
-        pytest.skip("who accepted is known by the iterator")
     server = place.servers.start(place.lab, "b", "forking", "tcp", V4["b"], "7530")
     worker = int(told(server, "worker"))
     client = place.clients.start(place.lab, "a", "client", "tcp", V4["b"], "7530")

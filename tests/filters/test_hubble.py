@@ -18,10 +18,16 @@ def batch() -> FlowBatch:
     endpoints = Endpoints(Strings())
     text = endpoints.strings.id
     pod, external = EndpointKind.pod, EndpointKind.external
-    web = endpoints.id(Endpoint(pod, "", "shop", "web-0", "web", "Deployment"))
-    other = endpoints.id(Endpoint(pod, "", "default", "web-1", "web", "StatefulSet"))
-    api = endpoints.id(Endpoint(pod, "", "shop", "api-1", "api", "Deployment", "api"))
-    peer = endpoints.id(Endpoint(external, "east", "", "api.example"))
+    web = endpoints.id(
+        Endpoint(pod, "", "shop", "web-0", "web", "Deployment", labels="app=web,tier=a")
+    )
+    other = endpoints.id(
+        Endpoint(pod, "", "default", "web-1", "web", "StatefulSet", labels="app=web", identity=300)
+    )
+    api = endpoints.id(
+        Endpoint(pod, "", "shop", "api-1", "api", "Deployment", "api", services="api,backend")
+    )
+    peer = endpoints.id(Endpoint(external, "east", "", "api.example", identity=2))
     made = FlowBatch.zeros(3, endpoints)
     made.columns["src_endpoint"][:] = [web, other, 0]
     made.columns["dst_endpoint"][:] = [api, peer, 0]
@@ -58,6 +64,27 @@ def batch() -> FlowBatch:
         ({"source_pod": ["/"]}, [0, 1]),
         ({"source_pod": ["shop/web-*"]}, []),
         ({"destination_service": ["shop/ap"]}, [0]),
+        ({"destination_service": ["shop/back"]}, [0]),
+        ({"destination_service": ["back"]}, []),
+        ({"destination_service": ["/back"]}, [0]),
+        ({"destination_service": ["shop/b*"]}, []),
+        ({"source_label": ["app=web"]}, [0, 1]),
+        ({"source_label": ["k8s:app = web, tier==a"]}, [0]),
+        ({"source_label": ["app"]}, [0, 1]),
+        ({"source_label": ["ap"]}, []),
+        ({"source_label": ["!tier"]}, [1, 2]),
+        ({"source_label": ["cidr:10.0.0.0/8"]}, []),
+        ({"source_label": ["tier!=b"]}, [0, 1, 2]),
+        ({"source_label": ["any:tier in (a, b)"]}, [0]),
+        ({"source_label": ["tier notin (a)", "tier=a"]}, [0, 1, 2]),
+        ({"source_label": ["app notin (web)"]}, [2]),
+        ({"source_label": ["k8s:io.kubernetes.pod.namespace=shop"]}, [0]),
+        ({"source_label": ["io.kubernetes.pod.namespace"]}, [0, 1]),
+        ({"destination_label": ["reserved:world"]}, [1]),
+        ({"destination_label": ["reserved:unheard"]}, []),
+        ({"destination_label": ["io.cilium.k8s.policy.cluster=east"]}, [1]),
+        ({"source_identity": [300, 2]}, [1]),
+        ({"destination_identity": [2]}, [1]),
         ({"destination_fqdn": ["*.EXAMPLE."]}, [1]),
         ({"destination_fqdn": ["api-1"]}, []),
         ({"source_workload": [{"name": "web"}]}, [0, 1]),
@@ -118,7 +145,9 @@ def test_lists_of_filters(batch: FlowBatch) -> None:
     ("message", "sentence"),
     [
         ({"http_path": ["/x"]}, "`http_path` asks for what is not recorded"),
-        ({"source_label": ["app=web"]}, "`source_label` asks for what is not recorded"),
+        ({"source_label": ["app=web,tier in (a"]}, "`app=web,tier in .a` is no label selector"),
+        ({"source_label": ["app=*"]}, "is no label selector"),
+        ({"source_identity": ["world"]}, "`identity` cannot be `world`"),
         ({"source_ip": ["here"]}, "`here` is no address"),
         ({"source_ip": "10.0.0.1"}, "`source_ip` is a list of values"),
         ({"source_port": ["http"]}, "`http` is no port"),

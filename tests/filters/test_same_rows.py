@@ -16,7 +16,7 @@ from flowobs.query import QueryError, parse
 from flowobs.query.parser import MOST_DEPTH
 from relay.store import Reader, Store
 from relay.store.ddl import TABLE
-from tests.query.trees import ADDRESSES, TEXTS, filters, questions
+from tests.query.trees import ADDRESSES, LISTS, TEXTS, filters, questions
 
 ROWS = 200
 NOW = time.time_ns()
@@ -28,7 +28,14 @@ def random_batch() -> FlowBatch:
     endpoints = Endpoints(Strings())
     texts = [endpoints.strings.id(t) for t in TEXTS]
     rows = [
-        endpoints.id(Endpoint(int(rng.integers(0, 9)), *(str(t) for t in rng.choice(TEXTS, 9))))
+        endpoints.id(
+            Endpoint(
+                int(rng.integers(0, 9)),
+                *(str(t) for t in rng.choice(TEXTS, 10)),
+                *(str(t) for t in rng.choice(LISTS, 2)),
+                int(rng.integers(0, 4)),
+            )
+        )
         for _ in range(20)
     ]
     batch = FlowBatch.zeros(ROWS, endpoints)

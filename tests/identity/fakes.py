@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flowobs.batch import Endpoint
 from flowobs.identity.prefixes import Prefix, Prefixes
-from flowobs.identity.source import Answer, Socket
+from flowobs.identity.source import Answer, Claim, Socket
 from flowobs.schema import EndpointKind
 
 
@@ -36,6 +36,7 @@ class FakeSource:
     sockets: dict[Socket, Endpoint] = field(default_factory=dict)
     generation: int = 0
     asked: int = 0
+    age_s: int = 0
 
     @classmethod
     def of(cls, entries: dict[str, Endpoint], name: str = "inventory") -> FakeSource:
@@ -51,6 +52,13 @@ class FakeSource:
     def by_address(self, address: bytes, time_ns: int) -> Answer:
         self.asked += 1
         return self.prefixes.at(address, time_ns)
+
+    def explain(self, address: bytes, time_ns: int) -> list[Claim]:
+        return self.prefixes.claims(self.name, address, time_ns)
+
+    def explain_name(self, namespace: str | None, name: str, time_ns: int) -> list[Claim]:
+        addresses = sorted(self.prefixes.called(namespace, name))
+        return [claim for a in addresses for claim in self.explain(a, time_ns)]
 
     def by_socket(self, socket: Socket) -> Endpoint | None:
         return self.sockets.get(socket)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowobs.identity import cgroup
-from flowobs.identity.cgroup import CONTAINER, UNIT, Place
+from flowobs.identity.cgroup import CONTAINER, GUEST, UNIT, Place, PodPlace
 
 CID = "0123456789ab" + "cdef" * 13
 OUTER = "f" * 64
@@ -51,6 +51,9 @@ SHAPES = [
     ("/lxc.payload.build/system.slice/nginx.service", Place(CONTAINER, "build")),
     ("/system.slice/nginx.service", Place(UNIT, "nginx.service")),
     ("/runtime.slice/kubelet.service", Place(UNIT, "kubelet.service")),
+    ("/reserved.slice/kubelet.service", Place(UNIT, "kubelet.service")),
+    ("/kube.slice/containerd.service", Place(UNIT, "containerd.service")),
+    ("/podruntime.slice/containerd.service", Place(UNIT, "containerd.service")),
     ("/azure.slice/walinuxagent.service", Place(UNIT, "walinuxagent.service")),
     (r"/system.slice/my\x2dapp.service", Place(UNIT, "my-app.service")),
     ("/system.slice/system-getty.slice/getty@tty1.service", Place(UNIT, "getty@tty1.service")),
@@ -66,7 +69,8 @@ SHAPES = [
     (f"/machine.slice/libpod-{CID}.scope", INSIDE),
     (f"/machine.slice/libpod-conmon-{CID}.scope", Place()),
     (f"/user.slice/user-0.slice/user@0.service/user.slice/libpod-{CID}.scope", INSIDE),
-    (f"/kubepods.slice/kubepods-pod{UID_}.slice/kata_overhead", Place()),
+    (f"/kubepods.slice/kubepods-pod{UID_}.slice/kata_overhead", Place(GUEST, "kata")),
+    (f"/kata_overhead/{CID}", Place(GUEST, "0123456789ab")),
     (f"/kubepods.slice/kubepods-pod{UID_}.slice", Place()),
     (f"/docker/{CID}0", Place()),
     ("/", Place()),
@@ -77,6 +81,14 @@ SHAPES = [
 @pytest.mark.parametrize(("path", "place"), SHAPES)
 def test_a_path_names_its_innermost_container_or_unit(path: str, place: Place) -> None:
     assert cgroup.parse(path) == place
+
+
+@pytest.mark.parametrize("path", [path for path, _ in SHAPES])
+def test_a_path_of_kubernetes_tells_its_innermost_pod(path: str) -> None:
+    """Every shape with a pod in it: its uid or hash, and the container, if there is one."""
+    pod = UID if UID in path or UID_ in path else CFG if CFG in path else ""
+    container = CID if CID in path and "conmon" not in path else ""
+    assert cgroup.parse_pod(path) == (PodPlace(pod, container) if pod else None)
 
 
 @pytest.mark.parametrize(

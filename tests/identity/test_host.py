@@ -15,7 +15,7 @@ from flowobs.schema import EndpointKind
 from tests.identity.fakes import FakeSource, ip, pod
 
 CID = "0123456789ab" + "0" * 52
-ME = Endpoint(EndpointKind.host, name="me", node="me", identity_source="host")
+ME = Endpoint(EndpointKind.host, name="me", node="me", identity_source="host", identity=1)
 CONTAINER = ME._replace(
     kind=EndpointKind.container,
     name="0123456789ab",
@@ -101,6 +101,26 @@ def test_a_socket_of_a_container(machine: Machine) -> None:
     assert machine.source().by_socket(Socket(cgroup, 7, "nginx")) == CONTAINER
 
 
+@pytest.mark.parametrize(
+    ("path", "command", "name"),
+    [
+        (f"/kubepods.slice/kata_overhead/{CID}", "qemu-system-x86", "0123456789ab"),
+        (
+            f"/system.slice/containerd.service/cri-containerd-{CID}.scope",
+            "cloud-hyperviso",
+            CID[:12],
+        ),
+        (f"/default/{CID}", "firecracker", CID[:12]),
+    ],
+)
+def test_a_virtual_machine_around_containers_is_none(
+    machine: Machine, path: str, command: str, name: str
+) -> None:
+    found = machine.source().by_socket(Socket(machine.cgroup(path), 7, command))
+    assert found is not None
+    assert (found.kind, found.name, found.workload_kind) == (EndpointKind.vm, name, "Guest")
+
+
 def test_a_socket_of_a_plain_process(machine: Machine) -> None:
     cgroup = machine.cgroup("/user.slice/session-1.scope")
     source = machine.source()
@@ -174,14 +194,24 @@ def test_a_mount_that_is_not_there_is_no_harm(tmp_path: Path) -> None:
 
 
 def test_the_mount_of_hybrid_hosts(tmp_path: Path) -> None:
-    assert find_mount(tmp_path) == (tmp_path, False)
-    (tmp_path / "unified").mkdir()
-    assert find_mount(tmp_path) == (tmp_path / "unified", True)
+    mounts = tmp_path / "mounts"
+    old = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
+    new = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
+    for text, found in (
+        (old, (None, True)),
+        (old + new, (Path("/sys/fs/cgroup/unified"), True)),
+        (new, (Path("/sys/fs/cgroup/unified"), False)),
+    ):
+        mounts.write_text(text)
+        assert find_mount(mounts) == found
+    assert CgroupPaths(None).path(7) is None
 
 
 @pytest.mark.root
 def test_a_real_cgroup_has_its_inode_as_id() -> None:
     mount, hybrid = find_mount()
+    if mount is None:
+        pytest.skip("no cgroup v2 is mounted")
     folder = mount / f"flowobs-test-{os.getpid()}.service"
     try:
         folder.mkdir()
@@ -244,7 +274,8 @@ def test_sockets_tell_shared_addresses_apart() -> None:
 )
 def test_an_address_nobody_knows_is_judged_by_its_range(address: str, kind: str, name: str) -> None:
     found = Resolver([]).by_address(ip(address), 0).endpoint
-    assert found == Endpoint(EndpointKind[kind], name=name)
+    number = {"world": 2, "host": 1}.get(kind, 0)
+    assert found == Endpoint(EndpointKind[kind], name=name, identity=number)
 
 
 def test_the_resolver_polls_its_sources(machine: Machine) -> None:

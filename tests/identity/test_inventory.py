@@ -86,6 +86,8 @@ def test_a_broken_file_keeps_the_old_names_and_says_so_once(
     assert "i.yaml:1: hosts[0]: addresses is missing; add it" in caplog.text
     assert (source.failures, source.generation) == (1, 1)
     assert "addresses is missing" in source.problem
+    source._broken_since -= 95  # type: ignore[operator]
+    assert source.age_s == 95
 
 
 def test_a_file_that_is_gone_keeps_the_old_names(source: InventorySource) -> None:
@@ -100,4 +102,4 @@ def test_a_repaired_file_is_taken(source: InventorySource) -> None:
     source.poll()
     write(source, TWO)
     source.poll()
-    assert (name(source, 2000), source.problem) == ("two", "")
+    assert (name(source, 2000), source.problem, source.age_s) == ("two", "", 0)

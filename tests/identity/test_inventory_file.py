@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowobs.batch import Endpoint
-from flowobs.identity import inventory_file
+from flowobs.identity import inventory_file, numbers
 from flowobs.identity.inventory_file import InventoryError
 from flowobs.identity.prefixes import Prefix
 from flowobs.schema import EndpointKind
@@ -18,7 +19,7 @@ from flowobs.schema import EndpointKind
 GOOD = """
 cluster: demo
 nodes:
-- {name: node-1, addresses: [192.0.2.1, "2001:db8::1"]}
+- {name: node-1, addresses: [192.0.2.1, "2001:db8::1"], zone: z1}
 hosts:
 - {name: db-old, addresses: [10.9.0.1], kind: vm, group: legacy}
 - name: printer
@@ -28,14 +29,15 @@ pods:
   name: web-0
   addresses: [10.88.0.10]
   workload: {kind: Deployment, name: web}
-  service: web
+  service: [web, api]
   node: node-1
   container: nginx
+  labels: {app: web, app.kubernetes.io/name: web}
 - {namespace: shop, name: once, addresses: [10.88.0.11]}
 services:
 - {namespace: shop, name: web, addresses: [10.96.0.1]}
 cidrs:
-- {name: partner, cidr: 203.0.113.0/24}
+- {name: partner, cidr: 203.0.113.0/24, group: billing, labels: {team: pay}}
 - {name: internet, cidr: "::/0", kind: world}
 names:
 - {name: api.example.com, addresses: [198.51.100.7]}
@@ -48,32 +50,38 @@ def prefix(text: str) -> Prefix:
 
 def test_every_section_becomes_endpoints() -> None:
     kind = EndpointKind
-    source = "inventory"
-    node = Endpoint(kind.node, "demo", name="node-1", node="node-1", identity_source=source)
+    node = named(kind.node, "demo", name="node-1", node="node-1", zone="z1", identity=6)
+    labels = {"app": "web", "app.kubernetes.io/name": "web"}
     assert inventory_file.parse(GOOD, "i.yaml") == {
         prefix("192.0.2.1"): node,
         prefix("2001:db8::1"): node,
-        prefix("10.9.0.1"): Endpoint(
-            kind.vm, "", "", "db-old", "legacy", "Group", "", "db-old", "", source
+        prefix("10.9.0.1"): named(
+            kind.vm, "", "", "db-old", "legacy", "Group", "", "db-old", identity=2
         ),
-        prefix("10.9.0.2"): Endpoint(
-            kind.host, "", "", "printer", "", "", "", "printer", "", source
+        prefix("10.9.0.2"): named(kind.host, name="printer", node="printer", identity=2),
+        prefix("10.88.0.10"): named(
+            kind.pod, "demo", "shop", "web-0", "web", "Deployment", "api", "node-1", "nginx",
+            zone="z1", labels="app=web,app.kubernetes.io/name=web", services="api,web",
+            identity=numbers.of_labels("demo", "shop", labels),
         ),
-        prefix("10.88.0.10"): Endpoint(
-            kind.pod, "demo", "shop", "web-0", "web", "Deployment", "web", "node-1", "nginx", source
+        prefix("10.88.0.11"): named(
+            kind.pod, "demo", "shop", "once", "once", "Pod",
+            identity=numbers.of_labels("demo", "shop", {}),
         ),
-        prefix("10.88.0.11"): Endpoint(
-            kind.pod, "demo", "shop", "once", "once", "Pod", "", "", "", source
+        prefix("10.96.0.1"): named(
+            kind.service, "demo", "shop", "web", service="web", services="web"
         ),
-        prefix("10.96.0.1"): Endpoint(
-            kind.service, "demo", "shop", "web", "", "", "web", "", "", source
+        prefix("203.0.113.0/24"): named(
+            kind.external, name="partner", workload="billing", workload_kind="Group",
+            labels="team=pay", identity=numbers.of_labels("", "", {"team": "pay"}),
         ),
-        prefix("203.0.113.0/24"): Endpoint(kind.external, name="partner", identity_source=source),
-        prefix("::/0"): Endpoint(kind.world, name="internet", identity_source=source),
-        prefix("198.51.100.7"): Endpoint(
-            kind.external, name="api.example.com", identity_source=source
-        ),
-    }
+        prefix("::/0"): named(kind.world, name="internet", identity=2),
+        prefix("198.51.100.7"): named(kind.external, name="api.example.com", identity=2),
+    }  # fmt: skip
+
+
+def named(*values: Any, **more: Any) -> Endpoint:
+    return Endpoint(*values, **more)._replace(identity_source="inventory")
 
 
 def test_every_scalar_is_text() -> None:
@@ -105,6 +113,9 @@ BROKEN = [
         "pods:\n- namespace: a\n  name: b\n  adresses: [10.0.0.1]\n  addresses: [10.0.0.1]",
         "i.yaml:4: pods[0].adresses: there is no field of this name here; docs/identity.md",
     ),
+    (POD[:-2] + ", labels: {a: 'x,y'}}", "pods[0].labels: has a character that no label has"),
+    (POD[:-2] + ", labels: {'a,b': x}}", "pods[0].labels: has a character that no label has"),
+    (POD[:-2] + ", service: {a: b}}", "pods[0].service: must be text, or a list of them"),
     ("pod: []", "i.yaml:1: pod: there is no field of this name"),
     ("<<: {pods: []}", "i.yaml:1: <<: there is no field of this name"),
     ("hosts:\n- name:\n  addresses: ['::1']", "i.yaml:2: hosts[0].name: is empty; write a value"),

@@ -35,6 +35,13 @@ PATHS = {
         "EndpointSlice",
         "discovery.k8s.io/v1",
     ),
+    "/apis/networking.k8s.io/v1/networkpolicies": (
+        "networkpolicies",
+        "NetworkPolicy",
+        "networking.k8s.io/v1",
+    ),
+    "/apis/apps/v1/replicasets": ("replicasets", "ReplicaSet", "apps/v1"),
+    "/apis/batch/v1/jobs": ("jobs", "Job", "batch/v1"),
 }
 TOKEN = "secret-token"
 
@@ -73,6 +80,8 @@ class Faults:
     """So many continue tokens have expired when they come."""
     silent: bool = False
     """Watches say nothing, not even that they end: a half-dead connection."""
+    forbidden: set[str] = field(default_factory=set)
+    """Resources that RBAC does not allow."""
     garbage: bytes = b""
     """A line sent in the next watch."""
     delay: float = 0.0
@@ -92,8 +101,10 @@ class FakeApi:
         self._uids = itertools.count(1)
         self._tls = tls
         self._watching: dict[int, web.Request] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> FakeApi:
+        self.loop = asyncio.get_running_loop()
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(
@@ -163,8 +174,9 @@ class FakeApi:
         self._wake()
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        news, self._news = self._news, asyncio.Event()
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(news.set)  # a test may be in another thread
 
     # --- how it answers ---
 
@@ -181,16 +193,18 @@ class FakeApi:
             headers = dict(request.headers)
             self.requests.append(Request(time.monotonic(), resource, query, headers))
             await asyncio.sleep(faults.delay)
+            if resource in faults.forbidden:
+                why = f'{resource} is forbidden: User "test" cannot list resource "{resource}"'
+                raise Refused(403, "Forbidden", why)
             if faults.refuse:
                 code, wait = faults.refuse.popleft()
                 raise Refused(code, "TooManyRequests", "try again later", wait)
             if faults.refuse_all:
                 raise Refused(faults.refuse_all, "Refused", "as the test wants it")
-            if "json" not in (accept := request.headers.get("Accept", "*/*")) and "*" not in accept:
-                raise Refused(406, "NotAcceptable", f"only JSON here, not {accept}")
+            partial = _partial(request.headers.get("Accept", "*/*"), query)
             if query.watch:
-                return await self._watch(request, resource, kind, group, query)
-            return self._list(request, resource, kind, group, query)
+                return await self._watch(request, resource, kind, group, query, partial)
+            return self._list(request, resource, kind, group, query, partial)
         except Refused as refused:
             wait = {"Retry-After": refused.retry_after} if refused.retry_after else {}
             body = json.dumps(status(refused.code, refused.reason, str(refused)))
@@ -199,7 +213,13 @@ class FakeApi:
             )
 
     def _list(
-        self, request: web.Request, resource: str, kind: str, group: str, query: Query
+        self,
+        request: web.Request,
+        resource: str,
+        kind: str,
+        group: str,
+        query: Query,
+        partial: bool,
     ) -> web.Response:
         version, start = self.version, 0
         found = sorted(self.things[resource].items())
@@ -216,6 +236,8 @@ class FakeApi:
             meta["continue"] = f"{version}:{start + query.limit}"
             meta["remainingItemCount"] = len(items) - start - query.limit
         items = items[start : start + query.limit] if query.limit else items
+        if partial:
+            kind, group, items = _METADATA, "meta.k8s.io/v1", [_only_metadata(i) for i in items]
         answer = {"kind": f"{kind}List", "apiVersion": group, "metadata": meta, "items": items}
         # for people it is indented: twice the bytes
         agent = request.headers.get("User-Agent", "")
@@ -242,14 +264,20 @@ class FakeApi:
         return things
 
     async def _watch(
-        self, request: web.Request, resource: str, kind: str, group: str, query: Query
+        self,
+        request: web.Request,
+        resource: str,
+        kind: str,
+        group: str,
+        query: Query,
+        partial: bool,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         self._watching[id(request)] = request
         end = time.monotonic() + query.seconds
         try:
-            lines = self._lines(resource, kind, group, query, end)
+            lines = self._lines(resource, kind, group, query, end, partial)
             async with contextlib.aclosing(lines):
                 async for line in lines:
                     if self.faults.cut_after is not None:
@@ -266,8 +294,9 @@ class FakeApi:
         return response
 
     async def _lines(
-        self, resource: str, kind: str, group: str, query: Query, end: float
+        self, resource: str, kind: str, group: str, query: Query, end: float, partial: bool
     ) -> AsyncIterator[bytes]:
+        line = _partial_line if partial else _line
         faults = self.faults
         streaming = query.initial and faults.streaming == "works"
         if query.initial and faults.streaming == "etcd":
@@ -285,7 +314,7 @@ class FakeApi:
         else:
             for thing in list(self.things[resource].values()):
                 if match(query, thing):
-                    yield _line("ADDED", thing)
+                    yield line("ADDED", thing)
             if streaming:
                 yield _bookmark(kind, group, at, {"k8s.io/initial-events-end": "true"})
         if faults.garbage:
@@ -300,7 +329,7 @@ class FakeApi:
                 if change.version > at and change.resource == resource:
                     at = change.version
                     for kind_of_event, thing in _events(query, change):
-                        yield _line(kind_of_event, thing)
+                        yield line(kind_of_event, thing)
             if told != self._bookmarks and query.bookmarks:
                 told = self._bookmarks
                 at = max(at, self.version)
@@ -320,6 +349,30 @@ def _events(query: Query, change: Change) -> Iterator[tuple[str, Thing]]:
         assert change.before is not None
         meta = change.before["metadata"] | {"resourceVersion": str(change.version)}
         yield "DELETED", {**change.before, "metadata": meta}
+
+
+_METADATA = "PartialObjectMetadata"
+
+
+def _partial(accept: str, query: Query) -> bool:
+    """Whether metadata alone is asked for. Raises Refused for a form that there is not."""
+    form, *parameters = accept.replace(" ", "").split(";")
+    if form not in ("*/*", "application/json"):
+        raise Refused(406, "NotAcceptable", f"only JSON here, not {accept}")
+    if not parameters:
+        return False
+    kind = _METADATA if query.watch else f"{_METADATA}List"
+    if set(parameters) != {f"as={kind}", "g=meta.k8s.io", "v=v1"}:
+        raise Refused(406, "NotAcceptable", f"not in this form: {accept}")
+    return True
+
+
+def _only_metadata(thing: Thing) -> Thing:
+    return {"kind": _METADATA, "apiVersion": "meta.k8s.io/v1", "metadata": thing["metadata"]}
+
+
+def _partial_line(kind: str, thing: Thing) -> bytes:
+    return _line(kind, _only_metadata(thing))
 
 
 def _line(kind: str, thing: Thing) -> bytes:

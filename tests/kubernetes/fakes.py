@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
@@ -57,6 +59,31 @@ class Seen:
 
 def access(api: FakeApi) -> Access:
     return Access(server=api.url, token=TOKEN).checked()
+
+
+def kubeconfig(folder: Path, url: str) -> Path:
+    path = folder / "config"
+    path.write_text(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: demo, user: u}}]\n"
+        f"clusters: [{{name: demo, cluster: {{server: '{url}'}}}}]\n"
+        f"users: [{{name: u, user: {{token: {TOKEN}}}}}]\n"
+    )
+    return path
+
+
+@contextlib.contextmanager
+def in_a_thread() -> Iterator[FakeApi]:
+    """A server in a thread of its own, for what blocks and for other processes."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = FakeApi()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    yield server
+    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 @contextlib.asynccontextmanager

@@ -176,6 +176,10 @@ def test_not_one_misattribution(
         rows = names.lookup(addresses, when, endpoints, set()).rows.tolist()
         for (address, at), row in zip(batch, rows, strict=True):
             got = endpoints[row].name
+            told = [c for c in source.explain(ip(address), at) if c.accepted]
+            assert [c.endpoint.name for c in told if c.endpoint] == [got] * bool(got)
+            if got:
+                assert endpoints[row].labels == f"app={got}"
             check(everything, address, at, got, away is None)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from flowobs.agent.cluster import Cluster
 from flowobs.agent.metrics import Metrics
 from flowobs.batch import Endpoint
-from flowobs.identity import cgroup
+from flowobs.identity import cgroup, numbers
 from flowobs.identity.cgroup_paths import CgroupPaths
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
@@ -22,7 +20,8 @@ from flowobs.identity.source import Socket
 from flowobs.schema import EndpointKind
 from tests.identity.fakes import FakeSource, ip
 from tests.kubernetes import things
-from tests.kubernetes.fake_api import TOKEN, FakeApi
+from tests.kubernetes.fake_api import FakeApi
+from tests.kubernetes.fakes import in_a_thread, kubeconfig
 
 UID = "0a1b2c3d-0001-0002-0003-00000000000a"
 POD_SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
@@ -30,34 +29,15 @@ POD_SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
 
 @pytest.fixture
 def api() -> Iterator[FakeApi]:
-    """A server in a thread of its own: the source is one that blocks."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = FakeApi()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-    server.put("nodes", things.node("node-1", "192.0.2.1"))
-    server.put("pods", things.pod("web", "10.0.0.1"))
-    server.put("pods", things.pod("elsewhere", "10.0.0.2", node="node-2"))
-    host = {"app": things.CONTAINER}
-    proxy = things.pod("proxy", "192.0.2.1", host_network=True, uid=UID, containers=host)
-    server.put("pods", proxy)
-    server.put("services", things.service("web", "10.96.0.1"))
-    yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-def kubeconfig(folder: Path, url: str) -> Path:
-    path = folder / "config"
-    path.write_text(
-        "current-context: c\ncontexts: [{name: c, context: {cluster: demo, user: u}}]\n"
-        f"clusters: [{{name: demo, cluster: {{server: '{url}'}}}}]\n"
-        f"users: [{{name: u, user: {{token: {TOKEN}}}}}]\n"
-    )
-    return path
+    with in_a_thread() as server:
+        server.put("nodes", things.node("node-1", "192.0.2.1"))
+        server.put("pods", things.pod("web", "10.0.0.1"))
+        server.put("pods", things.pod("elsewhere", "10.0.0.2", node="node-2"))
+        host = {"app": things.CONTAINER}
+        proxy = things.pod("proxy", "192.0.2.1", host_network=True, uid=UID, containers=host)
+        server.put("pods", proxy)
+        server.put("services", things.service("web", "10.96.0.1"))
+        yield server
 
 
 def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
@@ -75,8 +55,9 @@ def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
         resolver.poll()
         now = time.time_ns()
         assert resolver.by_address(ip("10.0.0.1"), now).endpoint == Endpoint(
-            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes"
-        )
+            EndpointKind.pod, "demo", "shop", "web", "web", "Pod", "", "node-1", "", "kubernetes",
+            labels="app=web", identity=numbers.of_labels("demo", "shop", {"app": "web"}),
+        )  # fmt: skip
         assert resolver.by_address(ip("10.0.0.2"), now).endpoint == Endpoint(name="old")
         node = resolver.by_address(ip("192.0.2.1"), now).endpoint
         assert node is not None and node.kind == EndpointKind.node
@@ -113,6 +94,9 @@ def test_without_a_server_the_agent_goes_on(
     cluster = Cluster(kubeconfig(tmp_path, "http://127.0.0.1:9"), "n", places, metrics)
     cluster.start(0.3)
     cluster.measure()
+    for reflector in cluster.source.watch._reflectors:
+        reflector.freshness.heard_ns -= 95 * 10**9
+    assert cluster.source.age_s == 95
     cluster.stop()
     assert "names from the cluster are not known yet" in caplog.text
     stale = metrics.registry.get_sample_value("flowobs_agent_identity_stale", {"resource": "pods"})

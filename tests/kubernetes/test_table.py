@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from flowobs.batch import Endpoint
+from flowobs.identity import numbers
 from flowobs.identity.source import END
 from flowobs.kubernetes import objects, resources
 from flowobs.kubernetes.table import Table
@@ -70,7 +71,8 @@ def test_a_pod_with_everything(clock: Clock) -> None:
     for address in ("10.0.0.1", "fd00::1"):
         assert clock.who(address) == Endpoint(
             EndpointKind.pod, "demo", "shop", "web-7887448d46-x2b4c", "web", "Deployment",
-            "web", "node-1", "nginx", "kubernetes",
+            "web", "node-1", "nginx", "kubernetes", "", "app=web", "web",
+            numbers.of_labels("demo", "shop", {"app": "web"}),
         )  # fmt: skip
     assert clock.name("10.0.0.1", START - 1) == "", "it was not there yet"
     assert clock.name("10.0.0.1", START) == "web-7887448d46-x2b4c", "but had it before we knew"
@@ -85,6 +87,7 @@ def test_the_first_service_by_name_of_several_and_from_when_on(clock: Clock) -> 
     assert clock.who("10.0.0.1").service == "api"  # type: ignore[union-attr]
     assert clock.who("10.0.0.1", since).service == "web"  # type: ignore[union-attr]
     assert clock.who("10.0.0.1", since - 0.5).service == ""  # type: ignore[union-attr]
+    assert clock.who("10.0.0.1").services == "api,web"  # type: ignore[union-attr]
     clock.remove(second)
     clock.put("endpointslices", later | {"endpoints": []})
     assert clock.who("10.0.0.1").service == ""  # type: ignore[union-attr]
@@ -158,8 +161,9 @@ def test_services_with_addresses_of_all_kinds(clock: Clock) -> None:
     headless = clock.put("services", things.service("db"))
     for address in ("10.96.0.1", "fd96::1", "198.51.100.1", "203.0.113.1"):
         assert clock.who(address) == Endpoint(
-            EndpointKind.service, "demo", "shop", "web", service="web", identity_source="kubernetes"
-        )
+            EndpointKind.service, "demo", "shop", "web",
+            service="web", services="web", identity_source="kubernetes",
+        )  # fmt: skip
     clock.remove(headless)
     clock.put("services", things.service("web", "10.96.0.1"))
     assert clock.name("198.51.100.1") == "" and clock.name("10.96.0.1") == "web"
@@ -172,10 +176,46 @@ def test_nodes_with_all_addresses_and_zone(clock: Clock) -> None:
     assert found is not None and (found.kind, found.name, found.node) == (
         EndpointKind.node, "node-1", "node-1",
     )  # fmt: skip
+    assert (found.zone, found.identity) == ("z1", 6)
     assert clock.table.zones == {"node-1": "z1"}
     assert clock.table.has_node("node-1") and not clock.table.has_node("other")
     clock.remove(node)
     assert clock.name("192.0.2.1") == "" and clock.table.zones == {}
+
+
+def test_the_zone_of_a_pods_node_is_the_pods_whichever_is_known_first(clock: Clock) -> None:
+    clock.put("pods", things.pod("a", "10.0.0.1"))
+    assert clock.who("10.0.0.1").zone == ""  # type: ignore[union-attr]
+    before = clock.table.generation
+    clock.put("nodes", things.node("node-1", "192.0.2.1", zone="z1"))
+    assert clock.table.generation > before
+    assert clock.who("10.0.0.1").zone == "z1"  # type: ignore[union-attr]
+    clock.put("nodes", things.node("node-1", "192.0.2.1", zone="z2"))
+    assert clock.who("10.0.0.1").zone == "z2"  # type: ignore[union-attr]
+
+
+def test_a_node_that_runs_the_api_server_has_its_number(clock: Clock) -> None:
+    clock.put("nodes", things.node("cp-1", "192.0.2.1"))
+    backend = things.backend("192.0.2.1")
+    api = clock.put(
+        "endpointslices", things.endpoint_slice("kubernetes", backend, namespace="default")
+    )
+    found = clock.who("192.0.2.1")
+    assert found is not None and (found.name, found.identity) == ("cp-1", 7)
+    clock.remove(api)
+    assert clock.who("192.0.2.1").identity == 6  # type: ignore[union-attr]
+
+
+def test_labels_are_bounded_and_without_those_of_one_replica(clock: Clock) -> None:
+    many = {f"label-{i:03}": "v" * 60 for i in range(100)} | {"pod-template-hash": "1"}
+    clock.put("pods", things.pod("a", "10.0.0.1", labels=many))
+    found = clock.who("10.0.0.1")
+    assert found is not None
+    pairs = found.labels.split(",")
+    assert len(found.labels) <= numbers.MAX_CHARACTERS and len(pairs) > 25
+    assert pairs == sorted(f"{k}={v}" for k, v in many.items() if k[0] == "l")[: len(pairs)]
+    clock.put("pods", things.pod("b", "10.0.0.2", labels=many | {"pod-template-hash": "2"}))
+    assert clock.who("10.0.0.2").identity == found.identity  # type: ignore[union-attr]
 
 
 def test_a_pod_comes_before_a_node_and_a_node_before_a_service(clock: Clock) -> None:
@@ -191,7 +231,9 @@ def test_backends_outside_the_cluster(clock: Clock) -> None:
     found = clock.who("198.51.100.9")
     assert found is not None
     assert (found.kind, found.name, found.service) == (EndpointKind.external, "db", "db")
-    assert clock.name("203.0.113.5") == "kube-apiserver"
+    assert (found.identity, found.services) == (2, "db")
+    named = clock.who("203.0.113.5")
+    assert named is not None and (named.name, named.identity) == ("kube-apiserver", 7)
     clock.put("endpointslices", api | {"endpoints": None})
     assert clock.name("203.0.113.5") == ""
 
@@ -204,7 +246,7 @@ def test_pods_of_other_nodes_are_known_by_their_services() -> None:
     given = clock.put("endpointslices", things.endpoint_slice("web", *backends))
     assert clock.who("10.0.1.1") == Endpoint(
         EndpointKind.pod, "demo", "shop", "far", service="web", node="node-2",
-        identity_source="kubernetes",
+        identity_source="kubernetes", services="web",
     )  # fmt: skip
     clock.remove(near)
     assert clock.name("10.0.0.1") == "", "slices are late: of our own pods we know better"

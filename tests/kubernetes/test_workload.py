@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flowobs.kubernetes import numbers, workload
+from flowobs.identity import numbers
+from flowobs.kubernetes import workload
 from flowobs.kubernetes.objects import Owner
 
 MADE_NS = 29_921_810 * 60 * 1_000_000_000

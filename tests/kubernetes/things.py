@@ -28,8 +28,7 @@ def pod(
     uid: str | None = None,
     annotations: dict[str, str] | None = None,
 ) -> Thing:
-    kind, owner_name = owner or ("", "")
-    owners = [{"kind": kind, "name": owner_name, "uid": "o", "controller": True}] if owner else []
+    owners = [_owner(*owner)] if owner else []
     meta: Thing = {"name": name, "namespace": namespace, "labels": labels or {"app": name}}
     meta |= {"ownerReferences": owners, "creationTimestamp": stamp(started)}
     if uid:
@@ -48,6 +47,21 @@ def pod(
     if host_network:
         spec["hostNetwork"] = True
     return {"metadata": meta, "spec": spec, "status": status}
+
+
+def _owner(kind: str, name: str) -> Thing:
+    return {"kind": kind, "name": name, "uid": f"{kind}/{name}", "controller": True}
+
+
+def owner(kind: str, name: str, above: tuple[str, str] | None = None) -> Thing:
+    """A ReplicaSet or Job, as its pods name it by ``owner``; ``above`` is its own controller."""
+    meta: Thing = {"name": name, "namespace": "shop", "uid": f"{kind}/{name}"}
+    meta |= {"ownerReferences": [_owner(*above)] if above else []}
+    return {"metadata": meta, "spec": {"replicas": 1}, "status": {}}
+
+
+def policy(name: str) -> Thing:
+    return {"metadata": {"name": name, "namespace": "shop"}, "spec": {"podSelector": {}}}
 
 
 def service(name: str, *addresses: str, namespace: str = "shop", **more: Any) -> Thing:

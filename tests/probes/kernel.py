@@ -9,10 +9,12 @@ import numpy as np
 
 from flowobs.agent import bpf
 from flowobs.agent.loader import Probes
-from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, STATS
+from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, LIMIT, STATS
+from flowobs.schema import Kind
 
 ENTRIES = 65536
 FRAGMENTS = 4096
+LIMITS = 8192
 TC_ACT_UNSPEC = -1
 Counts = dict[tuple[object, ...], list[int]]
 
@@ -29,8 +31,12 @@ class Counted(NamedTuple):
     """What a batch of packets left behind."""
 
     flows: Counts
-    """(source, destination, sport, dport, vlan, icmp, proto, family) of each direction:
-    packets, bytes, TCP flags."""
+    """(source, destination, sport, dport, vlan, icmp, proto, family, tunnel) of each direction:
+    packets, bytes, TCP flags, tunnel id."""
+    tunnels: dict[tuple[object, ...], tuple[bytes, bytes]]
+    """The ends of the tunnel of each direction of a flow that is in one."""
+    told: frozenset[tuple[object, ...]]
+    """Flows that ICMP errors tell of, in the direction of their packets or the other one."""
     entries: int
     not_ip: tuple[int, int]
     unparsed: tuple[int, int]
@@ -66,6 +72,9 @@ class Runner:
         keys = self._keys[: len(flows)]
         keys_of, values = np.empty(FRAGMENTS, "V40"), np.empty(FRAGMENTS, "V8")
         bpf.drain(self._maps["fragments"], keys_of, values)
+        limits = np.empty(LIMITS, FLOW_KEY.dtype), np.empty(LIMITS, LIMIT.dtype)
+        errors = limits[0][: bpf.drain(self._maps["limits"], *limits)]
+        assert (errors["tunnel"] == Kind.icmp_error).all()
         after = self._stats()
         not_ip, unparsed, full = (
             tuple((after[name] - self._before[name]).tolist())
@@ -73,8 +82,15 @@ class Runner:
         )
         self._before = after
         assert full == (0, 0), "the batch is too large for the flow map"
-        assert not keys["pad"].any()
-        return Counted(directions(keys, flows), len(keys), not_ip, unparsed)
+        told = (way[:-1] for key in errors for way in ways(key))
+        return Counted(
+            directions(keys, flows),
+            tunnels(keys, flows),
+            frozenset(told),
+            len(keys),
+            not_ip,
+            unparsed,
+        )
 
     def _stats(self) -> dict[str, np.ndarray]:
         found = {}
@@ -88,12 +104,28 @@ def directions(keys: np.ndarray, flows: np.ndarray) -> Counts:
     """Each direction that had packets by itself, so that the order of a key's ends is no matter."""
     found: Counts = {}
     for key, flow in zip(keys, flows, strict=True):
-        a, b = key["addr_a"].tobytes(), key["addr_b"].tobytes()
-        ports = int(key["port_a"]), int(key["port_b"])
-        rest = tuple(int(key[name]) for name in ("vlan", "icmp", "proto", "family"))
-        for way, ends in enumerate(((a, b, *ports), (b, a, *ports[::-1]))):
+        for way, name in enumerate(ways(key)):
             if flow["packets"][way]:
-                assert (*ends, *rest) not in found, "a flow has two entries"
-                counts = (flow[name][way] for name in ("packets", "bytes", "tcp_flags"))
-                found[(*ends, *rest)] = [int(count) for count in counts]
+                assert name not in found, "a flow has two entries"
+                counts = (flow[c][way] for c in ("packets", "bytes", "tcp_flags", "tunnel_id"))
+                found[name] = [int(count) for count in counts]
     return found
+
+
+def tunnels(keys: np.ndarray, flows: np.ndarray) -> dict[tuple[object, ...], tuple[bytes, bytes]]:
+    """The tunnel's ends of each direction that had packets."""
+    found = {}
+    for at in np.flatnonzero(keys["tunnel"]):
+        a, b = (words.tobytes() for words in flows["tunnel_ends"][at].reshape(2, 2))
+        for way, (name, ends) in enumerate(zip(ways(keys[at]), ((a, b), (b, a)), strict=True)):
+            if flows["packets"][at][way]:
+                found[name] = ends
+    return found
+
+
+def ways(key: np.void) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """A flow's name from a to b, and from b to a."""
+    a, b = key["addr_a"].tobytes(), key["addr_b"].tobytes()
+    ports = int(key["port_a"]), int(key["port_b"])
+    rest = tuple(int(key[name]) for name in ("vlan", "icmp", "proto", "family", "tunnel"))
+    return (a, b, *ports, *rest), (b, a, *ports[::-1], *rest)

@@ -30,11 +30,19 @@ def expected(packets: Iterable[bytes], *, gso_size: int = 0, received: bool = Fa
     packet before we see it, and a flow both of whose ends are on that side is two (a hairpin).
     """
     flows: Counts = {}
-    pairs, others = set(), {NOT_IP: [0, 0], UNPARSED: [0, 0]}
+    told: set[tuple[object, ...]] = set()
+    tunnels: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+    others = {NOT_IP: [0, 0], UNPARSED: [0, 0]}
+    entries: dict[object, tuple[tuple[bytes, int], tuple[bytes, bytes] | None]] = {}
     firsts: oracle.Firsts = {}
     for packet in packets:
         tagged = received and int.from_bytes(packet[12:14], "big") in TAGS
-        answer, _ = oracle.read(packet, 3 if tagged else 2, firsts)
+        tags = 3 if tagged else 2
+        answer, _ = oracle.read(packet, tags, firsts)
+        if quote := oracle.quoted(packet, tags, firsts):
+            ends = quote.source, quote.destination, quote.sport, quote.dport
+            # at any time there is one entry for both directions
+            told |= {quote.flow[:-1], (*ends[1::-1], *ends[:1:-1], *quote.flow[4:-1])}
         count, size = 1, len(packet) - (4 if tagged else 0)
         if isinstance(answer, str):
             others[answer][0] += 1
@@ -43,15 +51,20 @@ def expected(packets: Iterable[bytes], *, gso_size: int = 0, received: bool = Fa
         if gso_size and size > answer.headers:
             count = -(-(size - answer.headers) // gso_size)
             size += (count - 1) * answer.headers
-        flow = flows.setdefault(answer[:8], [0, 0, 0])
+        flow = flows.setdefault(answer.flow, [0, 0, 0, answer.tunnel_id])
         flow[0] += count
         flow[1] += size
         flow[2] |= answer.tcp_flags
         ends = frozenset(((answer.source, answer.sport), (answer.destination, answer.dport)))
-        pairs.add((ends, answer[4:8]))
+        entry = (ends, answer.flow[4:], answer.flow if received else None)
+        sender = answer.source, answer.sport
+        first = entries.setdefault(entry, (sender, answer.outer))
+        if first[1]:  # its first packet says which ends the tunnel has
+            same = first[0] == sender
+            tunnels[answer.flow] = first[1] if same else (first[1][1], first[1][0])
     assert len(firsts) < FRAGMENTS - 512, "the kernel would forget first fragments"
     not_ip, unparsed = tuple(others[NOT_IP]), tuple(others[UNPARSED])
-    return Counted(flows, len(flows) if received else len(pairs), not_ip, unparsed)
+    return Counted(flows, tunnels, frozenset(told), len(entries), not_ip, unparsed)
 
 
 def compare(runner: Runner, packets: Sequence[bytes], gso_size: int = 0) -> None:

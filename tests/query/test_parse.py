@@ -23,8 +23,18 @@ def batch() -> FlowBatch:
     """
     endpoints = Endpoints(Strings())
     text = endpoints.strings.id
-    web = endpoints.id(Endpoint(POD, "", "shop", "web-0", "web", "Deployment", "", "node-1"))
-    api = endpoints.id(Endpoint(POD, "", "shop", "api-1", "api", "Deployment", "api", "node-2"))
+    web = endpoints.id(
+        Endpoint(
+            POD, "", "shop", "web-0", "web", "Deployment", "", "node-1",
+            zone="z1", labels="app=web,app.kubernetes.io/name=shop", identity=300,
+        )
+    )  # fmt: skip
+    api = endpoints.id(
+        Endpoint(
+            POD, "", "shop", "api-1", "api", "Deployment", "api", "node-2",
+            labels="app=api,tier=web", services="api,backend,web-api",
+        )
+    )  # fmt: skip
     ops = endpoints.id(Endpoint(POD, "", "ops", "web-0"))
     laptop = endpoints.id(Endpoint(EndpointKind.host, "", "", "laptop", "nginx.service"))
     service = endpoints.id(Endpoint(EndpointKind.service, "", "shop", "api"))
@@ -58,6 +68,24 @@ def batch() -> FlowBatch:
         ("", [0, 1, 2, 3]),
         ("   ", [0, 1, 2, 3]),
         ("*", [0, 1, 2, 3]),
+        ("label:app=web", [0, 1]),
+        ("label:app=a*", [0, 2]),
+        ("label:app=web,tier=web", [0, 1, 2]),
+        ("label:app=we", []),
+        ("label:pp=web", []),
+        ("label:tier", [0, 2]),
+        ("label:app", [0, 1, 2]),
+        ("label!=app=web", [2, 3]),
+        ("src.label:app.kubernetes.io/name=shop", [0, 1]),
+        ("src.label:app=api", []),
+        ("label~KUBERNETES", [0, 1]),
+        ("label:''", [1, 2, 3]),
+        ("service:backend", [0, 2]),
+        ("dst.service:shop/web-*", [0, 2]),
+        ("service:back", []),
+        ("services:web-api", [0, 2]),
+        ("zone:z1", [0, 1]),
+        ("src.identity:256..400", [0, 1]),
         ("pod:web-0", [0, 1, 2]),
         ("pod:shop/web-*", [0, 1]),
         ("pod:shop/*", [0, 1, 2, 3]),
@@ -154,7 +182,9 @@ def test_questions_select(batch: FlowBatch, question: str, rows: list[int]) -> N
     [
         ("a namspace:x", 3, "there is no field `namspace`; did you mean `namespace`?"),
         ("zzzz:1", 1, "docs/query.md has them all (a word in quotes"),
-        ("label:app=web", 1, "`label` is not recorded yet; leave it out"),
+        ("label>app", 1, "`label` cannot be compared with `>`; write `label:`"),
+        ("src_labels:'a*'", 12, "has no `*` or `?` in it; leave out the quotes"),
+        ("src_identity_age>30", 18, "`src_identity_age` needs a unit; write `30ms`"),
         ("web http.status>=500", 5, "`http.status` is not recorded yet"),
         ("kind:open,clse", 11, "`kind` cannot be `clse`; did you mean `close`?"),
         ("verdict:zzz", 9, "use one of unknown, forwarded, dropped, error"),

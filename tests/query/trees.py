@@ -11,6 +11,18 @@ from flowobs.filters import And, Filter, Match, Not, Op, Or, Value, network
 from flowobs.rows import ip_text
 
 TEXTS = ["", "a", "ab", "a%b", "a_b", "a\\b", "a'b", 'a"b', "é", "ab\n", "a\tb", "web-0", "WEB-0"]
+LISTS = [
+    "",
+    "a=b",
+    "a=b,ab=b",
+    "ab=a,web-0=",
+    "é=a b,x",
+    ",",
+    "a,b",
+    "a\n,b",
+    "a.b=c/d",
+    "a=%,_=\\",
+]
 TEXTS += ["{f0:String}", "*", "a,b", "a..b", "(", "not", ":"]
 ADDRESSES = [bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in range(3)] + [bytes(16)]
 
@@ -35,6 +47,15 @@ def matches_of(column: schema.Column, now_ns: int) -> st.SearchStrategy[Filter]:
     def several(values: st.SearchStrategy[Value]) -> st.SearchStrategy[Filter]:
         return each(Op.any_of, st.lists(values, max_size=3).map(tuple))
 
+    if column.unit == "list":
+        globs = st.text(st.sampled_from("ab=,*?.é%_\\ \n[^"), max_size=5)
+        return st.one_of(
+            each(
+                Op.item, st.sampled_from(["", "a=b", "ab=*", "*=b", "a", "?", "a=?", "*", "é=a b"])
+            ),
+            each(Op.item, globs),
+            each(Op.contains, st.text(st.sampled_from("aB=%_,é"), max_size=3)),
+        )
     if column.type == "string":
         return st.one_of(
             each(Op.eq, st.sampled_from(TEXTS)),
@@ -63,13 +84,15 @@ _VALUES = [
     *("shop/web-*", "shop", "web-0", '""', '"a*b"', "a?", "10.0.0.1", "10.0.0.0/31", "10.0.*"),
     *("::ffff:10.0.0.2", "::/0", "443", "0", "1-3", "1..", "..2", "drop", "dropped", "tcp", "re*"),
     *("50ms", "1.5s", "1kB", "2MiB", "yes", "no", "SYN+ACK", "a,b", "1,2,3", "open,close", "é"),
+    *("a=b", "a", "ab=*", "a=b,x=y", "*=?", '"a=b"', "a=", "30s"),
     *("2026-11-22T10:00:00Z", "18446744073709551615", "..", "-", "unknown", ",", "", "'"),
 ]
 _NAMES = [
     *("pod", "src.pod", "to.pod", "ns", "src.ns", "port", "dst.port", "from", "to", "end", "ip"),
     *("verdict", "kind", "proto", "reply", "bytes", "duration", "workload", "service", "node"),
     *("src.node", "process", "reason", "flags", "time", "dst.kind", "pid", "label", "http.status"),
-    *("prot", "name", "src.name", "ns.src", "vlan"),
+    *("prot", "name", "src.name", "ns.src", "vlan", "src.label", "labels", "zone", "identity"),
+    *("services", "dst.services", "identity_age"),
 ]
 
 

@@ -24,15 +24,23 @@ _READY = re.compile(r"relay ready: (https?://\S+) - agents: (\S+)")
 
 
 class RelayProcess:
-    """``flowobs-relay`` on free ports, its data in ``folder``; run by the command ``inside``."""
+    """``flowobs-relay`` on free ports, its data in ``folder``; run by the command ``inside``.
 
-    def __init__(self, folder: Path, *arguments: str, inside: Sequence[str] = ()) -> None:
+    ``program`` is what Python runs instead of the command itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        inside: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "relay.cli"),
+    ) -> None:
         self.log = folder / "relay.log"
         command = [
             *inside,
             sys.executable,
-            "-m",
-            "relay.cli",
+            *program,
             "--store",
             f"chdb://{folder / 'store'}",
         ]
@@ -62,6 +70,13 @@ class RelayProcess:
         code = self.process.wait(10)
         assert code == 0, self.log.read_text()
         return time.monotonic() - begin
+
+    def peak_mb(self) -> float:
+        """The most memory it had so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) / 1024
 
     def cpu_s(self) -> float:
         """CPU seconds used so far."""

@@ -43,7 +43,7 @@ def agent(relay: RelayProcess, endpoints: Endpoints) -> Iterator[Agent]:
             endpoints,
             start_ns=now + 100,
             src=WEB,
-            dst=DB,
+            dst=DB._replace(labels="app=db,team=pay", services="db,db-ro"),
             kind=schema.Kind.drop,
             verdict=schema.Verdict.dropped,
             dst_port=5432,
@@ -147,6 +147,16 @@ def test_formats(client: httpx.Client) -> None:
     [
         ("namspace=shop", "there is no parameter `namspace`; did you mean `namespace`?"),
         ("port=http", "`port` cannot be `http`; use a number up to 65535"),
+        ("first=1&last=1", "`first` begins with the oldest; leave out `last` and `follow`"),
+        ("first=1&follow=true", "`first` begins with the oldest; leave out `last` and `follow`"),
+        ("order=up", "`order` cannot be `up`; use newest or oldest"),
+        ("order=newest&follow=true", "`follow` goes on with newer records"),
+        ("cursor=x", "`cursor` is none; give the `next` of the answer before"),
+        ("cursor=AAAA&follow=true", "`cursor` is none"),
+        ("fields=time", "`fields` are for csv and arrow"),
+        ("format=csv&fields=tme", "there is no field `tme`; did you mean `time`?"),
+        ("format=ndjson&last=100001", "add order=newest"),
+        ("follow=true&resume=x", "`resume` is no id of an event; leave it out"),
         ("last=-1", "`last` cannot be `-1`; use a number up to 100000"),
         ("last=100001", "`last` cannot be `100001`; use a number up to 100000"),
         ("last=1&last=2", "`last` is given twice; give it once"),
@@ -154,7 +164,7 @@ def test_formats(client: httpx.Client) -> None:
         ("since=2026-02-30T00:00:00Z", "`since` cannot be"),
         ("since=9999-01-01T00:00:00Z", "`since` cannot be"),
         ("since=1m&until=1h", "`since` is not before `until`; swap them or leave one out"),
-        ("format=xml", "`format` cannot be `xml`; use json, ndjson or sse"),
+        ("format=xml", "`format` cannot be `xml`; use json, ndjson, sse, csv, arrow"),
         ("follow=maybe", "`follow` cannot be `maybe`; use true or false"),
         ("follow=true&format=json", "use format=ndjson or format=sse"),
         ("follow=true&until=1m", "`until` ends an answer and `follow` goes on"),
@@ -222,6 +232,9 @@ def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -
     assert counted("kind:drop to:LEG") == {"legacy-db": 1}
     assert counted("kind:drop src.ip:") == {"10.0.0.1": 1}
     assert counted("reason:N") == {"NETFILTER_DROP": 1}
+    assert counted("label:") == {"app=db": 1, "team=pay": 1}
+    assert counted("to.label:TEAM=") == {"team=pay": 1}
+    assert counted("service:db") == {"db": 1, "db-ro": 1}
     assert counted("bytes:1") == counted("nothing:x") == {}
 
 
@@ -315,9 +328,9 @@ def test_losses_pass_every_filter_but_kind(
 def test_sse_follows(client: httpx.Client, agent: Agent, endpoints: Endpoints) -> None:
     with client.stream("GET", "/api/v1/flows?follow=true&format=sse&port=7300") as answer:
         lines = answer.iter_lines()
-        assert next(lines).startswith(":")
+        assert next(lines) == "event: alive"
         agent.put(flows(2, endpoints, dst_port=7300))
-        assert next(line for line in lines if line) == "event: flows"
+        assert "event: flows" in lines and next(lines).startswith("id: ")
         data = json.loads(next(lines).removeprefix("data: "))
     assert [row["dst_port"] for row in data] == [7300, 7300]
 

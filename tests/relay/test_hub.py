@@ -16,7 +16,7 @@ from flowobs import schema
 from flowobs.batch import FlowBatch
 from flowobs.filters import EVERYTHING, Filter, from_parameters
 from relay.http import history
-from relay.http.parameters import FlowsQuery
+from relay.http.flows_query import FlowsQuery
 from relay.hub import Hub, Limits, TooManySubscribers
 from relay.lines import Lines, table_lines
 from relay.metrics import RelayMetrics
@@ -58,7 +58,8 @@ async def test_each_subscriber_gets_what_it_asked_for_in_one_chunk_per_tick() ->
     assert shared.lines[0] is chunk.lines[0]
     assert shared.ndjson.splitlines() == list(shared.lines)
     event = shared.sse.decode().split("\n")
-    assert event[0] == "event: flows" and len(json.loads(event[1].removeprefix("data: "))) == 2
+    assert event[:2] == ["event: flows", f"id: {hub.position}"]
+    assert len(json.loads(event[2].removeprefix("data: "))) == 2
 
 
 async def test_resent_and_empty_batches_are_not_shown() -> None:
@@ -191,7 +192,7 @@ def test_recent_keeps_few_batches() -> None:
 
 
 def query(filter: Filter = EVERYTHING, last: int = 100, follow: bool = True) -> FlowsQuery:
-    return FlowsQuery(filter, None, None, last, follow, "ndjson")
+    return FlowsQuery(filter, None, None, last, True, False, None, follow, None, (), "ndjson")
 
 
 class FakeStore:
@@ -204,8 +205,8 @@ class FakeStore:
     def insert(self, batch: FlowBatch) -> None:
         self.lines += Lines()(batch)
 
-    async def fetch(self, filter: Filter, limit: int) -> list[bytes]:
-        answer = sorted(self.lines, reverse=True)[:limit]
+    async def fetch(self, filter: Filter, newest: bool, limit: int) -> list[bytes]:
+        answer = sorted(self.lines, reverse=newest)[:limit]
         for act in self.meanwhile:
             act()
             await asyncio.sleep(0)
@@ -228,7 +229,7 @@ async def test_the_seam_has_neither_gap_nor_duplicate() -> None:
     ]
     page = await history.read(hub, query(), store.fetch)
     assert ports(page.lines) == [10, 11, 20, 21, 30, 31, 40, 41, 50, 51]
-    assert page.missed == 0 and not page.more
+    assert page.missed == 0 and page.next is None
     hub.publish(batches[5], resent=False)
     assert page.live is not None
     assert [row["src_port"] for row in await take(page.live)] == [60, 61]
@@ -239,10 +240,10 @@ async def test_the_seam_when_the_store_is_ahead_of_the_first_look() -> None:
     hub, store, endpoints = make_hub(), FakeStore(), table()
     late = flows(2, endpoints, first_port=7)
 
-    async def fetch(filter: Filter, limit: int) -> list[bytes]:
+    async def fetch(filter: Filter, newest: bool, limit: int) -> list[bytes]:
         hub.publish(late, resent=False)
         store.insert(late)
-        return await store.fetch(filter, limit)
+        return await store.fetch(filter, newest, limit)
 
     page = await history.read(hub, query(), fetch)
     assert ports(page.lines) == [7, 8]
@@ -267,7 +268,7 @@ async def test_last_takes_the_newest_by_time() -> None:
     page = await history.read(hub, query(last=4, follow=False), store.fetch)
     times = [json.loads(line)["time"][-10:] for line in page.lines]
     assert times == ["000001003Z", "000001004Z", "000001004Z", "000001005Z"]
-    assert page.more
+    assert page.next is not None
 
 
 async def test_what_memory_lost_while_the_store_was_asked_is_told() -> None:
@@ -283,7 +284,7 @@ async def test_what_memory_lost_while_the_store_was_asked_is_told() -> None:
 
 
 async def test_following_needs_no_store() -> None:
-    async def broken(filter: Filter, limit: int) -> list[bytes]:
+    async def broken(filter: Filter, newest: bool, limit: int) -> list[bytes]:
         raise AssertionError("the store was asked")
 
     page = await history.read(make_hub(), query(last=0), broken)

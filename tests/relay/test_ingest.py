@@ -172,6 +172,15 @@ async def test_status_knows_agents_and_what_they_lost(relay):
     status = relay.ingest.agents[0]
     assert (status.agent, status.node, status.version) == ("node-1", "n", "1")
     assert (status.connected, status.lost) == (True, 7)
+    assert status.names_age_s == 0
+    for rows, ages in ((4, [0, 95]), (6, [0, 0])):
+        batch.columns["dst_identity_age"][:] = ages
+        await send(call, batch=wire.encode(batch, 1))
+        await until(lambda rows=rows: relay.ingest.agents[0].rows == rows)
+        assert status.names_age_s == 95, "a batch without such a name does not say that all is well"
+    status.names_told = 0
+    await send(call, batch=wire.encode(batch, 1))
+    await until(lambda: status.names_age_s == 0)
     call.cancel()
     await until(lambda: not relay.ingest.agents[0].connected)
     assert relay.value("agents_connected") == 0

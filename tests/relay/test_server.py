@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.config import Address, Config, ConfigError, state_folder
-from tests.relay.flows import flows
+from tests.relay.flows import flows, table
 from tests.relay.process import Agent, RelayProcess, running, wait_for
 
 RELAY = (sys.executable, "-m", "relay.cli")
@@ -153,9 +153,9 @@ def test_stops_within_three_seconds_under_load(tmp_path: Path, number: signal.Si
 
 def test_stops_within_three_seconds_during_an_endless_query(tmp_path: Path) -> None:
     code = (
-        "import relay.http.flows\n"
+        "import relay.http.stored\n"
         "endless = 'SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1'\n"
-        "relay.http.flows.newest = lambda session, *_: session.query(endless, {})\n"
+        "relay.http.stored.nearest = lambda session, **_: session.query(endless, {})\n"
         "from relay.cli import main\n"
         f"main(['--store', 'chdb://{tmp_path}/s', '--http', '127.0.0.1:0', '--listen', "
         f"'unix://{tmp_path}/sock'])"
@@ -184,6 +184,44 @@ def test_stops_within_three_seconds_during_an_endless_query(tmp_path: Path) -> N
     asking.join(5)
     assert answers[0].status_code == 503
     assert "the relay is shutting down" in answers[0].json()["error"]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv"])
+def test_stops_within_three_seconds_while_somebody_reads_a_long_answer(
+    tmp_path: Path, format: str
+) -> None:
+    relay = RelayProcess(tmp_path)
+    agent = Agent(relay.agents)
+    endpoints = table()
+    for _ in range(6):
+        agent.store(flows(10_000, endpoints))
+    agent.stop()
+    url = f"/api/v1/flows?since=1h&format={format}"
+    with relay.client() as client, client.stream("GET", url) as answer:
+        parts = answer.iter_raw()
+        next(parts)  # and no more: the relay waits for its reader
+        time.sleep(0.5)
+        assert relay.stop() < 3
+        with pytest.raises(httpx.HTTPError):
+            for _ in parts:
+                pass
+    assert "Traceback" not in relay.log.read_text()
+
+
+def test_a_reader_that_leaves_a_long_answer_frees_its_query(tmp_path: Path) -> None:
+    program = [str(Path(__file__).with_name("runaway_relay.py"))]
+    relay = RelayProcess(tmp_path, program=program)
+    try:
+        for _ in range(8):  # twice as many as may run
+            with pytest.raises(httpx.ReadTimeout):
+                url = f"{relay.url}/api/v1/flows?q=port:1&since=1h&format=ndjson"
+                httpx.get(url, timeout=0.3, trust_env=False)
+        begin = time.monotonic()
+        with relay.client() as client:
+            assert client.get("/api/v1/flows").status_code == 200
+        assert time.monotonic() - begin < 5
+    finally:
+        relay.stop()
 
 
 def _follow(relay: RelayProcess, ends: list[str]) -> None:

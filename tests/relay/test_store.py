@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -303,8 +304,29 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 SHIM = Path(__file__).with_name("clickhouse_shim.py")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+REAL_SERVER = os.environ.get("FLOWOBS_TEST_CLICKHOUSE_URL", "").rstrip("/")
+"""Such as http://user:password@host:8123, without a database: tests make one and drop it."""
+DATABASE = f"flowobs_test_{os.getpid()}"
+NO_SERVER = "FLOWOBS_TEST_CLICKHOUSE_URL names no server"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "shim",
+        pytest.param("real", marks=pytest.mark.skipif(not REAL_SERVER, reason=NO_SERVER)),
+    ],
+)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A server's URL without a database."""
+    if request.param == "real":
+        yield REAL_SERVER
+        admin = Store.open(f"{REAL_SERVER}/{DATABASE}")
+        admin._writer.command(f"DROP DATABASE {DATABASE}")
+        admin.close()
+        return
     folder = tmp_path_factory.mktemp("server")
     port = folder / "port"
     process = subprocess.Popen([sys.executable, str(SHIM), str(folder / "data"), str(port)])
@@ -313,15 +335,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert process.poll() is None, "the shim ended"
         assert time.monotonic() < deadline, "the shim did not start"
         time.sleep(0.05)
-    yield f"127.0.0.1:{port.read_text()}"
+    yield f"http://default:secret@127.0.0.1:{port.read_text()}"
     process.terminate()
     process.wait(10)
 
 
 def test_the_same_store_over_http(server):
-    remote = Store.open(f"http://default:secret@{server}/flowobs")
+    remote = Store.open(f"{server}/{DATABASE}")
     try:
-        assert remote.url == f"http://{server}/flowobs"
+        assert remote.url == re.sub("//.*@", "//", f"{server}/{DATABASE}")
         batch = random_batch(500, new_table())
         for _ in range(2):
             remote.insert([batch], "a/1/1")
@@ -338,6 +360,12 @@ def test_the_same_store_over_http(server):
         )
         assert found["src_ip"] == [batch.columns["src_ip"][3].tobytes()]
         assert sum(t.rows for t in reader.stream("SELECT * FROM flows")) == 500
+        assert reader.raw("SELECT count() FROM flows", "CSV") == b"500\n"
+        newest = reader.query("SELECT time FROM flows ORDER BY time DESC LIMIT 9 WITH TIES")
+        assert newest["time"][0] == stats.newest
+        assert remote.sweep() == 0 and remote.begin is not None
+        minutes = reader.query("SELECT sum(records) AS n FROM flows_1m")["n"]
+        assert minutes == reader.query("SELECT count() AS n FROM flows WHERE kind != 8")["n"]
         with pytest.raises(StoreError, match=r"(?i)readonly"):
             reader.query("DROP TABLE flows")
     finally:
@@ -346,11 +374,11 @@ def test_the_same_store_over_http(server):
 
 def test_a_wrong_password_is_said_plainly(server):
     with pytest.raises(StoreError, match="refuses the user or password"):
-        Store.open(f"http://wrong:secret@{server}/flowobs")
+        Store.open(re.sub("//.*@", "//wrong:secret@", f"{server}/{DATABASE}"))
 
 
 def test_closing_stops_queries_on_a_server_too(server):
-    remote = Store.open(f"http://{server}/flowobs")
+    remote = Store.open(f"{server}/{DATABASE}")
     reader, said = remote.reader(), []
 
     def run() -> None:

@@ -14,10 +14,10 @@ from tests.truth.kernel import count_with_nftables
 TALK = str(Path(__file__).parent / "talk.py")
 
 
-@pytest.fixture(scope="package")
-def running() -> Iterator[tuple[Lab, Stack]]:
+@pytest.fixture(scope="package", params=["core", pytest.param("bcc", marks=pytest.mark.bcc)])
+def running(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Stack]]:
     """A TCP and UDP echo server in pod b on port 7000 of both families."""
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, loader=request.param) as flowobs:
         count_with_nftables(lab)
         for address in (V4["b"], V6["b"]):
             server = lab.start("b", sys.executable, TALK, "server", address, "7000")

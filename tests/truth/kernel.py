@@ -108,7 +108,8 @@ class Watch:
 
     def __init__(self, lab: Lab, flowobs: Stack) -> None:
         self._lab, self._flowobs = lab, flowobs
-        flowobs.settle()
+        if not flowobs.settled():
+            flowobs.settle()
         self._old = Counter(map(json.dumps, flowobs.rows()))
         self._links, self._proc = self._now()
 
@@ -128,6 +129,12 @@ class Watch:
         """What the links of both pods moved: {"va": {"rx_packets": 3, ...}, ...}."""
         self.proc = {pod: Counter(change(self._proc[pod], proc[pod])) for pod in "ab"}
         """/proc/net/snmp and netstat of both pods."""
+
+    @property
+    def ring_lost(self) -> int:
+        """Events that found the ring full. They come from the whole machine: other labs', too."""
+        lost = (r for r in self.everything if r["kind"] == "lost")
+        return sum(r["lost"] for r in lost if r["drop_reason"] == "ring_full")
 
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""

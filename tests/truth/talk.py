@@ -3,7 +3,7 @@
 talk.py server ADDRESS PORT                     TCP and UDP echo
 talk.py tcp|udp ADDRESS PORT FLOWS ROUNDS SIZE  all flows open at once; ROUNDS echoes of SIZE bytes
 talk.py icmp ADDRESS FIRST FLOWS ROUNDS SIZE    an echo identifier each, from FIRST on
-talk.py hold tcp|udp ADDRESS PORT               one echo now, then one for each line on stdin
+talk.py hold tcp|udp ADDRESS PORT FLOWS         an echo on each now, and for each line on stdin
 talk.py abort ADDRESS PORT COUNT                connections that their client resets
 talk.py burst ADDRESS PORT COUNT                datagrams that nobody answers, and one 1.5 s later
 talk.py segments ADDRESS PORT COUNT SIZE        datagrams, handed over 10 at a time (UDP_SEGMENT)
@@ -116,14 +116,15 @@ def serve(address: str, port: int) -> None:
                     sock.close()
 
 
-def hold(kind: str, address: str, port: int) -> None:
-    with opened(kind, address, port) as sock:
-        while True:
-            sock.send(b"x" * 100)
-            exactly(sock, 100)
-            print("ready", flush=True)
-            if not sys.stdin.readline():
-                return
+def hold(kind: str, address: str, port: int, flows: int) -> None:
+    socks = [opened(kind, address, port) for _ in range(flows)]
+    while True:
+        for sock in socks:
+            sock.send(b"x" * 400)
+            exactly(sock, 400)
+        print("ready", flush=True)
+        if not sys.stdin.readline():
+            return
 
 
 def abort(address: str, port: int, count: int) -> None:
@@ -172,8 +173,8 @@ def main(words: list[str]) -> None:
         case ["icmp", address, *numbers]:
             first, flows, rounds, size = map(int, numbers)
             ping(address, first, flows, rounds, size)
-        case ["hold", kind, address, port]:
-            hold(kind, address, int(port))
+        case ["hold", kind, address, port, flows]:
+            hold(kind, address, int(port), int(flows))
         case ["abort", address, port, count]:
             abort(address, int(port), int(count))
         case ["burst", address, port, count]:

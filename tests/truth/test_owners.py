@@ -23,10 +23,13 @@ def command(pid: int) -> str:
 
 
 @contextmanager
-def talking(lab: Lab, kind: str, address: str) -> Iterator[subprocess.Popen[str]]:
-    """A client that holds a flow open; ``more`` has it send again."""
+def talking(
+    lab: Lab, kind: str, address: str, port: int = 7000, flows: int = 1
+) -> Iterator[subprocess.Popen[str]]:
+    """A client that holds flows open; ``more`` has it send again."""
+    words = (TALK, "hold", kind, address, str(port), str(flows))
     process = subprocess.Popen(
-        ["ip", "netns", "exec", lab.ns("a"), sys.executable, TALK, "hold", kind, address, "7000"],
+        ["ip", "netns", "exec", lab.ns("a"), sys.executable, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

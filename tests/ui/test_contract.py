@@ -54,6 +54,8 @@ def sample(heading: str) -> dict:
         ("StoreStatus", "Status", ("store",)),
         ("LiveStatus", "Status", ("live",)),
         ("AgentStatus", "Status", ("agents", 0)),
+        ("IdentityStatus", "Status", ("identity",)),
+        ("ResourceStatus", "Status", ("identity", "resources", 0)),
     ],
 )
 def test_answers_have_the_documented_fields(name: str, heading: str, path: tuple) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,9 +26,11 @@ from flowobs.agent import netns
 from flowobs.agent.agent import Agent
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.doctor import examine
+from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
+from flowobs.agent.loader import Probes
 from flowobs.batch import FlowBatch
-from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab
+from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab, run
 
 PEERS = Path(__file__).with_name("peers.py")
 NOBODY = "10.99.0.77"
@@ -45,6 +48,23 @@ STEPS = {
     "unheard4": ["unheard", V4["b"]],
     "reset4": ["reset", V4["b"]],
 }
+GATEWAY, GATEWAY_MAC = "10.99.0.254", "02:99:00:00:00:fe"
+"""The node's own address: what asks for port 8080 there gets pod b, which sees the node."""
+NAT = f"""\
+table ip nat {{
+chain there {{
+type nat hook prerouting priority -100
+ip daddr {GATEWAY} tcp dport 8080 dnat to {V4["b"]}
+}}
+chain back {{
+type nat hook postrouting priority 100
+ip daddr {V4["b"]} tcp dport 8080 masquerade
+}}
+}}"""
+ADAPTED = ("tcp4", "tcp6", "udp4", "udp6", "refused4")
+"""The steps that the adapters are tried with."""
+TAKEN = {"skb_drop"} | {p.name for p in PROGRAMS if p.kind == "cgroup"}
+"""The programs that are taken away from the adapters' run."""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -52,8 +72,9 @@ class Device(NamedTuple):
     """A link of another kind on top of the pods' eth0. Not every kernel has every kind."""
 
     kind: str
-    """In ip's words; ``{other}`` is the other pod's address."""
+    """In ip's words; ``{mine}`` and ``{other}`` are the pods' addresses."""
     addresses: dict[str, str]
+    ethernet: bool = True
 
 
 DEVICES = {
@@ -62,7 +83,20 @@ DEVICES = {
         "type vxlan id 5 remote {other} dstport 4789", {"a": "10.98.5.1", "b": "10.98.5.2"}
     ),
     "geneve": Device("type geneve id 6 remote {other}", {"a": "10.98.6.1", "b": "10.98.6.2"}),
+    "ipip": Device(
+        "type ipip local {mine} remote {other}", {"a": "10.98.3.1", "b": "10.98.3.2"}, False
+    ),
+    "6in4": Device(
+        "type sit local {mine} remote {other}", {"a": "fd98:4::1", "b": "fd98:4::2"}, False
+    ),
+    "gre": Device(
+        "type gre local {mine} remote {other} key 9", {"a": "10.98.8.1", "b": "10.98.8.2"}, False
+    ),
 }
+"""A name may not be that of a device which the kernel makes by itself (gre0, sit0 ...)."""
+NODE, L3 = "10.99.0.100", Device("", {"node": "10.98.9.1", "b": "10.98.9.2"}, False)
+"""A tunnel between the node and pod b: a link of the node itself whose packets have no link header.
+"""
 
 
 class Sink:
@@ -102,18 +136,38 @@ class Recorder(Agent):
         """Records of other namespaces that were left out."""
         return self._enricher.out_of_scope
 
+    @property
+    def idle(self) -> list[str]:
+        """Programs that are not needed."""
+        return self._attachments.idle
+
     def _make_forwarder(self) -> Any:
         self.sink = Sink()
         return self.sink
 
 
+class Deprived(Recorder):
+    """On a kernel without drop reasons; ``observing`` gives it a cgroup folder that is none."""
+
+    def _load_probes(self) -> Probes:
+        probes = super()._load_probes()
+        os.close(probes.programs.pop("skb_drop"))
+        probes.missing["skb_drop"] = "left out, as if this kernel had no drop reasons"
+        return probes
+
+
 @contextmanager
 def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
-    """The agent at work on the lab's node; its sink has everything afterwards."""
+    """The agent at work on the lab's node; its sink has everything afterwards.
+
+    ``loader`` "adapters": core, where the kernel refuses cgroups and has no drop reasons.
+    """
+    adapters = loader == "adapters"
     inventory = Path(f"/tmp/{lab.prefix}.yaml")
     inventory.write_text(INVENTORY)
     config = AgentConfig(
-        loader=loader,  # type: ignore[arg-type]
+        loader="core" if adapters else loader,  # type: ignore[arg-type]
+        cgroup="/tmp" if adapters else "",
         node="lab-node",
         netns=lab.ns("node"),
         metrics="127.0.0.1:0",
@@ -124,7 +178,7 @@ def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
     agents: list[Recorder] = []
 
     async def work() -> None:
-        agents.append(Recorder(config))
+        agents.append((Deprived if adapters else Recorder)(config))
         await asyncio.to_thread(agents[0].start)
         running = asyncio.create_task(agents[0].run())
         await asyncio.sleep(0)
@@ -193,19 +247,57 @@ def make_device(lab: Lab, name: str, device: Device) -> str:
     """One in each pod, called ``name``; why not, where this kernel has none."""
     for pod, other in (("a", "b"), ("b", "a")):
         try:
-            lab.ip(pod, f"link add name {name} {device.kind.format(other=V4[other])}")
+            kind = device.kind.format(mine=V4[pod], other=V4[other])
+            lab.ip(pod, f"link add name {name} {kind}")
         except AssertionError as refused:
             return str(refused).rpartition("Error: ")[2].strip()
         lab.ip(pod, f"link set {name} addrgenmode none")
-        lab.ip(pod, f"link set {name} address {MAC[pod]} up")
-        lab.ip(pod, f"addr add {device.addresses[pod]}/24 dev {name}")
+        if device.ethernet:
+            lab.ip(pod, f"link set {name} address {MAC[pod]}")
+        lab.ip(pod, f"link set {name} up")
+        prefix = "64 dev {} nodad" if ":" in device.addresses[pod] else "24 dev {}"
+        lab.ip(pod, f"addr add {device.addresses[pod]}/{prefix.format(name)}")
+        if not device.ethernet:
+            continue
         neighbour = f"{device.addresses[other]} lladdr {MAC[other]} dev {name}"
         lab.ip(pod, f"neigh replace {neighbour} nud permanent")
     return ""
 
 
+def make_nat(lab: Lab) -> None:
+    """The node translates. Nobody asks for a neighbour: that would be in the counters."""
+    lab.ip("node", f"link set br0 address {GATEWAY_MAC}")
+    lab.ip("node", f"addr add {GATEWAY}/24 dev br0")
+    for pod in ("a", "b"):
+        lab.ip("node", f"neigh replace {V4[pod]} lladdr {MAC[pod]} dev br0 nud permanent")
+        lab.ip(pod, f"neigh replace {GATEWAY} lladdr {GATEWAY_MAC} dev eth0 nud permanent")
+    for knob in ("ip_forward", "conf/all/send_redirects", "conf/br0/send_redirects"):
+        write = partial(Path("/proc/sys/net/ipv4", knob).write_text, str(int(knob == "ip_forward")))
+        netns.call(f"/run/netns/{lab.ns('node')}", write)
+    lab.exec("node", "nft", NAT)
+
+
+def make_l3(lab: Lab) -> str:
+    """``l3`` in the node and in pod b; why not, where this kernel has none."""
+    lab.ip("node", f"addr add {NODE}/24 dev br0")
+    lab.ip("node", f"neigh replace {V4['b']} lladdr {MAC['b']} dev br0 nud permanent")
+    (bridge,) = json.loads(run("ip", "-n", lab.ns("node"), "-j", "link", "show", "br0"))
+    lab.ip("b", f"neigh replace {NODE} lladdr {bridge['address']} dev eth0 nud permanent")
+    for name, mine, other in (("node", NODE, V4["b"]), ("b", V4["b"], NODE)):
+        try:
+            lab.ip(name, f"link add name l3 type ipip local {mine} remote {other}")
+        except AssertionError as refused:
+            return str(refused).rpartition("Error: ")[2].strip()
+        lab.ip(name, "link set l3 addrgenmode none")
+        lab.ip(name, "link set l3 up")
+        lab.ip(name, f"addr add {L3.addresses[name]}/24 dev l3")
+    return ""
+
+
 def counters(lab: Lab) -> dict[str, dict[str, int]]:
-    return {name: lab.counters(name) for name in ("va", "vb")}
+    (links,) = (json.loads(run("ip", "-n", lab.ns("node"), "-j", "link", "show")),)
+    names = {link["ifname"] for link in links} & {"va", "vb", "l3"}
+    return {name: lab.counters(name) for name in names}
 
 
 def quiet(lab: Lab) -> dict[str, dict[str, int]]:
@@ -219,12 +311,11 @@ def quiet(lab: Lab) -> dict[str, dict[str, int]]:
 
 
 def observe(
-    lab: Lab, loader: str, servers: dict[str, int], steps: dict[str, Any]
+    lab: Lab, loader: str, servers: dict[str, int], plan: dict[str, Any], node_steps: dict[str, Any]
 ) -> dict[str, Any]:
     """Traffic between the pods and in the node, and what an agent with this loader tells of it."""
-    plan = {"old": V4["b"], "silent": NOBODY, "steps": steps}
     client = peer(lab, "a", "client", json.dumps(plan))
-    loop = peer(lab, "node", "client", json.dumps({"steps": LOOP_STEPS}))
+    loop = peer(lab, "node", "client", json.dumps({"steps": node_steps}))
     before = quiet(lab)
     with observing(lab, loader) as agent:
         ports = go(client) | go(loop)
@@ -232,9 +323,13 @@ def observe(
         after = counters(lab)
     return {
         "missing": agent.missing,
+        "idle": agent.idle,
+        "taken": sorted(TAKEN) if loader == "adapters" else [],
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
+        "to": {name: step[1] for name, step in (plan["steps"] | node_steps).items()}
+        | {"old": V4["b"], "silent": NOBODY, "nat4": V4["b"]},
         "pids": {**servers, "client": client.pid, "loop": loop.pid},
         "counters": {
             name: {key: after[name][key] - before[name][key] for key in after[name]}
@@ -249,11 +344,20 @@ def main(loaders: list[str]) -> dict[str, Any]:
     runs: dict[str, Any] = {}
     with Lab() as lab:
         absent = {name: make_device(lab, name, device) for name, device in DEVICES.items()}
-        steps = STEPS | {
-            name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
-            for name, reason in absent.items()
-            if not reason
-        }
+        steps = (
+            STEPS
+            | {"nat4": ["tcp", GATEWAY, CONNECTIONS]}
+            | {
+                name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
+                for name, reason in absent.items()
+                if not reason
+            }
+        )
+        make_nat(lab)
+        node_steps: dict[str, Any] = dict(LOOP_STEPS)
+        absent["l3"] = make_l3(lab)
+        if not absent["l3"]:
+            node_steps["l3"] = ["tcp", L3.addresses["b"], CONNECTIONS]
         hush(lab)
         lab.ip("a", f"neigh replace {NOBODY} lladdr 02:99:00:00:00:77 dev eth0 nud permanent")
         # before any agent: their sockets can be known from the iterator only
@@ -262,9 +366,12 @@ def main(loaders: list[str]) -> dict[str, Any]:
             "loop_server": peer(lab, "node", "server").pid,
         }
         doctor = examine("core").as_dict()
-        for loader in loaders:
+        everything = {"old": V4["b"], "silent": NOBODY, "steps": steps}
+        few = {"steps": {name: STEPS[name] for name in ADAPTED}}
+        for loader in (*loaders, "adapters"):
             started = time.monotonic()
-            runs[loader] = observe(lab, loader, servers, steps)
+            plan = few if loader == "adapters" else everything
+            runs[loader] = observe(lab, loader, servers, plan, node_steps)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
     return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
 

@@ -24,20 +24,23 @@ class Run:
         """Kinds of links that the kernel does not have, with its words; empty: it has."""
         mine = found["runs"][loader]
         self.missing: dict[str, str] = mine["missing"]
+        self.idle: list[str] = mine["idle"]
         self.dropped: dict[str, float] = mine["dropped"]
         self.out_of_scope: int = mine["out_of_scope"]
         self.ports: dict[str, list[int]] = mine["ports"]
+        self._to: dict[str, str] = mine["to"]
         self.pids: dict[str, int] = mine["pids"]
         self.counters: dict[str, dict[str, int]] = mine["counters"]
         self.all_rows: list[Row] = mine["rows"]
 
     def rows(self, name: str, **wanted: Any) -> list[Row]:
         """Records of the step ``name`` with these values; None: without that field."""
-        ports = self.ports[name]
+        ports, address = self.ports[name], self._to[name]  # others may have got the same ports
         return [
             row
             for row in self.all_rows
             if row.get("src_port") in ports
+            and row["dst_ip"] == address
             and all(row.get(field) == value for field, value in wanted.items())
         ]
 

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 MODULES = (
     *("sch_ingress", "cls_bpf"),  # where there is no TCX
-    *("veth", "bridge", "8021q", "vxlan", "geneve"),  # links of the tests
+    *("inet_diag", "tcp_diag", "udp_diag"),  # what lists sockets
+    *("veth", "bridge", "8021q", "vxlan", "geneve", "ipip", "sit", "ip_gre"),  # links of the tests
+    *("nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_masq"),
 )
 PACKAGES = ("click", "google", "grpc", "msgspec", "numpy", "prometheus_client", "yaml")
 """What the agent imports."""
@@ -104,7 +106,7 @@ def _write_base(archive: Archive, kernel: Kernel) -> None:
     stdlib = Path(sysconfig.get_path("stdlib"))
     archive.tree(stdlib, without=_NOT_NEEDED)
     binaries = [python, *stdlib.glob("lib-dynload/*.so")]
-    for name in ("ip", "tc"):
+    for name in ("ip", "tc", "nft"):
         archive.copy(_program(name), f"/usr/bin/{name}")
         binaries.append(_program(name))
     for folder in map(_package, PACKAGES):

@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 PORT = 8080
+OLD_ROUNDS = 5  # several drains
 CLOSED = 9
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
@@ -185,9 +186,11 @@ def client(plan: dict[str, Any]) -> dict[str, list[int]]:
         for name, (what, *arguments) in steps.items():
             made[name] = actions[what](*arguments)
         if old is not None and silence is not None:
-            while silence.thread.is_alive():
+            rounds = 0
+            while silence.thread.is_alive() or rounds < OLD_ROUNDS:
                 exchange(old, 300)
                 time.sleep(0.3)
+                rounds += 1
             made["old"] = [old.getsockname()[1]]
             made["silent"] = silence.end()
     return made

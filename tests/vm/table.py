@@ -27,7 +27,7 @@ def capabilities(found: Sequence[dict[str, Any]]) -> str:
     ]
     rows = [["program", "hook", "gives", *(name for name, _, _ in runs)], ["---"] * (3 + len(runs))]
     for program in PROGRAMS:
-        cells = ["no" if program.name in run["missing"] else "yes" for _, _, run in runs]
+        cells = [_cell(program.name, run) for _, _, run in runs]
         rows.append([f"`{program.name}`", f"{program.kind} {program.hook}", program.lost, *cells])
     rows.append(["on interfaces by", "", "", *(each["doctor"]["tc"] for _, each, _ in runs)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
@@ -35,8 +35,15 @@ def capabilities(found: Sequence[dict[str, Any]]) -> str:
         f"- {name}: `{program}`: {why}"
         for name, _, run in runs
         for program, why in sorted(run["missing"].items())
+        if program not in run["taken"]
     ]
     return "\n".join([*lines, *(["", *reasons] if reasons else []), ""])
+
+
+def _cell(program: str, run: dict[str, Any]) -> str:
+    if program in run["idle"]:
+        return "not needed"
+    return "no" if program in run["missing"] else "yes"
 
 
 def columns(text: str) -> dict[str, list[str]]:

@@ -39,6 +39,12 @@ test("cells", () => {
   expect(reason(record({ kind: "drop", drop_reason: "NO_SOCKET", lost: 12 }))).toBe("NO_SOCKET · +12 alike");
   expect(reason(record({ kind: "close", close_reason: "fin_source", duration: 12e6 }))).toBe("closed by source · 12.0 ms");
   expect(reason(record({ kind: "fail", close_reason: "refused" }))).toBe("refused");
+  const error = { kind: "icmp_error", icmp_type: 3, icmp_ip: "10.0.0.9" };
+  expect(reason(record({ ...error, icmp_code: 3, lost: 2 }))).toBe("port unreachable (from 10.0.0.9) · +2 alike");
+  expect(reason(record({ ...error, icmp_code: 1 }))).toBe("unreachable (from 10.0.0.9)");
+  expect(reason(record({ ...error, src_ip: "fd00::1", icmp_code: 9 }))).toBe("time exceeded (from 10.0.0.9)");
+  expect(reason(record({ tunnel: "vxlan", tunnel_id: 42 }))).toBe("in vxlan 42");
+  expect(reason(record({ tunnel: "ipip" }))).toBe("in ipip");
   expect(bytesText(record())).toBe("1.2 kB / 4.0 kB");
   expect(bytesText(record({ bytes: 0, reply_bytes: 0 }))).toBe("");
   expect(lostText(record({ kind: "lost", lost: 1204, node: "node-2", drop_reason: "ring_full" }))).toBe(

@@ -74,7 +74,7 @@ test("news tell of edges that came and went", () => {
 });
 
 const agent = (connected: boolean, lost = 0) => ({
-  agent: "node-1", node: "node-1", connected, version: "0", last_seen: "", rows: 0, lost,
+  agent: "node-1", node: "node-1", connected, version: "0", last_seen: "", rows: 0, lost, names_age_s: 0
 });
 const status = (agents: Status["agents"], lost: Status["lost"] = {}) => ({ agents, lost }) as Status;
 

@@ -18,9 +18,10 @@ _TRACE_ITER, _TCX_INGRESS, _TCX_EGRESS = 28, 46, 47
 _BPF_F_BEFORE = 1 << 3
 
 # Priority 1, so that no filter of others takes the packet first; the handle ("FLObs") tells ours
-# from theirs within that priority.
+# from theirs within that priority, and the next one that the queue is ours, too.
 CLSACT_PRIORITY = 1
 CLSACT_HANDLE = 0xF10B5
+CLSACT_OWN_QUEUE = 0xF10B6
 
 
 class _LinkOptions(ctypes.Structure):
@@ -63,6 +64,14 @@ def attach_raw_tracepoint(prog_fd: int, name: str) -> int:
     )
 
 
+def attach_traced(prog_fd: int) -> int:
+    """Attach to the tracepoint or function of the kernel it was loaded for; the link's fd.
+
+    For programs that know their hook's types (tp_btf, fentry).
+    """
+    return check(lib().bpf_raw_tracepoint_open(None, prog_fd), "cannot attach to its hook")
+
+
 def attach_cgroup(prog_fd: int, path: str | os.PathLike[str], attach_type: int) -> int:
     """Attach to a cgroup v2 folder, beside the programs of others; the link's fd. Kernel 5.7+."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -90,8 +99,8 @@ def attach_tcx(prog_fd: int, ifindex: int, egress: bool) -> int:
     )
 
 
-def attach_clsact(prog_fd: int, ifindex: int, egress: bool) -> None:
-    """Attach as a tc filter, for kernels before 6.6. Replaces our own filter, never one of others.
+def attach_clsact(prog_fd: int, ifindex: int, egress: bool, handle: int = CLSACT_HANDLE) -> None:
+    """Attach as a tc filter, for kernels before 6.6. Replaces the filter of that handle.
 
     The filter outlives the process: call ``detach_clsact`` on the way out, and at start for what a
     crash left.
@@ -104,7 +113,7 @@ def attach_clsact(prog_fd: int, ifindex: int, egress: bool) -> None:
         sz=ctypes.sizeof(_TcOptions),
         prog_fd=prog_fd,
         flags=1,  # BPF_TC_F_REPLACE
-        handle=CLSACT_HANDLE,
+        handle=handle,
         priority=CLSACT_PRIORITY,
     )
     check(
@@ -113,12 +122,10 @@ def attach_clsact(prog_fd: int, ifindex: int, egress: bool) -> None:
     )
 
 
-def detach_clsact(ifindex: int, egress: bool) -> bool:
+def detach_clsact(ifindex: int, egress: bool, handle: int = CLSACT_HANDLE) -> bool:
     """Remove our tc filter; False when there was none. The clsact queue stays, harmless."""
     hook = _tc_hook(ifindex, egress)
-    options = _TcOptions(
-        sz=ctypes.sizeof(_TcOptions), handle=CLSACT_HANDLE, priority=CLSACT_PRIORITY
-    )
+    options = _TcOptions(sz=ctypes.sizeof(_TcOptions), handle=handle, priority=CLSACT_PRIORITY)
     result: int = lib().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
     # EINVAL: the interface has no clsact queue. ENODEV: it is gone, and its filters with it.
     if result in (-errno.ENOENT, -errno.EINVAL, -errno.ENODEV):

@@ -69,6 +69,22 @@ def lookup(map_fd: int, key: Array | np.generic, value: Array) -> bool:
     return True
 
 
+def lookup_each(map_fd: int, keys: Array, values: Array) -> npt.NDArray[np.bool_]:
+    """Copy the value of each of ``keys``, shape (n,), into ``values``; which of them have one.
+
+    A system call a key: the kernel has no batch for chosen keys.
+    """
+    look, size, room = lib().bpf_map_lookup_elem, keys.itemsize, values.itemsize
+    key, value = keys.ctypes.data, values.ctypes.data
+    results = [look(map_fd, key + i * size, value + i * room) for i in range(len(keys))]
+    found = np.array(results, np.int64)
+    failed = (found < 0) & (found != -errno.ENOENT)
+    if failed.any():
+        check(int(found[failed][0]), "map lookup failed")
+    have: npt.NDArray[np.bool_] = found == 0
+    return have
+
+
 def lookup_percpu(map_fd: int, index: int, dtype: npt.DTypeLike) -> Array:
     """The values of one entry of a per-CPU array, one row per possible CPU.
 

@@ -15,22 +15,27 @@ from flowobs.agent.bpf._lib import check, lib
 # The part of struct bpf_prog_info (linux/bpf.h) that we read; the offsets are kernel ABI.
 _PROG_INFO = np.dtype(
     {
-        "names": ["type", "id", "name", "run_time_ns", "run_count"],
-        "formats": ["<u4", "<u4", "S16", "<u8", "<u8"],
-        "offsets": [0, 4, 64, 192, 200],
-        "itemsize": 208,
+        "names": ["type", "id", "name", "run_time_ns", "run_count", "missed_runs"],
+        "formats": ["<u4", "<u4", "S16", "<u8", "<u8", "<u8"],
+        "offsets": [0, 4, 64, 192, 200, 208],
+        "itemsize": 216,
     }
 )
 
 
 class ProgramInfo(NamedTuple):
-    """A program as the kernel knows it. Time and runs count while ``enable_stats`` is held open."""
+    """A program as the kernel knows it. Time and runs count while ``enable_stats`` is held open.
+
+    ``missed_runs``: an interrupt came while the program ran, and its own call of the program on
+    that CPU was left out (recursion_misses; always 0 on kernels before 5.12).
+    """
 
     type: int
     id: int
     name: str
     run_time_ns: int
     run_count: int
+    missed_runs: int
 
 
 class _TestRun(ctypes.Structure):
@@ -125,6 +130,7 @@ def program_info(prog_fd: int) -> ProgramInfo:
         bytes(row["name"]).decode(),
         int(row["run_time_ns"]),
         int(row["run_count"]),
+        int(row["missed_runs"]),
     )
 
 

@@ -130,7 +130,7 @@ def _compile(sources: Path, programs: Sequence[Program], flags: Sequence[str]) -
 
 def _program_type(kind: Kind, hook: str) -> int:
     if kind == "cgroup":
-        return _CGROUP_SOCK_ADDR if hook.startswith(("connect", "sendmsg")) else _CGROUP_SOCK
+        return _CGROUP_SOCK_ADDR if hook.startswith("connect") else _CGROUP_SOCK
     return {"tc": _SCHED_CLS, "raw_tp": _RAW_TRACEPOINT}[kind]
 
 

@@ -28,7 +28,7 @@ _KNOWN = (
 )
 
 _ERRNO = {
-    errno.EPERM: "not permitted: root or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed",
+    errno.EPERM: "not permitted, capabilities or not: lockdown, seccomp or how the kernel is built",
     errno.ENOMEM: "out of memory (kernels before 5.11: raise the locked-memory limit)",
     errno.E2BIG: "the program is too large for this kernel's verifier",
 }

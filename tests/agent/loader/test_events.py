@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowobs.agent import bpf, doctor, loader, netns
+from flowobs.agent import bpf, loader, netns
 from flowobs.agent.btf import Btf
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
-from flowobs.agent.records import EVENT, OWNER, SOCKET_OWNER
+from flowobs.agent.records import (
+    COUNT,
+    EVENT,
+    FLOW_KEY,
+    OWNER,
+    RETRANSMITS,
+    SOCKET_OWNER,
+    STATS,
+)
 from flowobs.agent.ring import RingReader
+from flowobs.identity.cgroup_paths import find_mount
 from flowobs.schema import Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -77,7 +86,7 @@ def test_a_refused_connection_is_told_with_its_ends_and_its_namespace(
 
 
 def test_a_connecting_process_is_noted_in_its_cgroup(probes: Probes, namespace: str) -> None:
-    root = doctor._cgroup2()
+    root = find_mount()[0]
     if root is None:
         pytest.skip("no cgroup2 file system is mounted")
     folder = Path(tempfile.mkdtemp(prefix="flowobs-test-", dir=root))
@@ -110,6 +119,37 @@ def test_open_sockets_are_found_with_their_process(probes: Probes) -> None:
     ours = rows[rows["cookie"] == cookie]
     assert set(ours["owner"]["pid"].tolist()) == {os.getpid()}
     assert len(again) >= SOCKET_OWNER.dtype.itemsize
+
+
+def test_retransmits_without_room_are_counted(probes: Probes, namespace: str) -> None:
+    room = bpf.map_info(probes.maps["retransmits_0"]).max_entries
+    key = np.zeros(room, FLOW_KEY.dtype)
+    key["ifindex"] = np.arange(room)
+    for name in ("retransmits_0", "retransmits_1"):
+        for row in key:
+            bpf.update(probes.maps[name], row, np.zeros((), RETRANSMITS.dtype))
+    stat = STATS["STAT_RETRANSMITS_FULL"][0]
+
+    def full() -> int:
+        return int(bpf.lookup_percpu(probes.maps["stats"], stat, COUNT.dtype)["packets"].sum())
+
+    link = bpf.attach_raw_tracepoint(probes.programs["tcp_retransmit"], "tcp_retransmit_skb")
+    try:
+        before = full()
+        netns.call(namespace, silence)
+        assert full() > before
+    finally:
+        os.close(link)
+        for name in ("retransmits_0", "retransmits_1"):
+            bpf.drain(probes.maps[name], key, np.empty(room, RETRANSMITS.dtype))
+
+
+def silence() -> None:
+    """Try to connect to an address that does not answer, until the SYN was sent again."""
+    subprocess.run(["ip", "route", "add", "10.9.9.9", "dev", "lo"], check=True)
+    with socket.socket() as client, pytest.raises(TimeoutError):
+        client.settimeout(1.5)
+        client.connect(("10.9.9.9", 9))
 
 
 def refuse(port: int) -> None:

@@ -29,7 +29,7 @@ from flowobs.agent.loader.reasons import explain
             [],
             "this kernel has no enum bpf_x::Y = 1",
         ),
-        (errno.EPERM, "", ["libbpf: failed to load object 'x'"], "not permitted: root or CAP_BPF"),
+        (errno.EPERM, "", ["libbpf: failed to load object 'x'"], "not permitted, capab"),
         (
             errno.EINVAL,
             "",

@@ -2,7 +2,8 @@ import { address, type Query } from "./client";
 import type { FlowRecord } from "./types";
 
 export interface StreamEvents {
-  open(): void;
+  /** `resumed`: it goes on where the last one broke off. */
+  open(resumed: boolean): void;
   records(records: FlowRecord[]): void;
   down(attempt: number): void;
 }
@@ -21,14 +22,20 @@ export function openStream(query: () => Query, events: StreamEvents): () => void
   let source: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let attempt = 0;
+  let seen = "";
 
   const connect = () => {
-    source = new EventSource(address("flows", { ...query(), follow: true, format: "sse" }));
+    const resumed = seen !== "";
+    source = new EventSource(address("flows", { ...query(), follow: true, format: "sse", resume: seen }));
     source.onopen = () => {
       attempt = 0;
-      events.open();
+      events.open(resumed);
     };
+    source.addEventListener("alive", (event: MessageEvent<string>) => {
+      seen = event.lastEventId;
+    });
     source.addEventListener("flows", (event: MessageEvent<string>) => {
+      seen = event.lastEventId;
       events.records(JSON.parse(event.data) as FlowRecord[]);
     });
     source.onerror = () => {

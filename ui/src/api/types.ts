@@ -1,6 +1,6 @@
 // The relay's HTTP API as docs/api.md and flowobs/schema.py have it; tests/ui/test_contract.py compares the names.
 
-export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost"] as const;
+export const KINDS = ["open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export const ENDPOINT_KINDS = [
@@ -63,6 +63,18 @@ export interface FlowRecord {
   zero_windows?: number;
   reply_zero_windows?: number;
   netns?: number;
+  virtual_ip?: string;
+  virtual_port?: number;
+  snat_ip?: string;
+  snat_port?: number;
+  src_identity_age?: number;
+  dst_identity_age?: number;
+  tunnel?: string;
+  tunnel_id?: number;
+  tunnel_src_ip?: string;
+  tunnel_dst_ip?: string;
+  cast?: string;
+  icmp_ip?: string;
   src_kind?: Open<EndpointKind>;
   src_cluster?: string;
   src_namespace?: string;
@@ -73,6 +85,10 @@ export interface FlowRecord {
   src_node?: string;
   src_container?: string;
   src_identity_source?: string;
+  src_zone?: string;
+  src_labels?: string;
+  src_services?: string;
+  src_identity?: number;
   dst_kind?: Open<EndpointKind>;
   dst_cluster?: string;
   dst_namespace?: string;
@@ -83,6 +99,10 @@ export interface FlowRecord {
   dst_node?: string;
   dst_container?: string;
   dst_identity_source?: string;
+  dst_zone?: string;
+  dst_labels?: string;
+  dst_services?: string;
+  dst_identity?: number;
 }
 
 export interface MapNode {
@@ -179,6 +199,27 @@ export interface AgentStatus {
   last_seen: string;
   rows: number;
   lost: number;
+  /** How old the oldest names on its latest records are; 0: up to date. */
+  names_age_s: number;
+}
+
+/** What the relay knows of a resource of the cluster it watches. */
+export interface ResourceStatus {
+  resource: string;
+  objects: number;
+  age_s: number | null;
+  stale: boolean;
+  off: boolean;
+  problem: string;
+}
+
+export interface IdentityStatus {
+  cluster: string;
+  ready: boolean;
+  version: number;
+  requests: number;
+  resources: ResourceStatus[];
+  agents: unknown[];
 }
 
 export interface Status {
@@ -187,6 +228,8 @@ export interface Status {
   store: StoreStatus;
   live: LiveStatus;
   agents: AgentStatus[];
+  /** Null where the relay watches no cluster. */
+  identity: IdentityStatus | null;
   lost: Record<string, number>;
 }
 

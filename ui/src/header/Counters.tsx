@@ -44,6 +44,7 @@ export function Agents() {
             <th scope="row">{a.agent}</th>
             <td class={a.connected ? "" : "bad-text"}>{a.connected ? "connected" : `gone since ${clock(a.last_seen, false)}`}</td>
             <td class="number">{short(a.rows)} records</td>
+            <td class="bad-text">{a.names_age_s > 0 && `names ${span(a.names_age_s)} old`}</td>
           </tr>
         ))}
       </table>

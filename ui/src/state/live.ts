@@ -5,6 +5,7 @@ import { getFlows, type Query } from "../api/client";
 import { openStream } from "../api/stream";
 import type { FlowRecord } from "../api/types";
 import { OUTSIDE } from "./fold";
+import { OnePoint } from "./once";
 import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
 import { health, namespace, nodesById, question, received, rows, selection, skipped, window_ } from "./store";
 
@@ -13,6 +14,7 @@ const BACKLOG = 100;
 
 let queue: FlowRecord[] = [];
 let overflow = 0;
+let point = new OnePoint();
 let timer: ReturnType<typeof setTimeout> | undefined;
 /** Set while records may come again: after a (re)connect, until the stream has caught up. */
 let replay = true;
@@ -20,7 +22,7 @@ let downSince: number | undefined;
 
 function flush(): void {
   timer = undefined;
-  const records = queue;
+  const records = queue.filter((record) => point.shows(record));
   queue = [];
   batch(() => {
     rows.value = addRecords(rows.value, records, replay);
@@ -59,8 +61,9 @@ function missing(): Query {
 
 function follow(chosen: Query): () => void {
   return openStream(() => ({ ...chosen, ...missing() }), {
-    open() {
-      if (downSince !== undefined) take([gapRecord(downSince, Date.now())]);
+    open(resumed) {
+      // The relay goes on where it was, or says what is missing.
+      if (downSince !== undefined && !resumed) take([gapRecord(downSince, Date.now())]);
       downSince = undefined;
       replay = true;
       setStream(true, 0);
@@ -83,7 +86,12 @@ async function backfill(): Promise<void> {
   const port = chosen.type === "edge" ? chosen.port || undefined : undefined;
   try {
     const records = await getFlows({ pod, port, q: question.value, since: window_.value, last: 200 });
-    if (selection.value === chosen) rows.value = mergeHistory(rows.value, records);
+    if (selection.value === chosen) {
+      rows.value = mergeHistory(
+        rows.value,
+        records.filter((record) => point.shows(record)),
+      );
+    }
   } catch {
     // The polls say what is wrong with the relay; the rows at hand still stand.
   }
@@ -95,6 +103,7 @@ export function startLive(): void {
     // Only these make a new stream, whatever the stream itself looks at.
     return untracked(() => {
       queue = [];
+      point = new OnePoint();
       rows.value = rows.value.filter((row) => row.severity === "lost");
       replay = true;
       downSince = undefined;

@@ -34,8 +34,25 @@ export function reason(r: FlowRecord): string {
   const held = r.lost && r.kind !== "lost" ? `+${short(r.lost)} alike` : "";
   const close = r.close_reason && r.close_reason !== "none" ? closed(r.close_reason) : "";
   const took = r.kind === "close" && r.duration ? nanoseconds(r.duration) : "";
-  return [r.drop_reason, close, took, held].filter(Boolean).join(" · ");
+  const via = r.virtual_ip ? `via ${socket(r.virtual_ip, port(r, r.virtual_port) ?? 0)}` : "";
+  return [r.drop_reason, icmpError(r), close, took, via, wrapping(r), held].filter(Boolean).join(" · ");
 }
+
+const ICMP_ERRORS: Record<number, string> = { 3: "unreachable", 11: "time exceeded", 12: "parameter problem" };
+const ICMP_PORT: Record<number, string> = { 3: "port unreachable", 4: "fragmentation needed" };
+const ICMP6_ERRORS: Record<number, string> = { 1: "unreachable", 2: "packet too big", 3: "time exceeded" };
+
+function icmpError(r: FlowRecord): string {
+  if (r.kind !== "icmp_error") return "";
+  const [type, code] = [r.icmp_type ?? 0, r.icmp_code ?? 0];
+  const v6 = r.src_ip.includes(":");
+  const port = v6 ? type === 1 && code === 4 && ICMP_PORT[3] : type === 3 && ICMP_PORT[code];
+  const text = port || (v6 ? ICMP6_ERRORS : ICMP_ERRORS)[type] || `ICMP type ${type}`;
+  return `${text} (from ${r.icmp_ip ?? "?"})`;
+}
+
+/** What the packets were in, such as "in vxlan 42". */
+const wrapping = (r: FlowRecord): string => (r.tunnel ? `in ${r.tunnel} ${r.tunnel_id ?? ""}`.trim() : "");
 
 /** "fin_source" -> "closed by source"; what is no such pair stays as it is. */
 const closed = (reason: string): string => reason.replace(/^fin_/, "closed by ").replace(/^reset_/, "reset by ");

@@ -22,6 +22,10 @@ class Reserved(enum.IntEnum):
     ingress = 8
 
 
+MAX_LABELS = 64
+MAX_CHARACTERS = 2048
+"""Of the labels that stand on a record; what is more is left out."""
+
 FIRST = 256
 """Everything below is reserved."""
 
@@ -48,6 +52,18 @@ def _lasts(key: str) -> bool:
     domain = key.partition("/")[0] if "/" in key else ""
     machinery = domain.endswith(("kubernetes.io", "k8s.io")) and domain != "app.kubernetes.io"
     return not machinery
+
+
+def joined(labels: Mapping[str, str]) -> str:
+    """Labels as they stand on a record: ``k=v``, sorted, between commas."""
+    pairs: list[str] = []
+    room = MAX_CHARACTERS
+    for key, value in sorted(labels.items())[:MAX_LABELS]:
+        room -= len(key) + len(value) + 2
+        if room < 0:
+            break
+        pairs.append(f"{key}={value}")
+    return ",".join(pairs)
 
 
 def of_labels(cluster: str, namespace: str, labels: Mapping[str, str]) -> int:

@@ -1,0 +1,174 @@
+"""Which socket gets what is sent to an address and port: for those that never send themselves.
+
+No packet tells of a socket that only receives datagrams, nor of a listener whose accepted socket is
+gone before anybody looks.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.sockets import Listing
+from flowobs.identity import special
+from flowobs.identity.keytable import KeyTable
+
+Array = NDArray[Any]
+
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+_ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
+_REST_S = 0.5
+_REST = 100
+"""Listing rests at least this many times as long as it took: a hundredth of a core at most."""
+_TRIES = 3
+_MAX_VAIN = 4096
+
+_log = logging.getLogger(__name__)
+
+
+class BoundSockets:
+    """Cookies of bound sockets by address, port and protocol; listed again when one is missing.
+
+    ``listings()`` gives network namespaces by inode, with bound sockets only. ``change()`` gives
+    another object each time that interfaces came or went: then there may be addresses that are not
+    known yet. Where two namespaces have the same address, nobody has it; loopback is that of the
+    namespace ``netns``.
+    """
+
+    def __init__(
+        self,
+        listings: Callable[[], Mapping[int, Listing]],
+        change: Callable[[], object],
+        *,
+        netns: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.readings = 0
+        """Times the sockets were listed."""
+        self._listings = listings
+        self._change = change
+        self._netns = netns
+        self._clock = clock
+        self._next_reading = -np.inf
+        self._seen_change: object = None
+        self._addresses = KeyTable(1)
+        self._keys = np.zeros(0, np.uint64)
+        self._cookies = np.zeros(0, np.uint64)
+        self._vain: dict[tuple[bytes, int], int] = {}
+
+    def find(self, proto: Array, addresses: Array, ports: Array) -> NDArray[np.uint64]:
+        """Cookies of the sockets at these ends, 0 where none is known: shape (n,).
+
+        ``addresses`` is (n, 16) u1, the others are (n,).
+        """
+        ends = proto.astype(np.uint64) << np.uint64(16) | ports.astype(np.uint64)
+        cookies, local = self._look_up(addresses, ends)
+        if not cookies.all() and self._clock() >= self._next_reading:
+            missing = np.flatnonzero((cookies == 0) & local)
+            text = np.ascontiguousarray(addresses[missing]).view("V16")[:, 0]
+            asked = set(zip(text.tolist(), ends[missing].tolist(), strict=True))
+            new = self._change() is not self._seen_change
+            if new or any(self._vain.get(one, 0) < _TRIES for one in asked):
+                self.read()
+                cookies, _ = self._look_up(addresses, ends)
+                self._give_up(asked)
+        return cookies
+
+    def _look_up(self, addresses: Array, ends: Array) -> tuple[NDArray[np.uint64], Array]:
+        """(cookies, whether the address is one of this machine)."""
+        words = np.ascontiguousarray(addresses).view("<u8")
+        rows = self._addresses.find(words[:, 0], words[:, 1])
+        cookies = np.zeros(len(ends), np.uint64)
+        local = rows >= 0
+        if len(self._keys):
+            wanted = rows.astype(np.uint64) << np.uint64(24) | ends
+            at = np.searchsorted(self._keys, wanted)
+            at[at == len(self._keys)] = 0
+            found = local & (self._keys[at] == wanted)
+            cookies[found] = self._cookies[at[found]]
+        return cookies, local
+
+    def _give_up(self, asked: set[tuple[bytes, int]]) -> None:
+        """Some sockets never come, such as those of virtual machines: three tries, then no more."""
+        if len(self._vain) > _MAX_VAIN:
+            self._vain.clear()
+        for one in asked:
+            self._vain[one] = self._vain.get(one, 0) + 1
+
+    def read(self) -> None:
+        """List the sockets now."""
+        began = self._clock()
+        self._seen_change = self._change()
+        self.readings += 1
+        try:
+            found = self._listings()
+        except OSError as error:
+            _log.warning(
+                "sockets that only receive have no owner: the kernel does not list sockets",
+                extra={"why": error.strerror or errno.errorcode.get(error.errno or 0, "unknown")},
+            )
+            self._next_reading = np.inf
+            return
+        self._take(found)
+        ended = self._clock()
+        self._next_reading = ended + max(_REST_S, _REST * (ended - began))
+
+    def _take(self, listings: Mapping[int, Listing]) -> None:
+        holders: dict[bytes, set[int]] = {}
+        for inode, one in listings.items():
+            for address in one.addresses:
+                if inode == self._netns or not special.is_loopback(address):
+                    holders.setdefault(address, set()).add(inode)
+        own = sorted(address for address, inodes in holders.items() if len(inodes) == 1)
+        row = {address: i for i, address in enumerate(own)}
+        table = KeyTable(max(len(own), 1))
+        words = np.frombuffer(b"".join(own), "<u8").reshape(-1, 2)
+        table.add(words[:, 0].copy(), words[:, 1].copy())
+        cookies: dict[int, int] = {}
+        for inode, one in listings.items():
+            here = [row[a] for a in one.addresses if a in row and holders[a] == {inode}]
+            for protocol, sockets in (
+                (socket.IPPROTO_TCP, one.tcp),
+                (socket.IPPROTO_UDP, one.udp),
+            ):
+                self._bind(cookies, protocol, sockets, row, here, own)
+        self._addresses = table
+        self._keys = np.array(sorted(cookies), np.uint64)
+        self._cookies = np.array([cookies[key] for key in sorted(cookies)], np.uint64)
+
+    @staticmethod
+    def _bind(
+        cookies: dict[int, int],
+        protocol: int,
+        sockets: Array,
+        row: Mapping[bytes, int],
+        here: list[int],
+        own: list[bytes],
+    ) -> None:
+        """Who has one address of its own goes before who has all of them, IPv4 before both."""
+        general = []
+        for family, port, raw, cookie in zip(
+            sockets["family"].tolist(),
+            sockets["port"].tolist(),
+            map(bytes, sockets["address"]),
+            sockets["cookie"].tolist(),
+            strict=True,
+        ):
+            address = raw if family == socket.AF_INET6 else raw[:4]
+            if address == _ANY.get(family):
+                general.append((family, port, cookie))
+                continue
+            at = row.get(address if family == socket.AF_INET6 else _V4_MAPPED + address)
+            if at in here:
+                cookies.setdefault(at << 24 | protocol << 16 | port, cookie)
+        for family, port, cookie in sorted(general):
+            for at in here:
+                if family == socket.AF_INET6 or own[at].startswith(_V4_MAPPED):
+                    cookies.setdefault(at << 24 | protocol << 16 | port, cookie)

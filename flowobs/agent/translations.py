@@ -1,0 +1,184 @@
+"""Translated connections (NAT), found by what is seen on either side of them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent.conntrack import END, ICMP, TRANSLATION
+from flowobs.identity.keytable import KeyTable
+from flowobs.schema import Kind
+
+Array = NDArray[Any]
+
+STILL_THERE = np.iinfo(np.int64).max
+"""The end of a translation that has none."""
+
+_KEEP_NS = 10 * 10**9
+"""Translations are kept so long after their end: a flow's last record comes later."""
+_LEAST, _MOST = 1 << 12, 1 << 18
+_MAX_VIRTUAL = 1 << 14
+
+
+class Translations:
+    """What is known of translations, found by what is seen on either side of them.
+
+    Holds two keys for each, ``most`` in all; those that find no room are counted in ``overflow``.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self.overflow = 0
+        self._most = most
+        # Secret: nobody outside can choose connections that meet in one key.
+        self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(7)]
+        self._virtual = KeyTable(_MAX_VIRTUAL)
+        self._make(min(_LEAST, most))
+
+    def _make(self, capacity: int) -> None:
+        self._table = KeyTable(capacity)
+        self._values = np.zeros(capacity, TRANSLATION)
+        self._begins = np.zeros(capacity, END)
+        """The end that the seen packets of the opening side come from."""
+        self._end_ns = np.zeros(capacity, np.int64)
+
+    def __len__(self) -> int:
+        """Keys in the table."""
+        return len(self._table)
+
+    def learn(self, found: Array, end_ns: Array) -> None:
+        """Take in ``found``, TRANSLATION, and until when (UTC ns) each holds: later ones win."""
+        if not len(found):
+            return
+        found, end_ns = np.concatenate((found, found)), np.concatenate((end_ns, end_ns))
+        half = len(found) // 2
+        begins, others = found["source"].copy(), found["virtual"].copy()
+        begins[half:], others[half:] = found["snat"][half:], found["backend"][half:]
+        a, b = self._keys(begins, others, found["proto"])
+        # the echo identifier is the source's all the way
+        icmp = np.isin(found["proto"], ICMP)
+        found["backend"]["port"][icmp] = found["source"]["port"][icmp]
+        last = self._last(a, b)
+        a, b, found, begins, end_ns = (v[last] for v in (a, b, found, begins, end_ns))
+        rows = self._table.find(a, b)
+        new = rows < 0
+        if new.sum() > self._table.room:
+            self._make_room(int(new.sum()))
+            rows = self._table.find(a, b)
+            new = rows < 0
+        at = np.flatnonzero(new)[: self._table.room]
+        rows[at] = self._table.add(a[at], b[at])
+        fits = rows >= 0
+        self.overflow += len(rows) - int(fits.sum())
+        rows = rows[fits]
+        self._values[rows], self._begins[rows] = found[fits], begins[fits]
+        self._end_ns[rows] = end_ns[fits]
+        self._learn_virtual(found)
+
+    def replace(self, found: Array, now_ns: int) -> None:
+        """``found`` is all that there is: what is known beyond it holds until ``now_ns``."""
+        end_ns = self._end_ns[: len(self._table)]
+        np.minimum(end_ns, now_ns, out=end_ns)
+        self.learn(found, np.full(len(found), STILL_THERE))
+
+    def translate(self, columns: dict[str, Array]) -> Array:
+        """Rewrite the rows that are of a translated flow; opens of those not known yet.
+
+        From the source to the backend, with ``virtual_*`` and ``snat_*`` where they differ. Returns
+        the rows of openings towards addresses that are translated for others: theirs is to come.
+        """
+        source, destination = _ends(columns, "src"), _ends(columns, "dst")
+        at = self._table.find(*self._keys(source, destination, columns["proto"]))
+        rows = np.flatnonzero(at >= 0)
+        rows = rows[columns["time"][rows] <= self._end_ns[at[rows]]]
+        at_rows = at[rows]
+        mine, begins = self._values[at_rows], self._begins[at_rows]
+        forward = source[rows] == begins
+        back = ~forward & (destination[rows] == begins)
+        for chosen, first, second in ((forward, "src", "dst"), (back, "dst", "src")):
+            where, how = rows[chosen], mine[chosen]
+            for side, end in ((first, "source"), (second, "backend")):
+                _words(columns, f"{side}_ip")[where] = how[end]["ip"]
+                columns[f"{side}_port"][where] = how[end]["port"]
+            for end, same in (("virtual", "backend"), ("snat", "source")):
+                differ = how[end] != how[same]
+                _words(columns, f"{end}_ip")[where[differ]] = how[end]["ip"][differ]
+                columns[f"{end}_port"][where[differ]] = how[end]["port"][differ]
+        unknown = columns["kind"] == Kind.open
+        unknown[rows] = False
+        opens = np.flatnonzero(unknown)
+        if not opens.size or not len(self._virtual):
+            return opens[:0]
+        a, b = self._virtual_keys(destination[opens], columns["proto"][opens])
+        return opens[self._virtual.find(a, b) >= 0]
+
+    def _learn_virtual(self, found: Array) -> None:
+        found = found[found["virtual"] != found["backend"]]
+        a, b = self._virtual_keys(found["virtual"], found["proto"])
+        last = self._last(a, b)
+        a, b = a[last], b[last]
+        new = self._virtual.find(a, b) < 0
+        if np.count_nonzero(new) > self._virtual.room:
+            self._virtual.clear()
+            new = np.arange(len(a)) < self._virtual.capacity
+        self._virtual.add(a[new], b[new])
+
+    def _make_room(self, needed: int) -> None:
+        """Leave out what is over for long; twice the room where that is not half of it."""
+        size = len(self._table)
+        kept = self._end_ns[:size] > time.time_ns() - _KEEP_NS
+        capacity = self._table.capacity
+        while capacity < self._most and 2 * (np.count_nonzero(kept) + needed) > capacity:
+            capacity = min(2 * capacity, self._most)
+        values, begins, end_ns = (
+            v[:size][kept] for v in (self._values, self._begins, self._end_ns)
+        )
+        a, b = self._table.keys()
+        self._make(capacity)
+        self._table.add(a[kept], b[kept])
+        count = len(values)
+        self._values[:count], self._begins[:count], self._end_ns[:count] = values, begins, end_ns
+
+    def _keys(self, one: Array, other: Array, proto: Array) -> tuple[Array, Array]:
+        """Two words for what is seen of a flow, the same for both directions."""
+        a = self._mix(one, 0) + self._mix(other, 0)
+        b = self._mix(one, 3) + self._mix(other, 3)
+        return a, b + proto * self._odd[6]
+
+    def _virtual_keys(self, end: Array, proto: Array) -> tuple[Array, Array]:
+        return self._mix(end, 0), self._mix(end, 3) + proto * self._odd[6]
+
+    def _mix(self, end: Array, first: int) -> NDArray[np.uint64]:
+        words = end["ip"]
+        mixed: NDArray[np.uint64] = words[..., 0] * self._odd[first]
+        mixed ^= mixed >> np.uint64(32)
+        mixed += words[..., 1]
+        mixed *= self._odd[first + 1]
+        mixed ^= mixed >> np.uint64(29)
+        mixed += end["port"]
+        mixed *= self._odd[first + 2]
+        mixed ^= mixed >> np.uint64(32)
+        return mixed
+
+    @staticmethod
+    def _last(a: Array, b: Array) -> Array:
+        """Where each distinct key is for the last time."""
+        keys = np.stack((a, b), axis=1)[::-1].copy().view("V16")[:, 0]
+        _, first = np.unique(keys, return_index=True)
+        last: Array = len(a) - 1 - first
+        return last
+
+
+def _words(columns: dict[str, Array], name: str) -> Array:
+    words: Array = columns[name].view("<u8")
+    return words
+
+
+def _ends(columns: dict[str, Array], side: str) -> Array:
+    ends = np.zeros(len(columns["time"]), END)
+    ends["ip"] = _words(columns, f"{side}_ip")
+    ends["port"] = columns[f"{side}_port"]
+    return ends

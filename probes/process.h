@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* The process that a hook runs in, as the owner of a socket. */
+#pragma once
+#include "dialect.h"
+#include "owners.h"
+
+#ifndef FO_BCC
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct ns_common {
+    unsigned int inum;
+};
+struct net {
+    struct ns_common ns;
+};
+struct nsproxy {
+    struct net *net_ns;
+};
+struct task_struct {
+    struct task_struct *group_leader;
+    struct nsproxy *nsproxy;
+    char comm[16];
+};
+#pragma clang attribute pop
+#endif
+
+INLINE void describe(struct owner *o) {
+    void *leader = 0;
+    o->pid = bpf_get_current_pid_tgid() >> 32;
+    o->uid = bpf_get_current_uid_gid();
+    o->cgroup = bpf_get_current_cgroup_id();
+    /* the process's name: that of a thread says little ("worker-3") */
+    KREAD(&leader, (void *)bpf_get_current_task(), task_struct, group_leader);
+    KREAD(&o->comm, leader, task_struct, comm);
+}
+
+INLINE void remember(u64 cookie) {
+    struct owner o = {};
+    describe(&o);
+    struct owner *known = MAP_GET(owners, &cookie);
+    if (known) /* the process that made the socket connects it: nothing new, and no new entry */
+        *known = o;
+    else
+        MAP_PUT(owners, &cookie, &o);
+}
