@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 
 import flowobs
-from relay.http import errors, flows, hints, service_map, status, web
+from relay.http import diff, errors, flows, hints, service_map, status, timeseries, top, web
 from relay.http.queries import Cancelled, Queries
 from relay.http.status import Status
 from relay.hub import Hub
@@ -34,6 +34,8 @@ def create_app(
     app.add_exception_handler(Cancelled, _nobody_waits)
     app.include_router(flows.router(hub, queries, keep_alive_s))
     app.include_router(service_map.router(queries))
+    for part in (timeseries, top, diff):
+        app.include_router(part.router(queries))
     app.include_router(hints.router(queries))
     app.include_router(status.router(state, registry))
     web.install(app, ui)

@@ -63,12 +63,19 @@ def traffic(
     step_s: int = 0,
     latency: bool = True,
     most: int = MOST,
+    only: Sequence[Any] = (),
+    new_ns: int = 0,
+    nodes: bool = True,
 ) -> Traffic:
     """Add up what fulfils ``filter`` at ``from_ns`` <= time < ``to_ns``. Blocks; StoreError.
 
-    Rows differ in ``by``: some of ``EDGE``, and ``at``, which is the start of a step of ``step_s``
-    seconds (a Unix time). Ends are put together by ``group``, one of ``names.GROUPS`` or
-    ``label:KEY``. The tables asked are the coarsest that know what the question asks for.
+    Rows differ in ``by``: some of ``EDGE``; ``edge``, a tuple of these; ``end``, which is either
+    end; and ``at``, the start of a step of ``step_s`` seconds (a Unix time). Ends are put together
+    by ``group``, one of ``names.GROUPS`` or ``label:KEY``. The tables asked are the coarsest that
+    know what the question asks for.
+
+    With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
+    ``new_ns``, rows are those first seen from then on. ``nodes=False`` saves a query.
     """
     # rollups know the ends and the channel; what asks for more is asked of the records
     if group != "process" and answerable(filter):
@@ -80,20 +87,23 @@ def traffic(
     parameters = channels.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    table = session.query(traffic_sql.totals_sql(channels, group, by, most + 1), parameters)
+    if only:
+        parameters["only"] = list(only)
+    ends = traffic_sql.By(channels, group, by, bool(only))
+    table = session.query(traffic_sql.totals_sql(ends, most + 1, new_ns), parameters)
     rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
     if rows and not channels.by_flow:
-        _add_flows(rows, by, session.query(traffic_sql.flows_sql(channels, group, by), parameters))
+        _add_flows(rows, by, session.query(traffic_sql.flows_sql(ends), parameters))
         if latency:
-            sql = traffic_sql.latencies_sql(channels, group, by)
+            sql = traffic_sql.latencies_sql(ends)
             _add_latencies(rows, by, session.query(sql, parameters))
-    ends = [i for i, name in enumerate(by) if name in ("source", "destination")]
-    nodes = Table({}, 0)
-    if rows and ends:
-        used = sorted({key[i] for key in rows for i in ends})
+    sides = [i for i, name in enumerate(by) if name in ("source", "destination")]
+    known = Table({}, 0)
+    if nodes and rows and sides:
+        used = sorted({key[i] for key in rows for i in sides})
         sql = traffic_sql.nodes_sql(channels, group)
-        nodes = session.query(sql, {**parameters, "nodes": used})
-    return Traffic(plan, rows, table.rows > most, nodes)
+        known = session.query(sql, {**parameters, "nodes": used})
+    return Traffic(plan, rows, table.rows > most, known)
 
 
 def _key(table: Table, by: Sequence[str], i: int) -> Key:
