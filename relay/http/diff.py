@@ -40,8 +40,8 @@ LEAST_PACKETS: Final = 100
 SLOWER: Final = 1.5
 """Latencies change by this factor: their histograms are off by 9 % at most."""
 LEAST_MS: Final = 0.5
-LEAST_FLOWS: Final = 10
-"""Latencies of fewer flows are chance."""
+ENOUGH: Final = {"connect_ms": 50, "connect_p95_ms": 200, "rtt_ms": 500, "rtt_p95_ms": 2_000}
+"""Latencies of fewer connections opened, or of fewer packets (rtt), are chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def build(session: Session, query: DiffQuery) -> bytes:
     oldest_ns = oldest(session)
     after = _traffic(session, query, what.from_ns, what.to_ns)
     before = _traffic(session, query, what.from_ns - query.before_ns, what.from_ns)
-    reach = covered(before.plan.from_ns, what.from_ns, oldest_ns)
+    reach = covered(what.from_ns - query.before_ns, what.from_ns, oldest_ns)
     seconds = _seconds(before, oldest_ns), _seconds(after, oldest_ns)
     found = []
     for key in before.rows.keys() | after.rows.keys() if reach != "none" else ():
@@ -214,7 +214,8 @@ def _another_rate(old: Row, new: Row, name: str, seconds: tuple[float, float]) -
 def _another_time(old: Row, new: Row, name: str) -> bool:
     """Whether a latency is another one: slower, or faster."""
     before, after = old[name], new[name]
-    if before is None or after is None or min(old["flows"], new["flows"]) < LEAST_FLOWS:
+    samples = min(value(r, "opens" if "connect" in name else "packets", 1) or 0 for r in (old, new))
+    if before is None or after is None or samples < ENOUGH[name]:
         return False
     low, high = sorted((before, after))
     return bool(high >= low * SLOWER and high - low >= LEAST_MS)

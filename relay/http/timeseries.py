@@ -89,7 +89,10 @@ def series_query(request: Request) -> SeriesQuery:
 
 
 def automatic(seconds: float) -> int:
-    """The step (s) that makes 60 to 120 points of a stretch of time."""
+    """The step (s) that makes 60 to 120 points of a stretch of time: a minute where that does,
+    which rollups know."""
+    if 60 * 60 <= seconds <= 60 * POINTS:
+        return 60
     for step in STEPS_S:
         if seconds <= step * POINTS:
             return step
