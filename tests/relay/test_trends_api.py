@@ -33,8 +33,10 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
         yield relay
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("by", ["edge", "source", "destination", "end"])
+@pytest.mark.parametrize(
+    ("measure", "by"),
+    [*((m, "edge") for m in MEASURES), *(("flows", by) for by in ("source", "destination", "end"))],
+)
 def test_every_measure_of_everything(relay: RelayProcess, measure: str, by: str) -> None:
     asked = {"since": "1h", "measure": measure, "by": by, "group": "workload"}
     with relay.client() as client:
@@ -59,6 +61,7 @@ def test_every_measure_of_everything(relay: RelayProcess, measure: str, by: str)
         ("top", {"new": "1", "before": "-1d"}, "`before` cannot be `-1d`; write a length"),
         ("top", {"new": "1", "before": "9" * 30 + "d"}, "write a length of time like"),
         ("top", {"limit": "x"}, "`limit` cannot be `x`; use a number from 1 to 1000"),
+        ("top", {"since": "1h", "group": "label:"}, "`group` cannot be `label:`"),
         ("diff", {"measure": "bytes"}, "there is no parameter `measure`; "),
         ("diff", {"group": "pods"}, "`group` cannot be `pods`"),
         ("diff", {"q": "nod:x"}, "there is no field `nod`; did you mean `node`?"),
@@ -71,6 +74,14 @@ def test_what_is_wrong_is_said(
         answer = client.get(f"/api/v1/{path}", params=parameters)
     assert answer.status_code == 400
     assert sentence in answer.json()["error"]
+
+
+@pytest.mark.parametrize("parameters", [{"since": "9000d"}, {"step": "3650d"}])
+def test_long_times_have_few_points(relay: RelayProcess, parameters: dict[str, str]) -> None:
+    with relay.client() as client:
+        found = client.get("/api/v1/timeseries", params={"since": "1h", **parameters}).json()
+    assert len(found["at"]) <= 121
+    assert sum(v or 0 for v in found["series"][0]["values"]) == 285_000
 
 
 def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
