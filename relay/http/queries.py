@@ -28,9 +28,9 @@ class Cancelled(Exception):
 class Session:
     """The queries of one request. They carry a mark, by which they are found to be stopped."""
 
-    def __init__(self, reader: Reader, plan: Callable[[int, int], Plan]) -> None:
+    def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
         self.plan = plan
-        """Which tables to ask about a stretch of time (ns)."""
+        """Which tables to ask about a stretch of time (ns), in steps (ns) if there is a third."""
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
         self._reader = reader

@@ -12,7 +12,8 @@ from fastapi.responses import Response
 from flowobs.rows import ip_text, row_dicts, time_text
 from relay.http.parameters import MapQuery, map_query
 from relay.http.queries import Queries, Session
-from relay.http.traffic import EDGE, Key, Row, traffic
+from relay.http.traffic import Key, Row, traffic
+from relay.http.traffic_sql import EDGE
 from relay.store import Table
 from relay.store.names import NODE_FIELDS
 

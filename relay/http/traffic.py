@@ -13,8 +13,10 @@ from typing import Any, Final
 from flowobs.filters import Filter
 from flowobs.schema import Reporter
 from relay.http import traffic_sql
+from relay.http.grouped import SIDES
 from relay.http.queries import Session
 from relay.http.rolled import rolled
+from relay.http.traffic_sql import EDGE
 from relay.store import Table
 from relay.store.asked import answerable
 from relay.store.channels import Channels
@@ -23,7 +25,6 @@ from relay.store.names import LABEL
 from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 
-EDGE: Final = ("source", "destination", "proto", "port")
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
 _LEVELS: Final = ("", "_p95", "_p99")
@@ -64,12 +65,19 @@ def traffic(
     step_s: int = 0,
     latency: bool = True,
     most: int = MOST,
+    only: Sequence[Any] = (),
+    new_ns: int = 0,
+    nodes: bool = True,
 ) -> Traffic:
     """Add up what fulfils ``filter`` at ``from_ns`` <= time < ``to_ns``. Blocks; StoreError.
 
-    Rows differ in ``by``: some of ``EDGE``, and ``at``, which is the start of a step of ``step_s``
-    seconds (a Unix time). Ends are put together by ``group``, one of ``names.GROUPS`` or
-    ``label:KEY``. The tables asked are the coarsest that know what the question asks for.
+    Rows differ in ``by``: some of ``EDGE``; ``edge``, a tuple of these; ``end``, which is either
+    end; and ``at``, the start of a step of ``step_s`` seconds (a Unix time). Ends are put together
+    by ``group``, one of ``names.GROUPS`` or ``label:KEY``. The tables asked are the coarsest that
+    know what the question asks for.
+
+    With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
+    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out.
     """
     # rollups know the ends and the channel; what asks for more is asked of the records
     if group != "process" and answerable(filter):
@@ -79,27 +87,38 @@ def traffic(
         plan = Plan((Slice(TABLE, from_ns, to_ns),))
     if plan.table == TABLE:
         channels = Channels(plan, filter, group == "process", latency, step_s)
-        table, nodes = _of_records(session, channels, group, by, most)
+        table, known = _of_records(session, channels, group, by, most, only, new_ns, nodes)
     else:
-        table, nodes = rolled(session, Paths(plan, filter, step_s), group, by, latency, most)
+        paths = Paths(plan, filter, step_s)
+        table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
     rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
-    return Traffic(plan, rows, table.rows > most, nodes)
+    return Traffic(plan, rows, table.rows > most, known)
 
 
 def _of_records(
-    session: Session, channels: Channels, group: str, by: Sequence[str], most: int
+    session: Session,
+    channels: Channels,
+    group: str,
+    by: Sequence[str],
+    most: int,
+    only: Sequence[Any],
+    new_ns: int,
+    nodes: bool,
 ) -> tuple[Table, Table]:
     parameters = channels.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    table = session.query(traffic_sql.totals_sql(channels, group, by, most + 1), parameters)
-    ends = [name for name in by if name in ("source", "destination")]
-    nodes = Table({}, 0)
-    if table.rows and ends:
-        used = sorted({id for name in ends for id in table[name][:most]})
+    if only:
+        parameters["only"] = list(only)
+    ends = traffic_sql.By(channels, group, by, bool(only))
+    table = session.query(traffic_sql.totals_sql(ends, most + 1, new_ns), parameters)
+    known = Table({}, 0)
+    sides = [name for name in by if name in SIDES]
+    if nodes and table.rows and sides:
+        used = sorted({id for name in sides for id in table[name][:most]})
         sql = traffic_sql.nodes_sql(channels, group)
-        nodes = session.query(sql, {**parameters, "nodes": used})
-    return table, nodes
+        known = session.query(sql, {**parameters, "nodes": used})
+    return table, known
 
 
 def _key(table: Table, by: Sequence[str], i: int) -> Key:

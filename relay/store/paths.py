@@ -146,12 +146,16 @@ class Paths:
             f"{_BY_CHANNEL}, reason"
         )
 
-    def nodes_sql(self, group: str, ids: Array) -> str:
-        """A row per node of ``group``: its ends' ``ids``, the newest's attributes, addresses."""
+    def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
+        """A row per node of ``group``: its ends' ``ids``; ``attributes`` of the newest."""
+        known = (
+            f""", argMax(({", ".join(NODE_FIELDS)}), at) AS fields,
+  groupUniqArray({MAX_ADDRESSES})(ip) AS addresses"""
+            if attributes
+            else ""
+        )
         listed = f" AND id IN ({', '.join(map(str, ids.tolist()))})" if len(ids) <= _LISTED else ""
-        return f"""SELECT label AS id, groupUniqArray(end) AS ends,
-  argMax(({", ".join(NODE_FIELDS)}), at) AS fields,
-  groupUniqArray({MAX_ADDRESSES})(ip) AS addresses
+        return f"""SELECT label AS id, groupUniqArray(end) AS ends{known}
 FROM (SELECT *, id AS end, ({label_sql(group)}) AS label, (workload != '', last) AS at
   FROM {ENDS} WHERE {self._asked.days}{listed})
 GROUP BY label"""
