@@ -130,7 +130,7 @@ class _Rows:
             row = self.of(found)
             kept = row >= 0
             np.add.at(before, row[kept], (found["active"] - found["opened"])[kept])
-        return (np.array(opens, "<i8") + before).tolist()
+        return (np.array(opens, "<i8") + before).tolist()  # type: ignore[no-any-return]
 
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
@@ -151,7 +151,7 @@ class _Rows:
 
     def _sum(self, values: Array, how: np.ufunc = np.add) -> Array:
         # every row has a unit: the runs are the rows
-        return how.reduceat(values[self._order], self._starts)  # type: ignore[no-any-return]
+        return how.reduceat(values[self._order], self._starts)
 
     def _path(self) -> list[list[int]]:
         """What both sides counted: of pairs of ends that both sides told of."""
@@ -196,7 +196,7 @@ def _units(points: Columns) -> Columns:
     starts, best = _starts(key[order]), order[_ends(key[order])]
 
     def all_of(values: Array, how: np.ufunc = np.add) -> Array:
-        return how.reduceat(values[order], starts)  # type: ignore[no-any-return]
+        return how.reduceat(values[order], starts)
 
     out = {name: values[best] for name, values in points.items()}
     out |= {name: all_of(points[name]) for name in _EVENTS}
