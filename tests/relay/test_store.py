@@ -117,7 +117,7 @@ def test_the_table_is_what_the_documentation_says(store):
         "PARTITION BY toDate(time)",
         "ORDER BY time",
         "non_replicated_deduplication_window = 10000",
-        "COMMENT 'flowobs schema 2'",
+        "COMMENT 'flowobs schema 3'",
         "`src_namespace` LowCardinality(String)",
     ):
         assert part in statement
