@@ -14,6 +14,7 @@ from relay.store import Store, StoreError, ddl
 from relay.store.cluster import TABLES, OnCluster, local
 from relay.store.migrations import VERSION, prepare
 from relay.store.retention import Retention
+from relay.store.rollup import ENDS
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ class Recorder:
         self.asked: list[dict[str, Any]] = []
         self._comment, self._have = comment, have
 
-    def command(self, sql: str) -> str:
+    def command(self, sql: str, settings: Any = None) -> str:
         self.said.append(sql)
         return ""
 
@@ -66,20 +67,30 @@ def test_every_table_is_replicated_and_distributed() -> None:
     made = [s for s in said if s.startswith("CREATE TABLE")]
     for table in TABLES:
         (replicated,) = [s for s in made if re.match(rf"CREATE TABLE .* {local(table)} ON", s)]
-        kind = "" if table == ddl.TABLE else "Aggregating"
+        kind = {ddl.TABLE: "", ENDS: "Replacing"}.get(table, "Aggregating")
         assert f"Replicated{kind}MergeTree('/clickhouse/tables/{{shard}}/" in replicated
-        assert "'{replica}')" in replicated
+        assert ("'{replica}', last)" if table == ENDS else "'{replica}')") in replicated
         assert " replicated_deduplication_window = 10000" in replicated
         assert "non_replicated" not in replicated
         (distributed,) = [s for s in made if re.match(rf"CREATE TABLE .* {table} ON", s)]
-        assert f"Distributed('prod', currentDatabase(), {local(table)}, cityHash64(node))" in (
+        key = "id" if table == ENDS else "node"
+        assert f"Distributed('prod', currentDatabase(), {local(table)}, cityHash64({key}))" in (
             distributed
         )
+        assert f"`{key}`" in replicated
         assert any(s.startswith(f"ALTER TABLE {local(table)} ") and "MODIFY TTL" in s for s in said)
     views = [s for s in said if "MATERIALIZED VIEW" in s]
-    assert len(views) == len(TABLES) - 1
+    assert len(views) == 4
     for view in views:
         assert not re.search(rf"\b(TO|FROM) ({'|'.join(TABLES)})\b", view)
+
+
+def test_views_find_the_columns_of_local_tables(store: Store) -> None:
+    for table in TABLES:
+        store._writer.command(f"CREATE TABLE {local(table)} AS {table}")
+    for view in [s for s in statements() if "MATERIALIZED VIEW" in s]:
+        there = view.replace("VIEW IF NOT EXISTS ", "VIEW of_").replace(" ON CLUSTER 'prod'", "")
+        store._writer.command(there)
 
 
 def test_a_new_column_goes_into_both_tables() -> None:
