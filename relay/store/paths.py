@@ -42,6 +42,8 @@ _UNITS_S: Final = (300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 _UNITS: Final = 24
 _STEPS: Final = 24
 """Steps of one question: five times as many took six times as long, for groups went to disk."""
+_QUESTIONS: Final = 6
+"""About as many at most: each costs some milliseconds, however little it reads."""
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
@@ -94,7 +96,8 @@ class Paths:
         """The slices, cut where there are many steps: their groups would not fit into memory."""
         if not self.step_s:
             return [list(self.plan.slices)]
-        length = self.step_s * _STEPS * 10**9
+        steps = (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9)
+        length = self.step_s * max(_STEPS, steps // _QUESTIONS) * 10**9
         found: dict[int, list[Slice]] = {}
         for part in self.plan.slices:
             for i in range(part.from_ns // length, -(-part.to_ns // length)):
