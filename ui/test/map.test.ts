@@ -1,12 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { curve, fit, hull, width } from "../src/map/geometry";
-import { buildGraph, dropReasons, ranks, sum } from "../src/map/graph";
+import { buildGraph, ranks } from "../src/map/graph";
 import { unit } from "../src/map/hash";
 import { hit, hitIndex } from "../src/map/hit";
 import { placeLabels } from "../src/map/labels";
 import { layout, type LayoutInput } from "../src/map/layout";
 import { curves, linkText, scene } from "../src/map/scene";
 import { overlap } from "../src/map/separate";
+import { dropReasons, sum } from "../src/state/totals";
 import { edge, serviceMap } from "./records";
 
 const shop = serviceMap([
