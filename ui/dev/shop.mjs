@@ -2,7 +2,7 @@
 
 const pod = (namespace, name, workload, node, address) => ({
   id: `${namespace}/${name}`, kind: "pod", namespace, name, workload, workload_kind: "Deployment", service: workload,
-  node, addresses: [address],
+  node, zone: node === "node-1" ? "zone-a" : "zone-b", addresses: [address],
 });
 
 export const NODES = [
@@ -81,8 +81,15 @@ let turn = 0;
 
 function end(side, node, port) {
   const fields = { [`${side}_ip`]: node.addresses[0], [`${side}_port`]: port, [`${side}_kind`]: node.kind };
-  for (const name of ["namespace", "name", "workload", "workload_kind", "service", "node"]) {
+  for (const name of ["namespace", "name", "workload", "workload_kind", "service", "node", "zone"]) {
     if (node[name]) fields[`${side}_${name}`] = node[name];
+  }
+  if (node.kind === "pod") {
+    fields[`${side}_labels`] = `app=${node.workload},tier=${node.namespace === "shop" ? "front" : "back"}`;
+    fields[`${side}_services`] = `${node.workload},${node.workload}-headless`;
+    fields[`${side}_container`] = node.workload;
+    fields[`${side}_identity`] = 16_000 + node.name.length;
+    fields[`${side}_identity_source`] = "kubernetes";
   }
   return fields;
 }
@@ -102,9 +109,26 @@ export function record(call, nodes, at, random = Math.random) {
     reply_packets: counts ? 3 + Math.floor(random() * 20) : 0, reply_bytes: counts ? Math.round(call.reply * (0.5 + random())) : 0,
   };
   if (kind === "close") Object.assign(r, { duration: Math.round(random() * 4e8), close_reason: "fin_source" });
+  if (call.port === 8080) Object.assign(r, { virtual_ip: "10.96.0.80", virtual_port: 80 });
+  if (call.port === 5432) Object.assign(r, { tunnel: "vxlan", tunnel_id: 42, tunnel_src_ip: "192.168.7.2", tunnel_dst_ip: "192.168.7.3" });
   if (kind === "drop") r.drop_reason = call.reason ?? "NETFILTER_DROP";
   if (kind === "reset") r.close_reason = "reset_destination";
   return r;
+}
+
+const latency = (name, ms) => ({
+  [`${name}_ms`]: ms, [`${name}_p95_ms`]: ms && ms * 2.4, [`${name}_p99_ms`]: ms && ms * 9,
+});
+
+/** What each side counted, of ends that are both observed. */
+function path(flows, troubles, lossy, told) {
+  const of = (n) => (told ? n : null);
+  const loss = lossy ? troubles : 0;
+  return {
+    sent_packets: of(flows * 6), sent_bytes: of(flows * 900), arrived_packets: of(flows * 6 - loss), arrived_bytes: of(flows * 880),
+    reply_sent_packets: of(flows * 7), reply_sent_bytes: of(flows * 900), reply_arrived_packets: of(flows * 7),
+    reply_arrived_bytes: of(flows * 900), path_loss: of(loss),
+  };
 }
 
 export function edge(call, from, to) {
@@ -114,8 +138,11 @@ export function edge(call, from, to) {
   const of = (kind) => (call.trouble === kind ? troubles : 0);
   return {
     source: call.source, destination: call.destination, proto: call.proto, port: call.port, flows,
-    closes: flows, packets: flows * 6, bytes: flows * call.bytes, reply_packets: flows * (call.reply ? 7 : 0),
+    opens: flows, closes: flows, packets: flows * 6, bytes: flows * call.bytes, reply_packets: flows * (call.reply ? 7 : 0),
     reply_bytes: flows * call.reply, drops: of("drop"), resets: of("reset"), retransmits: of("retransmit"), fails: of("fail"),
+    ...latency("connect", call.proto === "tcp" && call.reply ? 0.06 * (1 + call.port / 5000) : null),
+    ...latency("rtt", call.proto === "tcp" && call.reply ? 0.4 + call.port / 900 : null),
+    ...path(flows, troubles, call.trouble === "retransmit", call.port !== 443),
     drop_reasons: of("drop") ? { [call.reason ?? "NETFILTER_DROP"]: troubles } : {},
     reporter: "source", first_seen: time(from, 0), last_seen: time(to - 300, 0),
   };

@@ -172,6 +172,24 @@ export interface ServiceMap {
   more?: boolean;
 }
 
+/** A measure in steps of time. */
+export interface TimeSeries {
+  from: string;
+  to: string;
+  /** From when on the store has it; null where it has nothing of that time. */
+  covered_from: string | null;
+  table: string;
+  group: string;
+  by: string;
+  measure: string;
+  unit: string;
+  step_s: number;
+  /** Starts of the steps. */
+  at: string[];
+  /** One in all, unless asked for more; a value is null where nothing is known. */
+  series: { values: (number | null)[] }[];
+}
+
 export interface StoreStatus {
   url: string;
   engine: string;
