@@ -105,7 +105,7 @@ function serviceMap(query) {
     const [source, destination] = [call.source, call.destination].map((id) => {
       const node = byId.get(id);
       const own = groupId(node, group);
-      nodes.set(own, { ...node, id: own, addresses: [...(nodes.get(own)?.addresses ?? []), ...node.addresses] });
+      nodes.set(own, { ...node, id: own, addresses: [...new Set([...(nodes.get(own)?.addresses ?? []), ...node.addresses])] });
       return own;
     });
     const key = [source, destination, call.port, call.proto].join(" ");

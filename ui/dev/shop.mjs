@@ -6,7 +6,7 @@ const pod = (namespace, name, workload, node, address) => ({
 });
 
 export const NODES = [
-  { id: "203.0.113.24", kind: "world", addresses: ["203.0.113.24"] },
+  { id: "world", kind: "world", addresses: ["203.0.113.24"] },
   pod("shop", "web-0", "web", "node-1", "10.88.0.10"),
   pod("shop", "web-1", "web", "node-2", "10.88.1.10"),
   pod("shop", "api-0", "api", "node-1", "10.88.0.20"),
@@ -23,8 +23,8 @@ export const NODES = [
 const TCP = 6;
 /** source, destination, port, flows per second, bytes there and back per flow, chance of trouble and its kind. */
 export const CALLS = [
-  ["203.0.113.24", "shop/web-0", 443, 9, 900, 24_000],
-  ["203.0.113.24", "shop/web-1", 443, 7, 900, 22_000],
+  ["world", "shop/web-0", 443, 9, 900, 24_000],
+  ["world", "shop/web-1", 443, 7, 900, 22_000],
   ["shop/web-0", "shop/api-0", 8080, 5, 1200, 6_000],
   ["shop/web-0", "shop/api-1", 8080, 4, 1200, 6_000],
   ["shop/web-1", "shop/api-1", 8080, 5, 1200, 6_000],

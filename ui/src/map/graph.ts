@@ -30,7 +30,7 @@ export interface Graph {
   links: GraphLink[];
 }
 
-export const label = (node: MapNode): string => node.name || node.addresses?.[0] || node.id;
+export const label = (node: MapNode): string => node.name || node.id;
 
 export function buildGraph(map: ServiceMap, seconds: number): Graph {
   const pairs = new Map<string, MapEdge[]>();

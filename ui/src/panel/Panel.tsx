@@ -39,6 +39,7 @@ export function Panel() {
         <>
           <EdgeList title="Calls" edges={edges.filter((e) => covers(chosen.id, e.source))} end="destination" />
           <EdgeList title="Called by" edges={edges.filter((e) => covers(chosen.id, e.destination))} end="source" />
+          <Details facts={endFacts(records(), chosen.id, group.value)} />
         </>
       ) : (
         <>
@@ -58,12 +59,22 @@ const records = () => visibleRows.value.filter((row) => row.severity !== "lost")
 const addresses = (all: readonly string[]): string =>
   all.slice(0, 8).join(", ") + (all.length > 8 ? ` and ${all.length - 8} more` : "");
 
+function Details({ facts }: { facts: Facts }) {
+  if (facts.length === 0) return null;
+  return (
+    <>
+      <h3>On its newest record</h3>
+      <FactList facts={facts} />
+    </>
+  );
+}
+
 function FactList({ facts }: { facts: Facts }) {
   if (facts.length === 0) return null;
   return (
     <dl>
       {facts.map(([name, value]) => (
-        <div key={name} class={name === "Name is" ? "warn-text" : ""}>
+        <div key={name} class={value.endsWith(" old") ? "warn-text" : ""}>
           <dt>{name}</dt>
           <dd class="lines">{value}</dd>
         </div>
@@ -83,7 +94,6 @@ function NodeTitle({ id }: { id: string }) {
     ["Node", node?.node],
     ["Zone", node?.zone],
     ["Addresses", addresses(node?.addresses ?? [])],
-    ...endFacts(records(), id, group.value),
   ];
   const folded = id.endsWith("/*") || id === OUTSIDE;
   const grouping = labelKey(group.value) === undefined ? group.value : "label";

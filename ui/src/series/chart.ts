@@ -2,10 +2,27 @@
 
 export type Values = readonly (number | null)[];
 
+const LAG_MS = 4000;
+
+/** The newest seconds are not stored yet: nothing there is not known to be nothing. */
+export function settled(values: Values, at: readonly string[], to: string): Values {
+  const known = Date.parse(to) - LAG_MS;
+  return values.map((value, i) => (value === 0 && Date.parse(at[i]!) > known ? null : value));
+}
+
 export const HEIGHT = 30;
 
 /** The largest value; 0 where there is none. */
 export const peak = (values: Values): number => values.reduce<number>((most, v) => Math.max(most, v ?? 0), 0);
+
+/** Those that are known. */
+const told = (values: Values): number[] => values.filter((value) => value !== null);
+
+export const sum = (values: Values): number => told(values).reduce((a, b) => a + b, 0);
+
+export const mean = (values: Values): number => sum(values) / told(values).length;
+
+export const last = (values: Values): number => told(values).at(-1)!;
 
 const y = (value: number, top: number): number => (top > 0 ? HEIGHT * (1 - value / top) : HEIGHT);
 

@@ -25,8 +25,7 @@ export function endFacts(records: Iterable<FlowRecord>, id: string, group: Group
         ["Services", r[`${side}_services`]?.replaceAll(",", ", ") ?? ""],
         ["Labels", r[`${side}_labels`]?.replaceAll(",", "\n") ?? ""],
         ["Identity", identity ? String(identity) : ""],
-        ["Named by", r[`${side}_identity_source`] ?? ""],
-        ["Name is", nameAge(r[`${side}_identity_age`]).replace("name ", "")],
+        ["Named by", [r[`${side}_identity_source`], nameAge(r[`${side}_identity_age`])].filter(Boolean).join(", ")],
       ];
       return facts.filter(([, value]) => value !== "");
     }

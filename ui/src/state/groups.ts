@@ -91,8 +91,7 @@ const KINDS: Partial<Record<Group, string>> = { service: "service", node: "node"
 /** The relay describes a node by its newest end: of several ends, only what they have in common is kept. */
 function described(node: MapNode, group: Group): MapNode {
   const own = ownId(node, node.addresses?.[0] ?? node.id);
-  if (node.id === own) return node;
-  if (group === "address") return node;
+  if (node.id === own || group === "address") return node;
   if (group === "process") {
     const process = node.id.slice(own.length + 1);
     return { ...node, name: `${node.name || own} ${process}`, process };

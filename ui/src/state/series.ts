@@ -2,6 +2,8 @@
 
 import { effect, signal, untracked } from "@preact/signals";
 import { getTimeSeries, RelayError } from "../api/client";
+import type { TimeSeries } from "../api/types";
+import { settled, type Values } from "../series/chart";
 import { asks, tellable } from "../text/ask";
 import { group, namespace, nodesById, question, selection, serviceMap, window_ } from "./store";
 
@@ -12,7 +14,8 @@ type Measure = (typeof MEASURES)[number];
 
 export interface Series {
   at: string[];
-  values: Record<Measure, (number | null)[]>;
+  step_s: number;
+  values: Record<Measure, Values>;
 }
 
 /** Undefined until it is known, and where the relay cannot tell. */
@@ -39,8 +42,12 @@ export function startSeries(): void {
       try {
         const [rate, drops, rtt] = await Promise.all(MEASURES.map((measure) => getTimeSeries({ ...query, measure })));
         if (mine !== asked) return;
-        const values = (found: typeof rate) => found?.series[0]?.values ?? [];
-        series.value = { at: rate?.at ?? [], values: { rate: values(rate), drops: values(drops), rtt_p95_ms: values(rtt) } };
+        const values = (found: TimeSeries) => settled(found.series[0]?.values ?? [], found.at, found.to);
+        series.value = {
+          at: rate!.at,
+          step_s: rate!.step_s,
+          values: { rate: values(rate!), drops: values(drops!), rtt_p95_ms: values(rtt!) },
+        };
       } catch (error) {
         // An older relay has no series; what else is wrong, the polls say.
         if (error instanceof RelayError && error.status === 404) return;
