@@ -39,6 +39,10 @@ describe("graph", () => {
     expect(link.bytesPerSecond).toBeCloseTo((2 * 10_000) / 300);
     expect(linkText(link)).toBe(":8080 :9090 · 67 B/s · 2 drops");
   });
+  test("a namespace that is a node is in none", () => {
+    const map = { ...shop, nodes: [{ id: "shop", kind: "group", namespace: "shop", name: "shop" }] };
+    expect(buildGraph(map, 1).nodes[0]).toMatchObject({ group: "", hue: "shop", label: "shop" });
+  });
   test("sums and reasons", () => {
     const edges = [edge("a", "b", { drop_reasons: { X: 1, Y: 5 } }), edge("a", "b", { drop_reasons: { X: 2 } })];
     expect(sum(edges).packets).toBe(20);

@@ -7,8 +7,10 @@ import { sum, troubles, type Totals } from "../state/totals";
 export interface GraphNode {
   id: string;
   kind: string;
-  /** Namespace; "" for ends without one, which stand alone. */
+  /** Namespace it is drawn in; "" for what stands alone: ends without one, and a namespace itself. */
   group: string;
+  /** Namespace whose colour it has. */
+  hue: string;
   label: string;
   /** Distance from where traffic comes in, so that the map reads from left to right. */
   rank: number;
@@ -56,7 +58,8 @@ export function buildGraph(map: ServiceMap, seconds: number): Graph {
     nodes: [...nodes.values()].map((node) => ({
       id: node.id,
       kind: node.kind ?? "unknown",
-      group: node.namespace ?? "",
+      group: node.id === node.namespace ? "" : (node.namespace ?? ""),
+      hue: node.namespace ?? "",
       label: label(node),
       rank: rank.get(node.id) ?? 0,
     })),
