@@ -54,11 +54,17 @@ export function Grouping() {
           onChange={(event) => chooseKey(event.currentTarget.value)}
         />
       )}
-      <datalist id="label-keys">
-        {keys.value.map((name) => (
-          <option key={name} value={name} />
-        ))}
-      </datalist>
+      {labelled && <Keys />}
     </div>
+  );
+}
+
+function Keys() {
+  return (
+    <datalist id="label-keys">
+      {keys.value.map((name) => (
+        <option key={name} value={name} />
+      ))}
+    </datalist>
   );
 }

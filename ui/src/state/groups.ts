@@ -90,7 +90,8 @@ const KINDS: Partial<Record<Group, string>> = { service: "service", node: "node"
 
 /** The relay describes a node by its newest end: of several ends, only what they have in common is kept. */
 function described(node: MapNode, group: Group): MapNode {
-  const own = ownId(node, node.addresses?.[0] ?? node.id);
+  // An address has no spaces, and a process of it follows one.
+  const own = ownId(node, node.addresses?.length === 1 ? node.addresses[0]! : node.id.split(" ", 1)[0]!);
   if (node.id === own || group === "address") return node;
   if (group === "process") {
     const process = node.id.slice(own.length + 1);
