@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.t
 
 NODE, FAR, API = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 GATEWAY = "10.99.0.254"
-REMOTE, SERVICE, WORLD = "10.98.0.2", "10.96.0.9", "8.8.8.8"
+REMOTE, SERVICE, WORLD = "10.97.1.2", "10.96.0.9", "8.8.8.8"
 NEW = "10.99.0.11"
 UID = "11111111-2222-3333-4444-555555555555"
 
