@@ -171,6 +171,7 @@ def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
         node="lab-node",
         netns=lab.ns("node"),
         metrics="127.0.0.1:0",
+        identity="host",
         inventory=inventory,
         drain_interval=0.5,
     )
