@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 MAC = {"a": "02:99:00:00:00:01", "b": "02:99:00:00:00:02"}
 V4 = {"a": "10.99.0.1", "b": "10.99.0.2"}
 V6 = {"a": "fd00:99::1", "b": "fd00:99::2"}
+OF_ANYBODY = {"held_full", "retransmits_full", "interrupted"}
+"""Why something was lost that may be another lab's: TCP's and drops' hooks are the machine's."""
 
 INVENTORY = """\
 cluster: lab

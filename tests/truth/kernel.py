@@ -131,10 +131,10 @@ class Watch:
         """/proc/net/snmp and netstat of both pods."""
 
     @property
-    def ring_lost(self) -> int:
-        """Events that found the ring full. They come from the whole machine: other labs', too."""
+    def without_room(self) -> int:
+        """Events that could not be held back. They come from the whole machine: other labs', too."""
         lost = (r for r in self.everything if r["kind"] == "lost")
-        return sum(r["lost"] for r in lost if r["drop_reason"] == "ring_full")
+        return sum(r["lost"] for r in lost if r["drop_reason"] == "held_full")
 
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""
