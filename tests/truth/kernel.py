@@ -132,7 +132,7 @@ class Watch:
 
     @property
     def without_room(self) -> int:
-        """Events that could not be held back. They come from the whole machine: other labs', too."""
+        """Events that could not be held back: they are the machine's, so other labs', too."""
         lost = (r for r in self.everything if r["kind"] == "lost")
         return sum(r["lost"] for r in lost if r["drop_reason"] == "held_full")
 
