@@ -278,14 +278,15 @@ class Stack:
         """Wait until everything the kernel counted so far is in the store: two drains and a
         commit.
         """
-        last = -1
-        for _ in range(30):
-            time.sleep(1.5)
-            now = self.stored()
-            if now == last:
-                self._settled = now
+        began = changed = time.monotonic()
+        last = self.stored()
+        while (now := time.monotonic()) - began < 45:
+            if now - began > 3 and now - changed > 1.5:
+                self._settled = last
                 return
-            last = now
+            time.sleep(0.25)
+            if (rows := self.stored()) != last:
+                last, changed = rows, time.monotonic()
         raise AssertionError("the store keeps growing")
 
     def settled(self) -> bool:
