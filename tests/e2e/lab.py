@@ -265,9 +265,18 @@ class Stack:
             return json.load(answer)
 
     def rows(self, **parameters: str | int) -> list[dict[str, Any]]:
+        """Records; of what may be another lab's loss, which is part of every answer, only those of
+        ``kind="lost"``.
+        """
         query = "&".join(f"{k}={v}" for k, v in ({"last": 100_000} | parameters).items())
         flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
-        return flows
+        if parameters.get("kind") == "lost":
+            return flows
+        return [r for r in flows if r["kind"] != "lost" or r["drop_reason"] not in OF_ANYBODY]
+
+    def without_room(self) -> int:
+        """Events so far that nobody could be told of; of any lab."""
+        return sum(r["lost"] for r in self.rows(kind="lost") if r["drop_reason"] in OF_ANYBODY)
 
     def stored(self) -> int:
         """Records in the store."""
