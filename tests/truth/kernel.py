@@ -133,6 +133,10 @@ class Watch:
         self.proc = {pod: Counter(change(self._proc[pod], proc[pod])) for pod in "ab"}
         """/proc/net/snmp and netstat of both pods."""
 
+    def all_told(self, rows: Iterable[Mapping[str, Any]], number: int) -> bool:
+        """Whether these events of the stack are so many, but for those that found no room."""
+        return number - self.without_room <= sum(1 + r.get("lost", 0) for r in rows) <= number
+
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""
         return [r for r in self.rows if all(r.get(c) == v for c, v in columns.items())]
