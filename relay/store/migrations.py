@@ -41,7 +41,6 @@ def _retention(client: Client, window: int) -> None:
     statement = str(client.command(f"SHOW CREATE TABLE {ddl.TABLE}"))
     if "TTL toDateTime" in statement:
         client.command(f"ALTER TABLE {ddl.TABLE} REMOVE TTL")
-    client.command(f"ALTER TABLE {ddl.TABLE} MODIFY SETTING {ddl.settings(window)}")
 
 
 def _rollups(client: Client, window: int) -> None:
@@ -49,6 +48,7 @@ def _rollups(client: Client, window: int) -> None:
 
     What only the rollups of version 2 still know goes over as it is. Nobody may write meanwhile.
     """
+    client.command(f"ALTER TABLE {ddl.TABLE} MODIFY SETTING {ddl.settings(window)}")
     old = set_aside(client)
     first = str(client.command(f"SELECT toUnixTimestamp64Nano(min(time)) FROM {ddl.TABLE}"))
     oldest = int(first) or _NEVER_NS

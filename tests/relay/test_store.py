@@ -132,7 +132,7 @@ def test_the_engine_keeps_to_its_limits(store):
         ).result_rows
     )
     assert settings == {
-        "max_server_memory_usage": str(1536 * 1024 * 1024),
+        "max_server_memory_usage": str(1024 * 1024 * 1024),
         "mark_cache_size": str(64 * 1024 * 1024),
         "background_pool_size": "2",
     }
