@@ -24,11 +24,13 @@ from relay.store.rollup import TABLES
 
 WRITE_SETTINGS: Final[dict[str, Any]] = {"distributed_foreground_insert": 1}
 """An insert returns when the shards have it: only then is it acknowledged."""
+READ_LOCALLY: Final[dict[str, Any]] = {"distributed_product_mode": "local"}
+"""The ends of a shard's rollups are on that shard: `IN` and `JOIN` need not go to others."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _KEEPER: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 _CREATE_TABLE: Final = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)(.*)", re.S)
-_CREATE_VIEW: Final = re.compile(r"^CREATE MATERIALIZED VIEW (\w+) TO (\w+) AS (.*)", re.S)
+_CREATE_VIEW: Final = re.compile(r"^CREATE MATERIALIZED VIEW (\w+) TO (\w+) AS\s(.*)", re.S)
 _DROP: Final = re.compile(r"^DROP TABLE IF EXISTS (\w+)$")
 _ALTER: Final = re.compile(r"^ALTER TABLE (\w+) (.*)", re.S)
 _ENGINE: Final = re.compile(r"^ENGINE = (\w*MergeTree)(?:\((\w*)\))?$", re.M)

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.store import Store, StoreError, ddl
-from relay.store.cluster import TABLES, OnCluster, local
+from relay.store.cluster import READ_LOCALLY, TABLES, OnCluster, local
 from relay.store.migrations import VERSION, prepare
 from relay.store.retention import Retention
+from relay.store.rollup import ENDS
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ class Recorder:
         self.asked: list[dict[str, Any]] = []
         self._comment, self._have = comment, have
 
-    def command(self, sql: str) -> str:
+    def command(self, sql: str, settings: dict[str, Any] | None = None) -> str:
+        assert settings is None
         self.said.append(sql)
         return ""
 
@@ -58,6 +60,7 @@ def test_the_engine_understands_every_statement(store: Store) -> None:
     for statement in said:
         tree = str(store._writer.command(f"EXPLAIN AST {statement}"))
         assert tree.startswith(("CreateQuery", "AlterQuery", "DropQuery")), statement
+    assert store._writer.command("SELECT 1", settings=READ_LOCALLY) == 1
 
 
 def test_every_table_is_replicated_and_distributed() -> None:
@@ -66,9 +69,10 @@ def test_every_table_is_replicated_and_distributed() -> None:
     made = [s for s in said if s.startswith("CREATE TABLE")]
     for table in TABLES:
         (replicated,) = [s for s in made if re.match(rf"CREATE TABLE .* {local(table)} ON", s)]
-        kind = "" if table == ddl.TABLE else "Aggregating"
+        kind = {ddl.TABLE: "", ENDS: "Replacing"}.get(table, "Aggregating")
+        last = ", last" if table == ENDS else ""
         assert f"Replicated{kind}MergeTree('/clickhouse/tables/{{shard}}/" in replicated
-        assert "'{replica}')" in replicated
+        assert f"'{{replica}}'{last})" in replicated
         assert " replicated_deduplication_window = 10000" in replicated
         assert "non_replicated" not in replicated
         (distributed,) = [s for s in made if re.match(rf"CREATE TABLE .* {table} ON", s)]
@@ -77,7 +81,7 @@ def test_every_table_is_replicated_and_distributed() -> None:
         )
         assert any(s.startswith(f"ALTER TABLE {local(table)} ") and "MODIFY TTL" in s for s in said)
     views = [s for s in said if "MATERIALIZED VIEW" in s]
-    assert len(views) == len(TABLES) - 1
+    assert len(views) == len(TABLES)  # but for the records; ends have one for each side
     for view in views:
         assert not re.search(rf"\b(TO|FROM) ({'|'.join(TABLES)})\b", view)
 

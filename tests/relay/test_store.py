@@ -13,6 +13,7 @@ import pytest
 
 from relay.store import QueryTimeout, Store, StoreError
 from relay.store.errors import explain
+from relay.store.migrations import VERSION
 from relay.store.retention import Retention
 from tests.flow_factory import new_table, random_batch
 
@@ -117,7 +118,7 @@ def test_the_table_is_what_the_documentation_says(store):
         "PARTITION BY toDate(time)",
         "ORDER BY time",
         "non_replicated_deduplication_window = 10000",
-        "COMMENT 'flowobs schema 2'",
+        f"COMMENT 'flowobs schema {VERSION}'",
         "`src_namespace` LowCardinality(String)",
     ):
         assert part in statement
@@ -131,7 +132,7 @@ def test_the_engine_keeps_to_its_limits(store):
         ).result_rows
     )
     assert settings == {
-        "max_server_memory_usage": str(1536 * 1024 * 1024),
+        "max_server_memory_usage": str(1024 * 1024 * 1024),
         "mark_cache_size": str(64 * 1024 * 1024),
         "background_pool_size": "2",
     }
