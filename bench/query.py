@@ -18,12 +18,17 @@ from bench.traffic import Traffic
 from flowobs.filters import EVERYTHING, Filter
 from flowobs.query import parse
 from flowobs.query.place import place
+from relay.http import diff, timeseries, top
+from relay.http.diff import DiffQuery
 from relay.http.hints import values
 from relay.http.parameters import HintsQuery, MapQuery
 from relay.http.service_map import build
+from relay.http.timeseries import SeriesQuery
+from relay.http.top import TopQuery
 from relay.http.traffic import traffic
+from relay.http.trends import Asked
 from relay.store import Reader, Store, ddl
-from relay.store.plan import Plan, Slice
+from relay.store.plan import Plan, Slice, plan
 from relay.store.rollup import TABLES
 
 ROWS = int(os.environ.get("ROWS", "50000000"))
@@ -84,15 +89,20 @@ class _Session:
     """A request's queries, without HTTP."""
 
     def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
-        self.query = reader.query
+        self.query, self.arrays = reader.query, reader.arrays
         self.plan = plan
 
 
 def _questions(store: Store, end: int) -> list[dict[str, Any]]:
     reader = store.reader(max_seconds=120)
-    rollups: Any = _Session(reader, store.plan)
+
+    def plan_at_end(from_ns: int, to_ns: int, step_ns: int | None = None) -> Plan:
+        # as if it were now: filling the store may have taken minutes
+        complete = store._sweeper.complete()
+        return plan(from_ns, to_ns, complete, step_ns=step_ns, now_ns=end)
+
+    rollups: Any = _Session(reader, plan_at_end)
     records: Any = _Session(reader, lambda a, b: Plan((Slice("flows", a, b),)))
-    # ROWS that take long to insert end long before now: then both begin and end at odd moments
     begin, past = end - SPAN_NS, end - 17 * 60 * 10**9 - 1
 
     def last(condition: str) -> Callable[[], object]:
@@ -117,6 +127,9 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
             rollups, service, begin, end, group="workload", by=("at",), step_s=60, latency=False
         )
 
+    def asked(seconds: int, limit: int = 10) -> Asked:
+        return Asked(EVERYTHING, end - seconds * 10**9, end, "workload", limit)
+
     typed = "ns:ns-3 and pod:workl"
     hints = HintsQuery(typed, len(typed) + 1, end - 300 * 10**9, end)
     questions = {
@@ -133,6 +146,13 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         "map_10h_namespace_ms": map(36_000, filter=parse("ns:ns-3")),
         "map_10h_past_ms": map(36_000, until=past),
         "series_10h_ms": series,
+        "series_10h_largest_ms": lambda: timeseries.build(
+            rollups, SeriesQuery(asked(36_000, 5), "source")
+        ),
+        "top_10h_ms": lambda: top.build(rollups, TopQuery(asked(36_000), "edge", "bytes")),
+        "top_15m_end_ms": lambda: top.build(rollups, TopQuery(asked(900), "end", "drops")),
+        "top_15m_new_ms": lambda: top.build(rollups, TopQuery(asked(900), new=True)),
+        "diff_1h_ms": lambda: diff.build(rollups, DiffQuery(asked(3600), 3600 * 10**9)),
         "hints_ms": lambda: values(rollups, place(typed, hints.at), hints),
     }
     figures = []

@@ -11,16 +11,20 @@ _RFC3339 = re.compile(
 )  # an unescaped + in a query string arrives as a space
 
 
-_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_LENGTH = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([smhd])", re.ASCII)
 
 
 def parse_time(text: str, now_ns: int) -> int | None:
     """UTC ns of an RFC 3339 time or of how long ago (``5m``); None where ``text`` is neither."""
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return max(0, now_ns - int(float(ago[1]) * _UNITS_NS[ago[2]]))
-    return parse_rfc3339(text)
+    ago_ns = parse_length(text)
+    return parse_rfc3339(text) if ago_ns is None else max(0, now_ns - ago_ns)
+
+
+def parse_length(text: str) -> int | None:
+    """ns of a length of time (``5m``), or None where ``text`` is none."""
+    found = _LENGTH.fullmatch(text)
+    return int(float(found[1]) * UNITS_NS[found[2]]) if found else None
 
 
 def parse_rfc3339(text: str) -> int | None:

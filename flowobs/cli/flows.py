@@ -1,4 +1,4 @@
-"""The ``flows`` command: watch flows, list them, map them."""
+"""The ``flows`` command: watch flows, list them, map them, measure them."""
 
 from __future__ import annotations
 
@@ -224,6 +224,80 @@ def map_(output: str | None, color: str, server: str, **given: Any) -> None:
     from flowobs.cli.map import show
 
     show(Relay(server).document("/api/v1/service-map", options.query(given)), output, color)
+
+
+@flows.command(epilog=options.EXAMPLES)
+@options.options(
+    options.question,
+    options.since("5m"),
+    options.until,
+    options.new,
+    options.before("With --new: not seen this long before --since. Default: 7d."),
+    options.filters,
+    options.each(),
+    options.by,
+    options.measure,
+    options.limit(10, 1000),
+    options.output_format("table", "csv", "json"),
+    options.color,
+    options.server,
+)
+def top(output: str | None, color: str, server: str, **given: Any) -> None:
+    """The most of a measure: talkers, droppers, the slowest; with --new of what is new."""
+    from flowobs.cli.client import Relay
+    from flowobs.cli.top import print_top
+
+    if given["before"] and not given["new"]:
+        raise click.UsageError("--before says how far back to look for what is new: add --new.")
+    print_top(Relay(server).document("/api/v1/top", options.query(given)), output, color)
+
+
+@flows.command(epilog=options.EXAMPLES)
+@options.options(
+    options.question,
+    options.since("1h"),
+    options.until,
+    options.filters,
+    options.each("total"),
+    options.by,
+    options.measure,
+    options.step,
+    options.limit(5, 20),
+    options.output_format("spark", "csv", "json"),
+    options.color,
+    options.server,
+)
+def series(output: str | None, color: str, server: str, **given: Any) -> None:
+    """A measure over time: of all, or of the largest and the rest."""
+    from flowobs.cli.client import Relay
+    from flowobs.cli.series import print_series
+
+    found = Relay(server).document("/api/v1/timeseries", options.query(given))
+    print_series(found, output, color)
+
+
+@flows.command(epilog=options.EXAMPLES)
+@options.options(
+    options.question,
+    options.since("1h"),
+    options.until,
+    options.before(
+        "How long the time before --since is. Default: as long as what it is compared with."
+    ),
+    options.filters,
+    options.each(),
+    options.by,
+    options.limit(50, 1000),
+    options.output_format("text", "csv", "json"),
+    options.color,
+    options.server,
+)
+def diff(output: str | None, color: str, server: str, **given: Any) -> None:
+    """What changed: new and vanished edges, other rates, more trouble, slower answers."""
+    from flowobs.cli.client import Relay
+    from flowobs.cli.diff import print_diff
+
+    print_diff(Relay(server).document("/api/v1/diff", options.query(given)), output, color)
 
 
 @flows.command()

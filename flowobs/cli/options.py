@@ -11,9 +11,11 @@ import click
 
 from flowobs import schema
 from flowobs.cli.command import Argument, Option
+from flowobs.measures import DIMENSIONS, MEASURES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
+MEASURED = ("by", "measure", "limit", "step", "before", "new")
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
@@ -80,6 +82,8 @@ Questions (docs/query.md has the whole language):
   flows list --since 1h 'from:shop/web-0 to:10.0.0.0/8 port:443,8000-9000'
   flows list --since 1d 'kind:close (bytes>1MB or duration>5s) not ns:kube-*'
   flows map 'process:nginx or service:shop/api'
+  flows top --new --by workload not ns:kube-*
+  flows series --measure rtt_p95_ms to.service:shop/api
   flows redis                             a part of either end's name
 """
 
@@ -137,6 +141,18 @@ until = option(
 fail_empty = option(
     SELECTION, "--fail-empty", is_flag=True, help="Exit with code 3 when no record matches."
 )
+new = option(SELECTION, "--new", is_flag=True, help="Only what was not seen before --since.")
+step = option(
+    SELECTION,
+    "--step",
+    metavar="TIME",
+    help="Length of a step: 10s, 1m, 1h. Default: such that there are 60 to 120.",
+)
+
+
+def before(help: str) -> Decorator:
+    return option(SELECTION, "--before", metavar="TIME", help=help)
+
 
 namespace = option(
     FILTER,
@@ -204,6 +220,40 @@ by = option(
 )
 
 
+def each(*more: str) -> Decorator:
+    return option(
+        OUTPUT,
+        "--each",
+        "by",
+        type=click.Choice([*more, *DIMENSIONS]),
+        default=(*more, *DIMENSIONS)[0],
+        show_default=True,
+        help="Whose numbers to show; an end is a source or a destination.",
+    )
+
+
+measure = option(
+    OUTPUT,
+    "--measure",
+    type=click.Choice(MEASURES),
+    default="bytes",
+    show_default=True,
+    help="What to measure; bytes, packets and rate (bytes a second) are both ways.",
+)
+
+
+def limit(default: int, most: int) -> Decorator:
+    return option(
+        OUTPUT,
+        "--limit",
+        type=click.IntRange(1, most),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Show this many.",
+    )
+
+
 def output_format(*formats: str) -> Decorator:
     return option(
         OUTPUT,
@@ -245,6 +295,6 @@ server = click.option(
 
 def query(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an API request: what of ``given`` was given."""
-    names = ("q", *FILTERS, "since", "until", "first", "last", "group")
-    found = {name: given[name] for name in names if given.get(name) not in (None, ())}
+    names = ("q", *FILTERS, "since", "until", "first", "last", "group", *MEASURED)
+    found = {name: given[name] for name in names if given.get(name) not in (None, (), False)}
     return found | ({"order": "newest"} if given.get("newest_first") else {})

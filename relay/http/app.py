@@ -10,7 +10,18 @@ from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 
 import flowobs
-from relay.http import errors, flows, hints, service_map, status, web, whois
+from relay.http import (
+    diff,
+    errors,
+    flows,
+    hints,
+    service_map,
+    status,
+    timeseries,
+    top,
+    web,
+    whois,
+)
 from relay.http.queries import Cancelled, Queries
 from relay.http.status import Status
 from relay.hub import Hub
@@ -41,6 +52,8 @@ def create_app(
     app.add_exception_handler(Cancelled, _nobody_waits)
     app.include_router(flows.router(hub, queries, begin, keep_alive_s))
     app.include_router(service_map.router(queries))
+    for part in (timeseries, top, diff):
+        app.include_router(part.router(queries))
     app.include_router(hints.router(queries))
     app.include_router(whois.router(hub, queries, explain))
     app.include_router(status.router(state, registry))

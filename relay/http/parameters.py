@@ -46,7 +46,7 @@ def map_query(request: Request) -> MapQuery:
     given = request.query_params
     check_names(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
     latency = flag(given, "latency", default="true")
-    return MapQuery(question(given), *_window(given), group=_group(given), latency=latency)
+    return MapQuery(question(given), *window(given), group=group_of(given), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def hints_query(request: Request) -> HintsQuery:
     at = given.get("at", str(len(text) + 1))
     if not (at.isascii() and at.isdecimal() and 1 <= int(at[:9]) <= len(text) + 1):
         raise ApiError(400, f"`at` cannot be `{at}`; use a column from 1 to {len(text) + 1}")
-    return HintsQuery(text, int(at), *_window(given))
+    return HintsQuery(text, int(at), *window(given))
 
 
 def time_bounds(since_ns: int | None, until_ns: int | None) -> list[Filter]:
@@ -100,8 +100,8 @@ def time_range(given: QueryParams, now_ns: int) -> tuple[int | None, int | None]
     return since_ns, until_ns
 
 
-def _window(given: QueryParams) -> tuple[int, int]:
-    """From when until when, by default the last five minutes."""
+def window(given: QueryParams) -> tuple[int, int]:
+    """From when until when (UTC ns), by default the last five minutes. Raises ApiError."""
     now_ns = time.time_ns()
     since_ns, until_ns = time_range(given, now_ns)
     to_ns = now_ns if until_ns is None else until_ns
@@ -136,7 +136,8 @@ def check_names(given: QueryParams, known: Collection[str]) -> None:
             raise ApiError(400, f"`{name}` is given twice; give it once")
 
 
-def _group(given: QueryParams) -> str:
+def group_of(given: QueryParams) -> str:
+    """One of ``GROUPS``, or ``label:KEY``. Raises ApiError."""
     text = given.get("group", "pod")
     if text in GROUPS or (text.startswith(LABEL) and text != LABEL):
         return text

@@ -13,6 +13,7 @@ from fastapi import Request
 
 from relay.http.errors import ApiError
 from relay.store import Reader, Store, StoreError, Table
+from relay.store.arrays import Columns
 from relay.store.plan import Plan
 
 T = TypeVar("T")
@@ -33,9 +34,9 @@ class Cancelled(Exception):
 class Session:
     """The queries of one request. They carry a mark, by which they are found to be stopped."""
 
-    def __init__(self, reader: Reader, plan: Callable[[int, int], Plan]) -> None:
+    def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
         self.plan = plan
-        """Which tables to ask about a stretch of time (ns)."""
+        """Which tables to ask about a stretch of time (ns), in steps (ns) if there is a third."""
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
         self._reader = reader
@@ -43,6 +44,10 @@ class Session:
     def query(self, select: str, parameters: Mapping[str, Any]) -> Table:
         """Run ``select``, which must begin with SELECT. Blocks. Raises StoreError, Cancelled."""
         return self._reader.query(self._marked(select), parameters)
+
+    def arrays(self, select: str, parameters: Mapping[str, Any]) -> Columns:
+        """Like :meth:`query`, as numpy arrays."""
+        return self._reader.arrays(self._marked(select), parameters)
 
     def raw(self, select: str, format: str, parameters: Mapping[str, Any]) -> bytes:
         """Like :meth:`query`, the answer as the engine writes ``format``."""

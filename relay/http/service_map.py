@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,8 @@ from fastapi.responses import Response
 from flowobs.rows import ip_text, row_dicts, time_text
 from relay.http.parameters import MapQuery, map_query
 from relay.http.queries import Queries, Session
-from relay.http.traffic import EDGE, Key, Row, traffic
+from relay.http.traffic import Key, Row, traffic
+from relay.http.traffic_sql import EDGE
 from relay.store import Table
 from relay.store.names import NODE_FIELDS
 
@@ -55,10 +57,16 @@ def build(session: Session, query: MapQuery) -> bytes:
 
 
 def _edge(key: Key, row: Row) -> Row:
-    edge = dict(zip(EDGE, key, strict=True))
-    edge["proto"] = next(row_dicts({"proto": [edge["proto"]]}, 1))["proto"]
-    times = {name: time_text(row[name]) for name in ("first_seen", "last_seen")}
-    return {**edge, **row, **times}
+    edge = dict(zip(EDGE, key, strict=True)) | row
+    edge["proto"] = _proto(edge["proto"])
+    for name in ("first_seen", "last_seen"):
+        edge[name] = time_text(row[name])
+    return edge
+
+
+@cache  # one of 256
+def _proto(number: int) -> Any:
+    return next(row_dicts({"proto": [number]}, 1))["proto"]
 
 
 def _nodes(table: Table) -> list[dict[str, Any]]:

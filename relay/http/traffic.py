@@ -13,16 +13,18 @@ from typing import Any, Final
 from flowobs.filters import Filter
 from flowobs.schema import Reporter
 from relay.http import traffic_sql
+from relay.http.grouped import SIDES
 from relay.http.queries import Session
+from relay.http.rolled import rolled
+from relay.http.traffic_sql import EDGE
 from relay.store import Table
 from relay.store.asked import answerable
 from relay.store.channels import Channels
 from relay.store.ddl import TABLE
 from relay.store.names import LABEL
+from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
-from relay.store.rollup import LATENCIES
 
-EDGE: Final = ("source", "destination", "proto", "port")
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
 _LEVELS: Final = ("", "_p95", "_p99")
@@ -63,12 +65,19 @@ def traffic(
     step_s: int = 0,
     latency: bool = True,
     most: int = MOST,
+    only: Sequence[Any] = (),
+    new_ns: int = 0,
+    nodes: bool = True,
 ) -> Traffic:
     """Add up what fulfils ``filter`` at ``from_ns`` <= time < ``to_ns``. Blocks; StoreError.
 
-    Rows differ in ``by``: some of ``EDGE``, and ``at``, which is the start of a step of ``step_s``
-    seconds (a Unix time). Ends are put together by ``group``, one of ``names.GROUPS`` or
-    ``label:KEY``. The tables asked are the coarsest that know what the question asks for.
+    Rows differ in ``by``: some of ``EDGE``; ``edge``, a tuple of these; ``end``, which is either
+    end; and ``at``, the start of a step of ``step_s`` seconds (a Unix time). Ends are put together
+    by ``group``, one of ``names.GROUPS`` or ``label:KEY``. The tables asked are the coarsest that
+    know what the question asks for.
+
+    With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
+    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out.
     """
     # rollups know the ends and the channel; what asks for more is asked of the records
     if group != "process" and answerable(filter):
@@ -76,24 +85,40 @@ def traffic(
         plan = session.plan(from_ns, to_ns, *step)
     else:
         plan = Plan((Slice(TABLE, from_ns, to_ns),))
-    channels = Channels(plan, filter, group == "process", latency, step_s)
+    if plan.table == TABLE:
+        channels = Channels(plan, filter, group == "process", latency, step_s)
+        table, known = _of_records(session, channels, group, by, most, only, new_ns, nodes)
+    else:
+        paths = Paths(plan, filter, step_s)
+        table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
+    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
+    return Traffic(plan, rows, table.rows > most, known)
+
+
+def _of_records(
+    session: Session,
+    channels: Channels,
+    group: str,
+    by: Sequence[str],
+    most: int,
+    only: Sequence[Any],
+    new_ns: int,
+    nodes: bool,
+) -> tuple[Table, Table]:
     parameters = channels.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    table = session.query(traffic_sql.totals_sql(channels, group, by, most + 1), parameters)
-    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
-    if rows and not channels.by_flow:
-        _add_flows(rows, by, session.query(traffic_sql.flows_sql(channels, group, by), parameters))
-        if latency:
-            sql = traffic_sql.latencies_sql(channels, group, by)
-            _add_latencies(rows, by, session.query(sql, parameters))
-    ends = [i for i, name in enumerate(by) if name in ("source", "destination")]
-    nodes = Table({}, 0)
-    if rows and ends:
-        used = sorted({key[i] for key in rows for i in ends})
+    if only:
+        parameters["only"] = list(only)
+    ends = traffic_sql.By(channels, group, by, bool(only))
+    table = session.query(traffic_sql.totals_sql(ends, most + 1, new_ns), parameters)
+    known = Table({}, 0)
+    sides = [name for name in by if name in SIDES]
+    if nodes and table.rows and sides:
+        used = sorted({id for name in sides for id in table[name][:most]})
         sql = traffic_sql.nodes_sql(channels, group)
-        nodes = session.query(sql, {**parameters, "nodes": used})
-    return Traffic(plan, rows, table.rows > most, nodes)
+        known = session.query(sql, {**parameters, "nodes": used})
+    return table, known
 
 
 def _key(table: Table, by: Sequence[str], i: int) -> Key:
@@ -131,18 +156,3 @@ def _path(counts: list[int]) -> Mapping[str, int | None]:
 def _latency(name: str, milliseconds: list[float]) -> dict[str, float | None]:
     values: Sequence[float | None] = milliseconds or (None,) * len(_LEVELS)
     return {f"{name}{level}_ms": ms for level, ms in zip(_LEVELS, values, strict=True)}
-
-
-def _add_flows(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
-    for i in range(table.rows):
-        row = rows.get(_key(table, by, i))
-        if row is not None:
-            row["flows"] = row["opens"] + table["active"][i] - table["opened"][i]
-
-
-def _add_latencies(rows: dict[Key, Row], by: Sequence[str], table: Table) -> None:
-    for i in range(table.rows):
-        row = rows.get(_key(table, by, i))
-        if row is not None:
-            for name in LATENCIES:
-                row.update(_latency(name, table[f"{name}_ms"][i]))

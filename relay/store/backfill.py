@@ -13,6 +13,7 @@ from relay.store.rollup import (
     HOURS,
     KEYS,
     MINUTES,
+    OF_PATH,
     ONE_END,
     ROLLUPS,
     SETS,
@@ -23,6 +24,7 @@ from relay.store.rollup import (
     keys,
     select,
     select_ends,
+    since_of,
 )
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ def set_aside(client: Client) -> dict[str, str]:
         " WHERE database = currentDatabase() AND name IN {names:Array(String)}",
         names,
     ).result_rows
-    have = {str(name): str(comment) for name, comment, _ in found}
+    # what says nothing of itself was left by a start that was cut short
+    have = {str(n): str(comment) for n, comment, _ in found if since_of(comment) is not None}
     new = {str(name) for name, _, by_channel in found if by_channel}
     for rollup in ROLLUPS:
         client.command(f"DROP VIEW IF EXISTS {rollup.name}_view")
@@ -59,8 +62,12 @@ def take_over(client: Client, rollup: Rollup, end_ns: int) -> None:
     none = ", ".join(
         f"{value} AS {side}_{name}" for side in ("src", "dst") for name, value in _SINCE_3.items()
     )
-    names = ("bucket", *KEYS, *SUMS, *TIMES, "drop_reasons", *SETS)
-    made = {"channel": "cityHash64(src_ip, dst_ip, proto, port)"}
+    names = ("bucket", *KEYS, *OF_PATH, *SUMS, *TIMES, "drop_reasons", *SETS)
+    channel = "src_ip, dst_ip, proto, port"
+    made = {
+        "path": f"cityHash64({channel}, reporter, node, interface)",
+        "channel": f"cityHash64({channel})",
+    }
     made |= {side: end_id(side) for side in ("src", "dst")}
     values = ", ".join(f"{made[name]} AS {name}" if name in made else name for name in names)
     days = client.query(

@@ -1,4 +1,4 @@
-"""SQL that counts each flow once, over records and rollups.
+"""SQL that counts each flow of records once.
 
 Several observation points see the same flow: interfaces, both ends' nodes, hops between them. So:
 
@@ -11,8 +11,9 @@ Several observation points see the same flow: interfaces, both ends' nodes, hops
    that gets it: the larger of both sides counts. Retransmits are events, of which a rate limit and
    a full ring hold some back, and numbers on the flow's records: the larger counts.
 
-The unit is a flow where the answer is from records alone; else it is a channel in one of its
-buckets: so the answers are equal wherever all flows of a channel have the same best point.
+The unit is a flow. Rollups do not know flows: theirs is a channel in a stretch of time
+(``paths.py``), so that the answers are equal wherever all flows of a channel have the same best
+point.
 """
 
 from __future__ import annotations
@@ -23,22 +24,18 @@ from typing import Final
 from flowobs.filters import Filter, where
 from flowobs.schema import Reporter
 from relay.store import histogram
-from relay.store.asked import Where, asked
 from relay.store.ddl import TABLE
 from relay.store.names import NODE_FIELDS
 from relay.store.plan import Plan, Slice
 from relay.store.rollup import (
-    ENDS,
     FLOW,
     KEYS,
     LATENCIES,
+    OF_PATH,
     REASONS,
     RECORDS,
-    SETS,
     SUMS,
     TIMES,
-    merge_sets,
-    new_set,
     start_of,
 )
 
@@ -69,25 +66,16 @@ class Channels:
     plan: Plan
     filter: Filter
     by_process: bool = False
-    """Ends are told apart by process, too: only where the answer is from records alone."""
+    """Ends are told apart by process, too."""
     latency: bool = True
-    """Records alone: with arrays of latencies."""
+    """With arrays of latencies."""
     step_s: int = 0
     """Rows are apart by ``at``, too: the start (a Unix time) of steps of that many seconds."""
 
     @property
-    def by_flow(self) -> bool:
-        """Whether the unit is a flow."""
-        return self.plan.table == TABLE
-
-    @property
     def parameters(self) -> dict[str, object]:
         """What fills the placeholders of the SQL."""
-        return {**where(self.filter)[1], **({} if self.by_flow else self._asked.parameters)}
-
-    @property
-    def _asked(self) -> Where:
-        return asked(self.filter, self.plan.from_ns, self.plan.to_ns)
+        return where(self.filter)[1]
 
     @property
     def _key(self) -> str:
@@ -116,7 +104,7 @@ GROUP BY {self._key}"""
     @property
     def samples(self) -> tuple[str, ...]:
         """The latencies of which rows have arrays."""
-        return tuple(LATENCIES) if self.by_flow and self.latency else ()
+        return tuple(LATENCIES) if self.latency else ()
 
     def _units_sql(self) -> str:
         best = ", ".join(
@@ -139,89 +127,44 @@ GROUP BY p.unit"""
         samples = "".join(
             f", groupArrayIf({histogram.bucket(f'r.{n}')}, r.{n} > 0) AS {n}" for n in self.samples
         )
-        unit = "r.unit" if self.by_flow else "cityHash64(r.bucket, r.channel)"
         # one number is the quickest key; of what does not differ, any will do
         return f"""SELECT *, {_score(Reporter.source, Reporter.destination)} AS score,
   {_score(Reporter.destination, Reporter.source)} AS dst_score
-FROM (SELECT any({unit}) AS unit, any(r.bucket) AS bucket, any(r.proto) AS proto,
+FROM (SELECT any(r.unit) AS unit, any(r.bucket) AS bucket, any(r.proto) AS proto,
   any(r.port) AS port, any(r.reporter) AS reporter,
   argMax(r.src, r.last) AS src, argMax(r.dst, r.last) AS dst, {sums}, {times},
   groupArrayIf(r.drop_reasons, r.drops > 0) AS reasons{samples}
 FROM ({self._rows_sql()}) AS r
-GROUP BY cityHash64({unit}, r.reporter, r.node, r.interface))"""
+GROUP BY cityHash64(r.unit, r.reporter, r.node, r.interface))"""
 
     def _rows_sql(self) -> str:
-        return " UNION ALL ".join(self._slice_sql(part) for part in self.plan.slices)
-
-    def _slice_sql(self, part: Slice) -> str:
-        if part.table != TABLE:
-            columns = ", ".join(("bucket", *KEYS, *SUMS, *TIMES, "drop_reasons"))
-            return f"SELECT {columns} FROM {part.table} WHERE {self._in(part)}"
         values = [f"{self._bucket} AS bucket", *self._keys()]
         values += [f"toUInt64({how}) AS {name}" for name, how in SUMS.items()]
         values += [f"time AS {name}" for name in TIMES]
         values += [f"{REASONS} AS drop_reasons"]
-        if self.by_flow:
-            values += [f"cityHash64({FLOW}, bucket) AS unit" if self.step_s else f"{FLOW} AS unit"]
-            values += [f"{LATENCIES[name]} AS {name}" for name in self.samples]
-        return f"SELECT {', '.join(values)} FROM {TABLE} WHERE {self._in(part)}"
+        values += [f"cityHash64({FLOW}, bucket) AS unit" if self.step_s else f"{FLOW} AS unit"]
+        values += [f"{LATENCIES[name]} AS {name}" for name in self.samples]
+        rows = f"SELECT {', '.join(values)} FROM {TABLE}"
+        return " UNION ALL ".join(f"{rows} WHERE {self._in(part)}" for part in self.plan.slices)
 
     @property
     def _bucket(self) -> str:
         minute = start_of("Minute")
-        return self._at("toDateTime(time, 'UTC')") if self.by_flow and self.step_s else minute
+        return self._at("toDateTime(time, 'UTC')") if self.step_s else minute
 
     def _keys(self) -> list[str]:
-        made = {name: how for name, (_, how) in KEYS.items()}
+        made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         if self.by_process:
             for side in ("src", "dst"):
                 made[side] = f"cityHash64({made[side]}, {side}_process)"
         return [f"{how} AS {name}" if how != name else name for name, how in made.items()]
 
     def _in(self, part: Slice) -> str:
-        if part.table != TABLE:
-            low, high = (f"toDateTime({ns // 10**9}, 'UTC')" for ns in (part.from_ns, part.to_ns))
-            return f"bucket >= {low} AND bucket < {high} AND ({self._asked.condition})"
         low, high = (f"fromUnixTimestamp64Nano({ns}, 'UTC')" for ns in (part.from_ns, part.to_ns))
         return f"time >= {low} AND time < {high} AND {RECORDS} AND ({where(self.filter)[0]})"
 
-    def sets_sql(self) -> str:
-        """Rollups: a row per pair of ends, protocol and port, with the sets of its flows."""
-        merged = ", ".join(f"{merge_sets(name)} AS {name}" for name in SETS)
-        new = ", ".join(f"{new_set(name)} AS {name}" for name in SETS)
-        return self._by_pair({}, tuple(SETS), merged, new)
-
-    def latencies_sql(self) -> str:
-        """Rollups: a row per pair of ends, protocol, port and side, with its histograms."""
-        merged = ", ".join(f"sumMap({name}) AS {name}" for name in LATENCIES)
-        new = ", ".join(f"{histogram.of(f'({how})')} AS {name}" for name, how in LATENCIES.items())
-        return self._by_pair({"near": _FROM_SOURCE}, tuple(LATENCIES), merged, new)
-
-    def _by_pair(self, more: dict[str, str], names: tuple[str, ...], merged: str, new: str) -> str:
-        key = ", ".join((self._key, *more))
-        pieces = []
-        for part in self.plan.slices:
-            rows = f"FROM {part.table} WHERE {self._in(part)} GROUP BY {key}"
-            bucket, values = "bucket", [_PAIR]
-            if part.table == TABLE:
-                bucket = start_of("Minute")
-                values = [
-                    "proto",
-                    *(f"{KEYS[name][1]} AS {name}" for name in ("src", "dst", "port")),
-                ]
-            values += [f"{self._at(bucket)} AS at"] * bool(self.step_s)
-            values += [f"{how} AS {name}" for name, how in more.items()]
-            values += [new if part.table == TABLE else merged]
-            pieces.append(
-                f"SELECT {key}, {', '.join(names)} FROM (SELECT {', '.join(values)} {rows})"
-            )
-        return " UNION ALL ".join(pieces)
-
     def ends_sql(self) -> str:
         """A row per end, or several: ``id``, ``ip``, attributes, when it was ``last`` seen."""
-        fields = ", ".join(("id", "ip", "last", *NODE_FIELDS))
-        if not self.by_flow:
-            return f"SELECT {fields} FROM {ENDS} WHERE {self._asked.days}"
         pieces = []
         for side in ("src", "dst"):
             end = KEYS[side][1]

@@ -20,7 +20,7 @@ from clickhouse_connect.driver.client import Client
 from relay.store import ddl
 from relay.store.errors import StoreError
 from relay.store.retention import Retention
-from relay.store.rollup import TABLES
+from relay.store.rollup import ENDS, TABLES
 
 WRITE_SETTINGS: Final[dict[str, Any]] = {"distributed_foreground_insert": 1}
 """An insert returns when the shards have it: only then is it acknowledged."""
@@ -34,7 +34,7 @@ _CREATE_VIEW: Final = re.compile(r"^CREATE MATERIALIZED VIEW (\w+) TO (\w+) AS\s
 _DROP: Final = re.compile(r"^DROP TABLE IF EXISTS (\w+)$")
 _ALTER: Final = re.compile(r"^ALTER TABLE (\w+) (.*)", re.S)
 _ENGINE: Final = re.compile(r"^ENGINE = (\w*MergeTree)(?:\((\w*)\))?$", re.M)
-_FROM: Final = re.compile(rf"\b(FROM|JOIN) ({'|'.join(TABLES)})\b")
+_FROM: Final = re.compile(rf"\b(FROM|JOIN) ({'|'.join(TABLES)})\b( AS \w+)?")
 
 
 def local(table: str) -> str:
@@ -84,11 +84,12 @@ class OnCluster:
             yield (
                 f"CREATE TABLE IF NOT EXISTS {table} {on} AS {local(table)}"
                 f" ENGINE = Distributed('{self._name}', currentDatabase(), {local(table)},"
-                " cityHash64(node))"
+                f" cityHash64({'id' if table == ENDS else 'node'}))"
             )
         elif found := _CREATE_VIEW.match(sql):
             view, table, select = found.groups()
-            select = _FROM.sub(lambda f: f"{f[1]} {local(f[2])}", select)
+            # columns are called by the table's name, too
+            select = _FROM.sub(lambda f: f"{f[1]} {local(f[2])}{f[3] or f' AS {f[2]}'}", select)
             yield (
                 f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} {on} TO {local(table)} AS {select}"
             )

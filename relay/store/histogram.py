@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
+from relay.store.arrays import Array
+
 TYPE: Final = "Map(UInt8, UInt64)"
 """Bucket -> how many."""
+BUCKETS: Final = 256
 _PER_DOUBLING: Final = 8
 
 
@@ -44,3 +49,16 @@ def quantiles(histogram: str, levels: tuple[float, ...]) -> str:
         f"if(empty({histogram}), [], arrayMap(level -> round(exp2({exponent}) / 1000, 4),"
         f" [{', '.join(map(str, levels))}]))"
     )
+
+
+def levels_ms(counts: Array, levels: tuple[float, ...]) -> list[list[float]]:
+    """Like :func:`quantiles`, of ``counts`` (histograms x ``BUCKETS``); empty for none."""
+    below = counts.cumsum(1)
+    total = below[:, -1]
+    rows = np.arange(len(counts))
+    out = np.zeros((len(counts), len(levels)))
+    for i, level in enumerate(levels):
+        at = (below >= (level * total)[:, None]).argmax(1)
+        share = (below[rows, at] - level * total) / np.maximum(counts[rows, at], 1)
+        out[:, i] = np.round(np.exp2((at + 1 - share) / _PER_DOUBLING) / 1000, 4)
+    return [ms if n else [] for ms, n in zip(out.tolist(), total.tolist(), strict=True)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from relay.store.arrays import Columns, columns
 from relay.store.errors import StoreError, explain
 
 Parameters = Mapping[str, Any]
@@ -78,6 +79,11 @@ class Reader:
                 sql, dict(parameters or {}), column_oriented=True, query_formats=_FORMATS
             )
             return _table(result.column_names, result.result_columns)
+
+    def arrays(self, sql: str, parameters: Parameters | None = None) -> Columns:
+        """Like :meth:`query`, as numpy arrays; of numbers and arrays of numbers only."""
+        with self._client() as client:
+            return columns(client.raw_query(sql, dict(parameters or {}), fmt="Native"))
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[Table]:
         """The answer block by block, for answers too large for memory. Raises StoreError."""

@@ -1,9 +1,9 @@
 """The rollups: what was counted at each observation point, by minute and by hour.
 
-A row is a *channel* (both addresses, protocol, the destination's port) at one observation point,
-with the ids of its ends. Observation points stay apart, so that a query can still count each flow
-once. What one flow did is gone, but for two sets that say how many there were. Who an end is, is in
-a table of its own, once for each day: names are long, and numbers are quick to group by.
+A row is a *path*: a channel (both addresses, protocol, the destination's port) at one observation
+point; with the ids of its ends. Observation points stay apart, so that a query can still count each
+flow once. What one flow did is gone, but for two sets that say how many there were. Who an end is,
+is in a table of its own, once for each day: names are long, and numbers are quick to group by.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Rollup:
     """What --retention calls it."""
     seconds: int
     source: str
+    together: str
+    """Buckets that are stored by end: questions about one end read little, as do short ones."""
 
     @property
     def ns(self) -> int:
@@ -37,8 +39,8 @@ class Rollup:
         return self.seconds * _NS
 
 
-MINUTES: Final = Rollup("flows_1m", "1m", 60, ddl.TABLE)
-HOURS: Final = Rollup("flows_1h", "1h", 3600, MINUTES.name)
+MINUTES: Final = Rollup("flows_1m", "1m", 60, ddl.TABLE, "toStartOfFiveMinutes(bucket)")
+HOURS: Final = Rollup("flows_1h", "1h", 3600, MINUTES.name, "toStartOfHour(bucket)")
 ROLLUPS: Final = (MINUTES, HOURS)
 ENDS: Final = "flows_ends"
 """Who the ends of rollups are: a row per end and day."""
@@ -47,7 +49,11 @@ TABLES: Final = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS), ENDS)
 _ICMP: Final = f"({Protocol.icmp:d}, {Protocol.icmpv6:d})"
 _TRAFFIC: Final = f"kind IN ({Kind.open:d}, {Kind.update:d}, {Kind.close:d})"
 _HANDSHAKE: Final = "bitAnd(bitOr(tcp_flags, reply_tcp_flags), 2) > 0"
-FLOW: Final = "cityHash64(proto, src_ip, dst_ip, src_port, dst_port)"
+# With the table's name, because rollups call their own columns the same.
+FLOW: Final = f"cityHash64({ddl.TABLE}.proto, src_ip, dst_ip, src_port, dst_port)"
+_PORT: Final = f"if({ddl.TABLE}.proto IN {_ICMP}, 0, dst_port)"
+_CHANNEL: Final = f"src_ip, dst_ip, {ddl.TABLE}.proto, {_PORT}"
+_POINT: Final = ", ".join(f"{ddl.TABLE}.{name}" for name in ("reporter", "node", "interface"))
 RECORDS: Final = f"kind != {Kind.lost:d}"
 """Records that are of flows."""
 
@@ -69,16 +75,21 @@ def _events(kind: Kind) -> str:  # `lost`: like events the probe held back by it
 
 
 KEYS: Final[dict[str, tuple[str, str]]] = {
-    "channel": ("UInt64", f"cityHash64(src_ip, dst_ip, proto, if(proto IN {_ICMP}, 0, dst_port))"),
-    "reporter": ("UInt8", "reporter"),
-    "node": ("LowCardinality(String)", "node"),
-    "interface": ("LowCardinality(String)", "interface"),
+    "path": ("UInt64", f"cityHash64({_CHANNEL}, {_POINT})"),
     "src": ("UInt64", end_id("src")),
     "dst": ("UInt64", end_id("dst")),
-    "proto": ("UInt8", "proto"),
-    "port": ("UInt16", f"if(proto IN {_ICMP}, 0, dst_port)"),
 }
-"""Name -> type, and how it comes from a record."""
+"""What rows of a bucket differ in: name -> type, and how it comes from a record."""
+
+OF_PATH: Final[dict[str, tuple[str, str]]] = {
+    "channel": ("UInt64", f"cityHash64({_CHANNEL})"),
+    "reporter": ("UInt8", f"{ddl.TABLE}.reporter"),
+    "node": ("LowCardinality(String)", f"{ddl.TABLE}.node"),
+    "interface": ("LowCardinality(String)", f"{ddl.TABLE}.interface"),
+    "proto": ("UInt8", f"{ddl.TABLE}.proto"),
+    "port": ("UInt16", _PORT),
+}
+"""What all records of a path have in common; as in ``KEYS``."""
 
 SUMS: Final[dict[str, str]] = {
     "records": "1",
@@ -139,7 +150,8 @@ def start_of(unit: str, time: str = "time") -> str:
 def _from_records() -> str:
     """What to SELECT of records for rows of a rollup; goes with ``GROUP BY`` :func:`keys`."""
     values = [f"{start_of('Minute')} AS bucket"]
-    values += [f"{how} AS {name}" if how != name else name for name, (_, how) in KEYS.items()]
+    values += [f"{how} AS {name}" for name, (_, how) in KEYS.items()]
+    values += [f"any({how}) AS {name}" for name, (_, how) in OF_PATH.items()]
     values += [f"sum(toUInt64({how})) AS {name}" for name, how in SUMS.items()]
     values += [f"{function}(time) AS {name}" for name, function in TIMES.items()]
     values += [f"sumMapIf({REASONS}, kind = {Kind.drop:d}) AS drop_reasons"]
@@ -151,6 +163,7 @@ def _from_records() -> str:
 def _combined() -> str:
     """What to SELECT of rows by minute for rows by hour."""
     values = ["toStartOfHour(t.bucket) AS bucket", *KEYS]
+    values += [f"any(t.{name}) AS {name}" for name in OF_PATH]
     values += [f"sum({name}) AS {name}" for name in SUMS]
     values += [f"{function}({name}) AS {name}" for name, function in TIMES.items()]
     values += [f"sumMap({name}) AS {name}" for name in ("drop_reasons", *LATENCIES)]
@@ -175,7 +188,7 @@ def select_ends(side: str) -> str:
     fields = ", ".join(f"{side}_{name} AS {name}" for name in NODE_FIELDS)
     return (
         f"SELECT {start_of('Day')} AS bucket, {end_id(side)} AS id, time AS last,\n"
-        f"  {side}_ip AS ip, {fields}\nFROM {ddl.TABLE}\nWHERE {RECORDS}"
+        f"  {side}_ip AS ip, {fields}\nFROM {ddl.TABLE}\nWHERE {ddl.TABLE}.{RECORDS}"
     )
 
 
@@ -188,6 +201,10 @@ def create(rollup: Rollup, since: int, window: int) -> list[str]:
     columns = [
         "`bucket` DateTime('UTC') CODEC(Delta(4), ZSTD(1))",
         *(f"`{name}` {type} CODEC(ZSTD(1))" for name, (type, _) in KEYS.items()),
+        *(
+            f"`{name}` SimpleAggregateFunction(any, {type}) CODEC(ZSTD(1))"
+            for name, (type, _) in OF_PATH.items()
+        ),
         *(
             f"`{name}` SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))"
             for name in SUMS
@@ -211,8 +228,12 @@ def create(rollup: Rollup, since: int, window: int) -> list[str]:
         f"DROP TABLE IF EXISTS {rollup.name}",
         f"CREATE TABLE {rollup.name} (\n  " + ",\n  ".join(columns) + "\n)\n"
         "ENGINE = AggregatingMergeTree\nPARTITION BY toDate(bucket)\n"
-        f"PRIMARY KEY (bucket, channel)\nORDER BY ({keys()})\n"
-        f"SETTINGS {ddl.settings(window)}\nCOMMENT 'flowobs rollup since {since}'",
+        f"PRIMARY KEY ({rollup.together}, dst)\n"
+        f"ORDER BY ({rollup.together}, dst, src, path, bucket)\n"
+        # small pieces, so that a question about one end need not decompress all others
+        f"SETTINGS {ddl.settings(window)}, index_granularity = 1024,"
+        " min_compress_block_size = 8192\n"
+        f"COMMENT 'flowobs rollup since {since}'",
         f"CREATE MATERIALIZED VIEW {rollup.name}_view TO {rollup.name} AS\n"
         f"{select(rollup)}\nGROUP BY {keys()}",
     ]

@@ -1,0 +1,99 @@
+"""The largest groups of a measure, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flowobs.cli.client import Row
+from flowobs.cli.map import TROUBLES
+from flowobs.cli.measured import (
+    amount,
+    head_of,
+    keys_of,
+    moment,
+    name_of,
+    note,
+    nothing_known,
+    rows_of,
+    show,
+    uncovered,
+)
+from flowobs.cli.text import clean, columns, number, paint, plural, size
+
+_NUMBERS = (
+    "value", "share", "flows", "opens", "packets", "bytes", "reply_packets", "reply_bytes",
+    "drops", "fails", "resets", "retransmits", "connect_ms", "connect_p95_ms", "connect_p99_ms",
+    "rtt_ms", "rtt_p95_ms", "rtt_p99_ms", "first_seen", "last_seen",
+)  # fmt: skip
+"""Cells of CSV, besides what a row is of."""
+
+
+def print_top(found: Row, output: str | None, color: str) -> None:
+    show(found, output, color, text, table)
+
+
+def table(found: Row) -> Iterator[list[Any]]:
+    """Rows of CSV, their head first."""
+    by = found.get("by")
+    yield [*head_of(by), *_NUMBERS]
+    for row in rows_of(found, "rows"):
+        yield [*keys_of(row, by), *(row.get(name) for name in _NUMBERS)]
+
+
+def text(found: Row, color: bool) -> Iterator[str]:
+    """Lines for a terminal."""
+    rows, measure = rows_of(found, "rows"), found.get("measure")
+    new = "new_since" in found
+    if new and found["new_since"] is None:
+        since = moment(found.get("from"))
+        yield note(f"nothing is stored from before {since}: what is new cannot be told", color)
+        return
+    if rows:
+        head = [
+            clean(found.get("by")).upper(),
+            clean(measure).upper(),
+            "SHARE",
+            "FLOWS",
+            "OUT/BACK",
+        ]
+        cells = [_cells(row, measure) for row in rows]
+        first, *rest = columns([[*head, "TROUBLE"], *cells], right=frozenset({1, 2, 3}))
+        yield paint(first, color, bold=True)
+        for line, row in zip(rest, rows, strict=True):
+            bad = bool(number(row, "drops") or number(row, "fails"))
+            yield paint(line, color and bad, fg="red")
+    else:
+        yield nothing_known(found, "nothing new" if new else f"no {measure}", color)
+    other = found.get("other")
+    if isinstance(other, dict) and number(other, "count"):
+        value = other.get("value")
+        much = f", {amount(value, measure)} ({_share(other)})" if value is not None else ""
+        yield note(f"{number(other, 'count'):,} more{much}; --limit shows them", color)
+    if found.get("more"):
+        yield note("there are more than the relay looks at; narrow the question", color)
+    if new:
+        yield note(
+            f"not seen from {moment(found['new_since'])} to {moment(found.get('from'))}", color
+        )
+    yield from uncovered(found, color)
+
+
+def _cells(row: Row, measure: object) -> list[str]:
+    return [
+        name_of(row),
+        amount(row.get("value"), measure),
+        _share(row),
+        f"{number(row, 'flows'):,}",
+        size(number(row, "bytes"), number(row, "reply_bytes")),
+        ", ".join(
+            plural(number(row, name), name.removesuffix("s"))
+            for name in TROUBLES
+            if number(row, name)
+        ),
+    ]
+
+
+def _share(row: Row) -> str:
+    share = row.get("share")
+    return f"{share:.1%}" if isinstance(share, int | float) else "-"

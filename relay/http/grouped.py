@@ -1,0 +1,198 @@
+"""Units of rollups added up by what rows are asked to differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from flowobs.schema import Reporter
+from relay.http.traffic_sql import BOTH, EDGE, LEVELS, NUMBERS, OTHER
+from relay.store import histogram
+from relay.store.arrays import Array, Columns
+from relay.store.paths import keys
+from relay.store.rollup import LATENCIES
+
+SIDES: Final = {"source": "src", "destination": "dst"}
+_TROUBLE: Final = ("drops", "resets", "retransmits", "fails")
+
+
+def keep(values: Columns, names: list[str], by: str, only: Sequence[Any]) -> None:
+    """Of ``values``, which are places in ``names`` or numbers, make all but ``only`` ``OTHER``."""
+    place = {name: i for i, name in enumerate(names)}
+    other = place[OTHER]
+    if by == "edge":
+        kept = np.zeros(len(values["at"]), bool)
+        for source, destination, *channel in only:
+            edge = (place.get(source, -1), place.get(destination, -1), *channel)
+            kept |= np.all([values[n] == v for n, v in zip(EDGE, edge, strict=True)], 0)
+        for name in EDGE:
+            values[name] = np.where(kept, values[name], other if name in SIDES else 0)
+        return
+    chosen = [place[name] for name in only if name in place]
+    for name in SIDES if by == "end" else (by,):
+        values[name] = np.where(np.isin(values[name], chosen), values[name], other)
+
+
+class Rows:
+    """Units by what they are asked to differ in: those with trouble first, then the busiest.
+
+    ``values`` are what units differ in; of sources and destinations, places in ``names``. There are
+    at most ``most`` rows; with ``new_ns`` those first seen from then on.
+    """
+
+    def __init__(
+        self,
+        units: Columns,
+        values: Columns,
+        names: list[str],
+        by: Sequence[str],
+        most: int,
+        new_ns: int = 0,
+    ) -> None:
+        self._names, self._by = names, by
+        # where a channel's ends changed, the newest have what only the channel is known of
+        channels = keys(units, "at", "channel")
+        newest = np.lexsort((units["last"], channels))
+        newest = newest[runs(channels[newest])[1]]
+        self._channels = channels[newest]
+        apart = np.zeros(len(channels), bool)
+        if "end" in by:  # a unit is of both its ends; what stays within an end counts once
+            apart = values["source"] != values["destination"]
+            twice = {name: _with(column, column, apart) for name, column in values.items()}
+            values = twice | {"end": _with(values["source"], values["destination"], apart)}
+            units = {name: _with(column, column, apart) for name, column in units.items()}
+        self._units = units
+        parts = [part for name in by for part in (EDGE if name == "edge" else (name,))]
+        code = _codes([values[part] for part in parts])
+        found, inverse = np.unique(code, return_index=True, return_inverse=True)[1:]
+        self.size = len(found)
+        trouble = np.zeros(self.size, bool)
+        busy = np.zeros(self.size)
+        for name in _TROUBLE:
+            trouble |= _sum(inverse, units[name], self.size) > 0
+        for name in ("packets", "reply_packets"):
+            busy += _sum(inverse, units[name], self.size)
+        order = np.lexsort((-busy, ~trouble))
+        if new_ns:
+            old = np.zeros(self.size, bool)
+            old[inverse[units["first"] < new_ns]] = True
+            order = order[~old[order]]
+        order = order[:most]
+        rank = np.full(self.size, -1)
+        rank[order] = np.arange(len(order))
+        self.size = len(order)
+        self._row = rank[inverse]
+        """Of each unit; -1 where it has none."""
+        by_row = np.argsort(self._row, kind="stable")
+        self._order = by_row[np.searchsorted(self._row[by_row], 0) :]
+        self._starts = np.searchsorted(self._row[self._order], np.arange(self.size))
+        self._key = {part: values[part][found[order]] for part in parts}
+        self._pairs = _codes([units[name] for name in ("src", "dst", "proto", "port", "at")])
+        of_units = np.full((2, len(channels)), -1)
+        of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
+        self._of_channel = of_units[:, newest]
+
+    def columns(self) -> dict[str, list[Any]]:
+        """What units add up to."""
+        units, size = self._units, self.size
+        out: dict[str, list[Any]] = {}
+        for name in self._by:
+            edge = zip(*(self._told(part) for part in EDGE), strict=True) if name == "edge" else ()
+            out[name] = list(edge) if name == "edge" else self._told(name)
+        out |= {n: self._sum(units[n]).tolist() for n in NUMBERS if n != "flows"}
+        out["first_seen"] = self._sum(units["first"], np.minimum).tolist()
+        out["last_seen"] = self._sum(units["last"], np.maximum).tolist()
+        told = np.zeros((size, len(Reporter)), "<u8")
+        kept = self._row >= 0
+        weight = np.maximum(np.maximum(units["opens"], units["seen"]), 1)
+        np.add.at(told, (self._row[kept], units["reporter"][kept]), weight[kept])
+        out["told_by"] = told.tolist()
+        out["path"] = self._path()
+        return out
+
+    def of(self, found: Columns) -> tuple[Array, Array]:
+        """Which of ``found``, by ``at`` and channel, are of which rows: places in both."""
+        key = keys(found, "at", "channel")
+        at = np.searchsorted(self._channels, key).clip(0, len(self._channels) - 1)
+        rows = np.where(self._channels[at] == key, self._of_channel[:, at], -1)
+        there = rows >= 0
+        return np.nonzero(there)[1], rows[there]
+
+    def flows(self, found: Columns, opens: list[int]) -> list[int]:
+        """How many there were: opened, or open before."""
+        flows = np.array(opens, "<i8")
+        if found:
+            at, row = self.of(found)
+            np.add.at(flows, row, (found["active"] - found["opened"])[at])
+        counts: list[int] = flows.tolist()
+        return counts
+
+    def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
+        """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
+        out = {}
+        for name in LATENCIES:
+            counts: Array = np.zeros((self.size, histogram.BUCKETS))
+            if found:
+                ends = found[f"{name}_buckets.ends"].astype("<i8")
+                sizes = np.diff(ends, prepend=0)
+                at, row = self.of(found)
+                sizes, begins = sizes[at], (ends - sizes)[at]
+                # of each row's part, its run of buckets
+                run = np.arange(sizes.sum()) + np.repeat(begins - sizes.cumsum() + sizes, sizes)
+                place = np.repeat(row, sizes) * histogram.BUCKETS + found[f"{name}_buckets"][run]
+                counts = np.bincount(place, found[f"{name}_counts"][run], counts.size).reshape(
+                    counts.shape
+                )
+            out[f"{name}_ms"] = histogram.levels_ms(counts, LEVELS)
+        return out
+
+    def _told(self, part: str) -> list[Any]:
+        key: list[Any] = self._key[part].tolist()
+        return [self._names[i] for i in key] if part in SIDES or part == "end" else key
+
+    def _sum(self, values: Array, how: np.ufunc = np.add) -> Array:
+        # every row has a unit: the runs are the rows
+        summed: Array = how.reduceat(values[self._order], self._starts)
+        return summed
+
+    def _path(self) -> list[list[int]]:
+        """What both sides counted: of pairs of ends that both sides told of."""
+        units, size = self._units, self._pairs.max() + 1
+        near_side = units["reporter"] == Reporter.source
+        near = {n: np.where(near_side, units[n], 0) for n in BOTH}
+        far = {n: units[f"far_{n}"] for n in BOTH}
+        both = np.ones(size, bool)
+        for side in (near, far):
+            both &= _sum(self._pairs, side["packets"] + side["reply_packets"], size) > 0
+        told = both[self._pairs]
+        sums = [self._sum(np.where(told, side[n], 0)) for side in (near, far) for n in BOTH]
+        some = self._sum(told.astype("<u8")) > 0
+        return [
+            counts if there else []
+            for counts, there in zip(np.stack(sums, 1).tolist(), some.tolist(), strict=True)
+        ]
+
+
+def runs(key: Array) -> tuple[Array, Array]:
+    """Where runs of equal numbers begin and end; there is at least one number."""
+    starts = np.concatenate(([0], np.flatnonzero(key[1:] != key[:-1]) + 1))
+    return starts, np.append(starts[1:], len(key)) - 1
+
+
+def _with(one: Array, more: Array, where: Array) -> Array:
+    return np.concatenate((one, more[where]))
+
+
+def _codes(columns: list[Array]) -> Array:
+    """A number for each distinct row, from 0 on."""
+    code = np.zeros(len(columns[0]), "<i8") if columns else np.zeros(0, "<i8")
+    for column in columns:
+        values, inverse = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + inverse, return_inverse=True)[1]
+    return code
+
+
+def _sum(code: Array, values: Array, size: int) -> Array:
+    return np.bincount(code, values, size)

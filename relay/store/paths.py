@@ -1,0 +1,193 @@
+"""SQL over rollups: what each path counted. Flat, because a deep question takes long to plan.
+
+Of the paths of a channel one is counted (``relay/http/rolled.py`` chooses it), for a *unit* of
+time each: so that where one side's agent is gone, the other side counts from the next unit on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from flowobs.filters import Filter, where
+from flowobs.schema import Kind, Reporter
+from relay.store import histogram
+from relay.store.arrays import Array
+from relay.store.asked import Where, asked
+from relay.store.ddl import TABLE
+from relay.store.names import NODE_FIELDS, label_sql
+from relay.store.plan import Plan, Slice
+from relay.store.rollup import (
+    ENDS,
+    KEYS,
+    LATENCIES,
+    OF_PATH,
+    RECORDS,
+    SETS,
+    SUMS,
+    TIMES,
+    merge_sets,
+    new_set,
+    start_of,
+)
+
+MOST: Final = 1_000_000
+"""Paths and units of one question: more would not fit into memory."""
+COUNTED: Final = tuple(name for name in SUMS if name != "records")
+MAX_ADDRESSES: Final = 16
+_UNITS_S: Final = (300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
+_UNITS: Final = 24
+_LISTED: Final = 5_000
+"""Numbers that a question lists at most; it asks for all where there are more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The traffic of ``plan``'s time that fulfils ``filter``, which must be ``answerable``.
+
+    All SQL that it gives takes ``parameters``. Rows are apart by ``at``: the start (a Unix time) of
+    steps of ``step_s`` seconds, or 0.
+    """
+
+    plan: Plan
+    filter: Filter
+    step_s: int = 0
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What fills the placeholders of the SQL."""
+        return {**where(self.filter)[1], **self._asked.parameters}
+
+    @property
+    def _asked(self) -> Where:
+        return asked(self.filter, self.plan.from_ns, self.plan.to_ns)
+
+    @property
+    def unit_s(self) -> int:
+        """How long a unit is: a twenty-fourth of the time, and at least five minutes."""
+        seconds = (self.plan.slices[-1].to_ns - self.plan.from_ns) // 10**9
+        return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
+
+    def counts_sql(self) -> str:
+        """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1."""
+        values = [f"{self._at()} AS at", f"{_start(self.unit_s)} AS unit", "path"]
+        values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
+        values += [f"argMax({side}, last) AS {side}" for side in ("src", "dst")]
+        values += [f"sum({name}) AS {name}" for name in COUNTED]
+        values += [f"{how}({name}) AS {name}" for name, how in TIMES.items()]
+        made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
+        made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
+        made |= dict.fromkeys(TIMES, "time")
+        pieces = [
+            f"SELECT {', '.join(values)} FROM {self._rows(part, made)} GROUP BY at, unit, path"
+            for part in self.plan.slices
+        ]
+        return f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
+
+    def flows_sql(self, others: Array) -> str:
+        """A row per ``at`` and channel: how many flows were ``active`` and ``opened``."""
+        sizes = ", ".join(f"toInt64({merge_sets(name, finish=True)}) AS {name}" for name in SETS)
+        new = {name: new_set(name) for name in SETS}
+        return f"SELECT at, channel, {sizes} FROM ({self._by_channel(new, others)})" + _BY_CHANNEL
+
+    def latencies_sql(self, others: Array) -> str:
+        """A row per ``at`` and channel: its histograms' buckets and how many are in each."""
+        arrays = ", ".join(
+            f"groupArrayArray({part}({name})) AS {name}_{values}"
+            for name in LATENCIES
+            for part, values in (("mapKeys", "buckets"), ("mapValues", "counts"))
+        )
+        new = {name: histogram.of(f"({how})") for name, how in LATENCIES.items()}
+        return f"SELECT at, channel, {arrays} FROM ({self._by_channel(new, others)})" + _BY_CHANNEL
+
+    def _by_channel(self, new: dict[str, str], others: Array) -> str:
+        """Of each channel the source's side; of ``others``, which it has not, all sides."""
+        side = f"reporter = {Reporter.source:d}"
+        if len(others) > _LISTED:
+            side = "1"
+        elif len(others):
+            side += f" OR channel IN ({', '.join(map(str, others.tolist()))})"
+        pieces = []
+        for part in self.plan.slices:
+            if part.table == TABLE:
+                values = ", ".join(f"{how} AS {name}" for name, how in new.items())
+                pieces.append(
+                    f"SELECT {self._at(start_of('Minute'))} AS at, {OF_PATH['channel'][1]}"
+                    f" AS channel, {values} FROM {TABLE} WHERE {self._in(part)} AND"
+                    f" ({side.replace('channel', OF_PATH['channel'][1])}) GROUP BY at, channel"
+                )
+            else:
+                pieces.append(
+                    f"SELECT {self._at()} AS at, channel, {', '.join(new)} FROM {part.table}"
+                    f" WHERE {self._in(part)} AND ({side})"
+                )
+        return " UNION ALL ".join(pieces)
+
+    def reasons_sql(self) -> str:
+        """A row per ``at``, channel and ``reason`` of drops: how many."""
+        pieces = []
+        for part in self.plan.slices:
+            if part.table == TABLE:
+                made = f"{OF_PATH['channel'][1]} AS channel, toString(drop_reason) AS reason"
+                pieces.append(
+                    f"SELECT {self._at(start_of('Minute'))} AS at, {made}, {SUMS['drops']} AS n"
+                    f" FROM {TABLE} WHERE {self._in(part)} AND kind = {Kind.drop:d}"
+                )
+            else:
+                pieces.append(
+                    f"SELECT {self._at()} AS at, channel, reason, n FROM {part.table} ARRAY JOIN"
+                    " mapKeys(drop_reasons) AS reason, mapValues(drop_reasons) AS n"
+                    f" PREWHERE drops > 0 WHERE {self._in(part)}"
+                )
+        return (
+            f"SELECT at, channel, reason, toUInt64(sum(n)) AS n FROM ({' UNION ALL '.join(pieces)})"
+            f"{_BY_CHANNEL}, reason"
+        )
+
+    def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
+        """A row per node of ``group``: its ends' ``ids``; ``attributes`` of the newest."""
+        known = (
+            f""", argMax(({", ".join(NODE_FIELDS)}), at) AS fields,
+  groupUniqArray({MAX_ADDRESSES})(ip) AS addresses"""
+            if attributes
+            else ""
+        )
+        listed = f" AND id IN ({', '.join(map(str, ids.tolist()))})" if len(ids) <= _LISTED else ""
+        return f"""SELECT label AS id, groupUniqArray(end) AS ends{known}
+FROM (SELECT *, id AS end, ({label_sql(group)}) AS label, (workload != '', last) AS at
+  FROM {ENDS} WHERE {self._asked.days}{listed})
+GROUP BY label"""
+
+    def _rows(self, part: Slice, made: dict[str, str]) -> str:
+        if part.table != TABLE:
+            return f"{part.table} WHERE {self._in(part)}"
+        values = ", ".join(f"{how} AS {name}" for name, how in made.items())
+        rows = f"SELECT {start_of('Minute')} AS bucket, {values} FROM {TABLE}"
+        return f"({rows} WHERE {self._in(part)})"
+
+    def _at(self, bucket: str = "bucket") -> str:
+        return _start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
+
+    def _in(self, part: Slice) -> str:
+        if part.table != TABLE:
+            low, high = (f"toDateTime({ns // 10**9}, 'UTC')" for ns in (part.from_ns, part.to_ns))
+            return f"bucket >= {low} AND bucket < {high} AND ({self._asked.condition})"
+        low, high = (f"fromUnixTimestamp64Nano({ns}, 'UTC')" for ns in (part.from_ns, part.to_ns))
+        return f"time >= {low} AND time < {high} AND {RECORDS} AND ({where(self.filter)[0]})"
+
+
+_BY_CHANNEL: Final = " GROUP BY at, channel"
+
+
+def _start(seconds: int, bucket: str = "bucket") -> str:
+    return f"toUInt32(intDiv(toUInt32({bucket}), {seconds}) * {seconds})"
+
+
+def keys(columns: dict[str, Array], *names: str) -> Array:
+    """Numbers by which rows are told apart that differ in ``names``, of which one is a hash."""
+    mixed = np.zeros(len(columns[names[0]]), "<u8")
+    for name in names:
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + columns[name].astype("<u8")
+    return mixed
