@@ -39,13 +39,9 @@ def rolled(
     parameters = paths.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    counted = session.arrays(paths.counts_sql(), parameters)
+    counted = _counted(session, paths)
     if not counted:
         return nothing, nothing
-    if len(counted["path"]) > MOST:
-        raise StoreError(
-            f"more than {MOST:,} paths match: ask about a shorter time, or for less with a filter"
-        )
     units = _units(_merged(counted))
     nodes, values = nothing, {name: units[name] for name in ("proto", "port", "at")}
     if not NAMED.isdisjoint(by):
@@ -77,6 +73,22 @@ def rolled(
     columns["drop_reasons"] = reasons
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
     return Table(columns, rows.size), _only(nodes, used)
+
+
+def _counted(session: Session, paths: Paths) -> Columns:
+    found, size = [], 0
+    for sql in paths.counts_sql():
+        if part := session.arrays(sql, paths.parameters):
+            found.append(part)
+            size += len(part["path"])
+        if size > MOST:
+            raise StoreError(
+                f"more than {MOST:,} paths match: ask about a shorter time, or for less with a"
+                " filter"
+            )
+    if len(found) < 2:
+        return found[0] if found else {}
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def _merged(rows: Columns) -> Columns:

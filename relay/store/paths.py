@@ -6,6 +6,7 @@ time each: so that where one side's agent is gone, the other side counts from th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,8 @@ COUNTED: Final = tuple(name for name in SUMS if name != "records")
 MAX_ADDRESSES: Final = 16
 _UNITS_S: Final = (300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 _UNITS: Final = 24
+_STEPS: Final = 24
+"""Steps of one question: five times as many took six times as long, for groups went to disk."""
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
@@ -70,8 +73,8 @@ class Paths:
         seconds = (self.plan.slices[-1].to_ns - self.plan.from_ns) // 10**9
         return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
 
-    def counts_sql(self) -> str:
-        """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1."""
+    def counts_sql(self) -> Iterator[str]:
+        """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1 of each question."""
         values = [f"{self._at()} AS at", f"{_start(self.unit_s)} AS unit", "path"]
         values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
         values += [f"argMax({side}, last) AS {side}" for side in ("src", "dst")]
@@ -80,11 +83,24 @@ class Paths:
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
         made |= dict.fromkeys(TIMES, "time")
-        pieces = [
-            f"SELECT {', '.join(values)} FROM {self._rows(part, made)} GROUP BY at, unit, path"
-            for part in self.plan.slices
-        ]
-        return f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
+        for parts in self._stretches():
+            pieces = [
+                f"SELECT {', '.join(values)} FROM {self._rows(part, made)} GROUP BY at, unit, path"
+                for part in parts
+            ]
+            yield f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
+
+    def _stretches(self) -> list[list[Slice]]:
+        """The slices, cut where there are many steps: their groups would not fit into memory."""
+        if not self.step_s:
+            return [list(self.plan.slices)]
+        length = self.step_s * _STEPS * 10**9
+        found: dict[int, list[Slice]] = {}
+        for part in self.plan.slices:
+            for i in range(part.from_ns // length, -(-part.to_ns // length)):
+                begin, end = max(part.from_ns, i * length), min(part.to_ns, (i + 1) * length)
+                found.setdefault(i, []).append(Slice(part.table, begin, end))
+        return list(found.values())
 
     def flows_sql(self, others: Array) -> str:
         """A row per ``at`` and channel: how many flows were ``active`` and ``opened``."""
