@@ -60,7 +60,7 @@ format: $(VENV)/.installed ## let the formatters rewrite the sources
 .PHONY: pytest
 pytest: test-packages build ## the Python tests, those that need root and real probes too
 	@echo "test: pytest" >&2
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@scripts/tests $(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: check-ui
 check-ui: ui ## type check and unit tests of the web app

@@ -58,6 +58,7 @@ INLINE int sent(int error) {
 INLINE int limited(struct event *e) {
     struct flow_key k = e->key;
     k.tunnel = e->kind; /* by kind, whatever it was wrapped in */
+    k.ifindex ^= e->netns; /* the same addresses in another namespace are another flow */
     struct limit *l = MAP_GET(limits, &k);
     if (!l) {
         struct limit fresh = {.since_ns = e->time_ns, .sent = 1};

@@ -145,6 +145,7 @@ def _check_store(url: str) -> NoReturn:
 
 def _serve(config: Config) -> None:
     # imported here: `--help` needs none of it, and an installation may lack it
+    from relay import memory
     from relay.identity.cluster import find_access
     from relay.listen import ListenError
     from relay.server import Relay, RelayFailed, serve
@@ -158,6 +159,7 @@ def _serve(config: Config) -> None:
     async def run(store: Store) -> None:
         await serve(Relay(config, store, cluster), ready)
 
+    memory.bound()
     try:
         cluster = find_access(config.kubernetes, config.cluster_name)
     except ConfigError as error:

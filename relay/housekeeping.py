@@ -1,21 +1,24 @@
-"""Applies the store's retention now and then."""
+"""Applies the store's retention and gives memory back, now and then."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Final
 
+from relay import memory
 from relay.metrics import RelayMetrics
 from relay.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 30.0
+_TRIM_S: Final = 2.0
 
 
 class Housekeeping:
-    """A thread that sweeps the store from ``start`` to ``stop``."""
+    """A thread that sweeps the store, and trims memory, from ``start`` to ``stop``."""
 
     def __init__(self, store: Store, metrics: RelayMetrics, every_s: float = EVERY_S) -> None:
         self._store = store
@@ -34,7 +37,12 @@ class Housekeeping:
         self._stopping.set()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._every_s):
+        due = time.monotonic() + self._every_s
+        while not self._stopping.wait(min(_TRIM_S, self._every_s)):
+            memory.trim()
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + self._every_s
             try:
                 self._metrics.swept_bytes.inc(self._store.sweep())
                 self._failing = False

@@ -30,6 +30,7 @@ class RelayNames:
     ) -> None:
         self.source = StreamSource(connect, agent=agent, places=places)
         self._metrics = metrics
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self, on_end: Callable[[asyncio.Task[None]], None]) -> None:
         """Begin to follow, and wait for names a little. ``on_end`` hears of an end."""
@@ -46,8 +47,9 @@ class RelayNames:
             )
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def measure(self) -> None:
         """Write down how fresh the names are."""

@@ -61,7 +61,7 @@ def names() -> Decorator:
             "--inventory",
             type=FILE,
             metavar="FILE",
-            help="YAML file that names addresses (docs/inventory.md).",
+            help="YAML file that names addresses (docs/identity.md).",
         ),
         option(
             NAMES,

@@ -83,6 +83,11 @@ def up(**given: Any) -> None:
             f"The relay's packages are not installed ({', '.join(missing)}): "
             f"{sys.executable} -m pip install 'flowobs[relay]'"
         )
+    if (given["kubeconfig"] or given["cluster_name"]) and given["identity"] in ("host", "none"):
+        raise click.UsageError(
+            f"--kubeconfig and --cluster-name are for names from a cluster: leave out "
+            f"--identity {given['identity']}."
+        )
     for name in ("http", "listen", "metrics"):
         address.require_free(f"--{name}", given[name])
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -120,6 +125,7 @@ def relay_command(given: dict[str, Any]) -> list[str]:
     command = [*python("relay"), f"--http={given['http']}", f"--listen={given['listen']}"]
     kept = {"store": "store", "retention": "retention", "max-disk": "max_disk"}
     command += [f"--{name}={given[key]}" for name, key in kept.items() if given[key]]
+    command += _cluster(given, "kubernetes") if given["identity"] == "relay" else []
     return [*command, "--insecure"] if given["insecure"] else command
 
 
@@ -128,10 +134,14 @@ def agent_command(given: dict[str, Any]) -> list[str]:
     command += [f"--{name}={given[name]}" for name in ("loader", "identity", "metrics")]
     command += [f"--interface={glob}" for glob in given["interface"]]
     command += [f"--exclude-interface={glob}" for glob in given["exclude_interface"]]
-    for name in ("inventory", "kubeconfig", "cluster_name"):
-        if given[name]:
-            command.append(f"--{name.replace('_', '-')}={given[name]}")
-    return command
+    command += [f"--inventory={given['inventory']}"] if given["inventory"] else []
+    return command + (_cluster(given, "kubeconfig") if given["identity"] == "kubernetes" else [])
+
+
+def _cluster(given: dict[str, Any], kubeconfig: str) -> list[str]:
+    """The cluster's options for whoever watches it; ``kubeconfig`` is what that calls the file."""
+    options = {kubeconfig: given["kubeconfig"], "cluster-name": given["cluster_name"]}
+    return [f"--{name}={value}" for name, value in options.items() if value]
 
 
 def wait(processes: Processes, name: str, ready: Callable[[], bool]) -> None:

@@ -106,7 +106,8 @@ class AddressTable:
                 | LOOPBACK * loopback
                 | SHARED * (who.kind in SHARED_KINDS or _of_several(who))
                 | NAMED * known
-                | NAMELESS * (who == _NOBODY)
+                # pods may have public addresses, too
+                | NAMELESS * (who.kind in _ANONYMOUS and not (who.name or who.identity_source))
             )
             answers.append((endpoints.id(who), flags, start, end))
         return np.array(answers, _ANSWER)
@@ -125,9 +126,6 @@ class AddressTable:
         self._start[at], self._end[at] = answers["start"], answers["end"]
         self._start_max = max(self._start_max, int(answers["start"].max()))
         self._end_min = min(self._end_min, int(answers["end"].min()))
-
-
-_NOBODY = Endpoint()
 
 
 def _of_several(who: Endpoint) -> bool:

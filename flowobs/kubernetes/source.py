@@ -13,6 +13,7 @@ from flowobs.identity.source import Answer, Claim, Socket
 from flowobs.kubernetes.access import Access
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.freshness import ResourceState
+from flowobs.kubernetes.resources import EXTRA
 from flowobs.kubernetes.table import SOURCE, Table
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
+
+
+_BESIDES = frozenset(resource.name for resource in EXTRA)
+"""Resources that names can do without."""
 
 
 class TableSource:
@@ -44,12 +49,15 @@ class TableSource:
     @property
     def stale(self) -> bool:
         """Whether any name may be wrong by now."""
-        return any(state.stale for state in self.states)
+        return any(state.stale for state in self._needed())
 
     @property
     def age_s(self) -> int:
         """How long the resource that is longest without news has been so, of those too long."""
-        return int(max((state.age for state in self.states if state.stale), default=0))
+        return int(max((state.age for state in self._needed() if state.stale), default=0))
+
+    def _needed(self) -> list[ResourceState]:
+        return [state for state in self.states if state.resource not in _BESIDES]
 
     def poll(self) -> None:
         """Forget what is too old; look again for cgroups that were not there."""

@@ -17,13 +17,16 @@ log = logging.getLogger(__name__)
 
 class ApiError(Exception):
     """An answer that is not 200. ``sentence`` says what is wrong and what to do; ``column`` where
-    in the question, from 1."""
+    in the question, from 1; ``retry_s`` when it may be asked again."""
 
-    def __init__(self, status: int, sentence: str, column: int | None = None) -> None:
+    def __init__(
+        self, status: int, sentence: str, column: int | None = None, retry_s: int | None = None
+    ) -> None:
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
         self.column = column
+        self.retry_s = retry_s
 
 
 def install(app: FastAPI) -> None:
@@ -34,14 +37,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _answer(status: int, sentence: str, column: int | None = None) -> JSONResponse:
+def _answer(
+    status: int, sentence: str, column: int | None = None, retry_s: int | None = None
+) -> JSONResponse:
     place = {} if column is None else {"column": column}
-    return JSONResponse({"error": sentence, **place}, status, headers={"cache-control": "no-store"})
+    headers = {"cache-control": "no-store"}
+    if retry_s is not None:
+        headers["retry-after"] = str(retry_s)
+    return JSONResponse({"error": sentence, **place}, status, headers)
 
 
 def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return _answer(error.status, error.sentence, error.column)
+    return _answer(error.status, error.sentence, error.column, error.retry_s)
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,11 @@ T = TypeVar("T")
 
 QUERY_S: Final = 20
 """Longest a query may run."""
+WORKERS: Final = max(2, min(4, os.cpu_count() or 2))
+"""Queries at a time. More than there are cores would only take memory, and time from the ingest."""
+WAITING: Final = 64
+"""Queries in line: nobody is refused before."""
+RETRY_S: Final = 5
 
 
 class Cancelled(Exception):
@@ -57,7 +63,7 @@ class Session:
 class Queries:
     """Runs ``work(session)`` for requests: ``workers`` at a time, ``waiting`` more in line."""
 
-    def __init__(self, store: Store, *, workers: int = 4, waiting: int = 32) -> None:
+    def __init__(self, store: Store, *, workers: int = WORKERS, waiting: int = WAITING) -> None:
         self._reader = store.reader(size=workers, max_seconds=QUERY_S)
         self._plan = store.plan
         self._killer = store.reader(size=1, max_seconds=5)
@@ -74,7 +80,9 @@ class Queries:
         if self._stopped:
             raise ApiError(503, "the relay is shutting down: ask again in a few seconds")
         if self._jobs >= self._most:
-            raise ApiError(503, "too many queries are waiting; try again in a few seconds")
+            raise ApiError(
+                503, "too many queries are waiting; try again in a few seconds", retry_s=RETRY_S
+            )
         session = Session(self._reader, self._plan)
         self._jobs += 1
         done = asyncio.get_running_loop().run_in_executor(self._pool, work, session)

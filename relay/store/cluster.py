@@ -24,6 +24,8 @@ from relay.store.rollup import ENDS, TABLES
 
 WRITE_SETTINGS: Final[dict[str, Any]] = {"distributed_foreground_insert": 1}
 """An insert returns when the shards have it: only then is it acknowledged."""
+READ_LOCALLY: Final[dict[str, Any]] = {"distributed_product_mode": "local"}
+"""The ends of a shard's rollups are on that shard: `IN` and `JOIN` need not go to others."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _KEEPER: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"

@@ -26,6 +26,10 @@ MAX_PART_BYTES = 1024 * 1024 * 1024
 OLD_PARTS_S = 60
 """How long parts stay on disk after they were merged; the engine's default is eight minutes."""
 
+COMPRESS_BYTES = 128 * 1024
+"""Buffer of each column of a part that is written: with the engine's 1 MiB an insert of 60,000
+records took 320 MB, with this 70 MB, and neither CPU nor disk differ."""
+
 _TYPES: dict[schema.ColumnType, str] = {
     # With a zone of its own, days (partitions) do not depend on the machine's.
     "time": "DateTime64(9, 'UTC')",
@@ -60,7 +64,8 @@ def settings(window: int) -> str:
     return (
         f"non_replicated_deduplication_window = {window},"
         f" max_bytes_to_merge_at_max_space_in_pool = {MAX_PART_BYTES},"
-        f" old_parts_lifetime = {OLD_PARTS_S}"
+        f" old_parts_lifetime = {OLD_PARTS_S},"
+        f" max_compress_block_size = {COMPRESS_BYTES}"
     )
 
 

@@ -23,7 +23,7 @@ _RESERVE_BYTES = 256 * _MIB
 class Limits:
     """What the embedded engine may take; its own defaults are made for a server of its own."""
 
-    memory_bytes: int = 1536 * _MIB
+    memory_bytes: int = 1024 * _MIB
     threads: int = 256
     cache_bytes: int = 64 * _MIB
 

@@ -21,7 +21,7 @@ Parameters = Mapping[str, Any]
 _MIB = 1024 * 1024
 READ_SETTINGS: dict[str, Any] = {
     "max_execution_time": 30,
-    # Four run at a time beside an ingest, in a process that should stay below 700 MB.
+    # Some run at a time beside an ingest, in a process that should stay below 700 MB.
     "max_memory_usage": 256 * _MIB,
     # What groups or sorts more goes to disk instead of failing.
     "max_bytes_before_external_group_by": 96 * _MIB,

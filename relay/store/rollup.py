@@ -188,7 +188,7 @@ def select_ends(side: str) -> str:
     fields = ", ".join(f"{side}_{name} AS {name}" for name in NODE_FIELDS)
     return (
         f"SELECT {start_of('Day')} AS bucket, {end_id(side)} AS id, time AS last,\n"
-        f"  {side}_ip AS ip, {fields}\nFROM {ddl.TABLE}\nWHERE {RECORDS}"
+        f"  {side}_ip AS ip, {fields}\nFROM {ddl.TABLE}\nWHERE {ddl.TABLE}.{RECORDS}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from flowobs.batch import FlowBatch
 from relay.store import ddl
-from relay.store.cluster import WRITE_SETTINGS, OnCluster, local
+from relay.store.cluster import READ_LOCALLY, WRITE_SETTINGS, OnCluster, local
 from relay.store.engine import Engine, Limits, open_engine
 from relay.store.errors import StoreError, explain
 from relay.store.migrations import prepare
@@ -154,6 +154,8 @@ class Store:
     def reader(self, *, size: int = 4, max_seconds: int = 30) -> Reader:
         """A pool of read-only clients; the store closes it."""
         settings = READ_SETTINGS | {"max_execution_time": max_seconds, "log_comment": self._tag}
+        if self._cluster is not None:
+            settings |= READ_LOCALLY
         reader = Reader(
             # readonly comes last: after it no setting can be changed.
             lambda: self._engine.client(settings | {"readonly": 1}),

@@ -51,12 +51,14 @@ def held() -> Held:
     return Held()
 
 
-def test_a_new_pods_records_come_with_its_name_once_it_is_known(held: Held) -> None:
-    known = {"src": POD_A, "dst": NEW, "ifindex": VETH, "src_port": 1}
-    assert held.see(new(7), known, new(8)) == ["a:1"], "what has a name does not wait"
+@pytest.mark.parametrize("address", [NEW, "2600:99::1"])
+def test_a_new_pods_records_come_with_its_name_once_it_is_known(held: Held, address: str) -> None:
+    known = {"src": POD_A, "dst": address, "ifindex": VETH, "src_port": 1}
+    first = [new(port, src=address) for port in (7, 8)]
+    assert held.see(first[0], known, first[1]) == ["a:1"], "what has a name does not wait"
     assert held.release() == []
-    held.named(NEW)
-    assert held.see(new(9)) == ["new:9"]
+    held.named(address)
+    assert held.see(new(9, src=address)) == ["new:9"]
     assert held.release() == ["new:7", "new:8"]
     assert (held.hold.held, held.hold.named) == (2, 2)
     assert held.release(everything=True) == []

@@ -10,6 +10,7 @@ import click
 from flowobs.cli.command import CONTEXT, sections
 from flowobs.cli.flowobs import flowobs
 from flowobs.cli.flows import flows
+from relay.cli import main as relay
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 MARK = "<!-- from here on generated: python -m tests.cli.reference -->\n"
@@ -18,7 +19,9 @@ ELSEWHERE = {"doctor", "demo"}
 
 
 def reference() -> str:
-    return "\n".join([*_group(flows, "flows"), *_group(flowobs, "flowobs")])
+    ctx = click.Context(relay, info_name="flowobs-relay", **(CONTEXT | relay.context_settings))
+    alone = _command(relay, ctx)
+    return "\n".join([*_group(flows, "flows"), *_group(flowobs, "flowobs"), *alone])
 
 
 def _group(group: click.Group, name: str) -> Iterator[str]:
@@ -34,9 +37,10 @@ def _group(group: click.Group, name: str) -> Iterator[str]:
 def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield f"### {ctx.command_path}\n"
     yield " ".join((command.help or "").split()) + "\n"
-    for heading, records in sections(command.get_params(ctx), ctx).items():
-        yield f"| {heading} | |\n| --- | --- |"
-        yield from (f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records)
+    found = sections(command.get_params(ctx), ctx)
+    for heading, records in found.items():
+        yield f"| {heading if len(found) > 1 else 'Options'} | |\n| --- | --- |"
+        yield from (f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records if text)
         yield ""
 
 

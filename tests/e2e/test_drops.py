@@ -77,7 +77,8 @@ def send(lab: Lab, place: str, address: str, port: int, *bursts: int) -> None:
 
 
 def drops(flowobs: Stack, port: int) -> list[dict[str, Any]]:
-    return flowobs.rows(port=port, kind="drop")
+    """Of packets to a port; the flood's come from any."""
+    return [r for r in flowobs.rows(port=port, kind="drop") if r["dst_port"] == port]
 
 
 def inode(lab: Lab, place: str) -> int:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from tests.e2e.lab import V4, V6, Lab, stack
+from tests.e2e.lab import OF_ANYBODY, V4, V6, Lab, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -56,4 +56,4 @@ def test_two_thousand_connections_are_counted_exactly(loader: str) -> None:
         assert edges[0]["flows"] == 2 * CONNECTIONS
         assert edges[0]["packets"] == sums["va"]["packets"]
         assert edges[0]["reply_bytes"] == sums["va"]["reply_bytes"]
-        assert flowobs.get("/api/v1/status")["agents"][0]["lost"] == 0
+        assert {r["drop_reason"] for r in flowobs.rows(kind="lost")} <= OF_ANYBODY

@@ -208,17 +208,23 @@ for _ in range(8):
 
 
 def test_more_flows_retransmit_than_there_is_room_for(running: tuple[Lab, Stack]) -> None:
-    """12,000 attempts at an address that is silent, each of which sends its SYN twice or more."""
+    """12,000 attempts at an address that is silent, each of which sends its SYN twice or more.
+
+    The node's own: so many at once from a pod find no room between the ends of its veth.
+    """
     lab, flowobs = running
     port = 7033
-    silent = "10.99.0.66"
-    lab.ip("a", f"neigh replace {silent} lladdr 02:99:00:00:00:66 dev eth0 nud permanent")
-    before = retransmitted(lab, "a")
-    lab.exec("a", sys.executable, "-c", MANY, silent, str(port), "12000")
-    again = retransmitted(lab, "a") - before
+    silent, mac = "10.99.0.66", "02:99:00:00:00:66"
+    lab.ip("node", "addr add 10.99.0.254/24 dev br0")
+    lab.ip("node", f"neigh replace {silent} lladdr {mac} dev br0 nud permanent")
+    lab.exec("node", "bridge", "fdb", "add", mac, "dev", "vb", "master", "static")
+    before = retransmitted(lab, "node")
+    lab.exec("node", sys.executable, "-c", MANY, silent, str(port), "12000")
+    again = retransmitted(lab, "node") - before
     flowobs.settle()
     full = [r for r in flowobs.rows(kind="lost") if r["drop_reason"] == "retransmits_full"]
     of = flowobs.rows(port=port, kind="update", reporter="source")
+    lab.ip("node", "addr del 10.99.0.254/24 dev br0")
     told = sum(r.get("retransmits", 0) for r in of)
     assert again >= 12_000 and len(of) < 100_000
     # what found no room has no flow any more, and may be of another test
@@ -234,19 +240,21 @@ def test_syn_acks_that_are_sent_again_count_too(
     # the first three do not arrive: no socket that has retransmitted exists yet
     nft(lab, "a", f"add rule inet lab in tcp sport {port} numgen inc mod 100 < 3 drop")
     before = {pod: retransmitted(lab, pod) for pod in "ab"}
+    without_room = flowobs.without_room()
     client.say(f"connect {V4['b']} {port}")
     flush(lab, "a")
     client.say("close")
     flowobs.settle()
     again = {pod: retransmitted(lab, pod) - before[pod] for pod in "ab"}
     assert again["a"] >= 1 and again["b"] >= 3
+    lost = flowobs.without_room() - without_room  # by another lab: none where there is none
     told = rows(flowobs, port, "retransmit")
-    assert sum(not r.get("reply") for r in told) == again["a"]
-    assert sum(r.get("reply", False) for r in told) == again["b"]
-    for reporter in ("source", "destination"):
-        of = [r for r in rows(flowobs, port, "update", "close") if r["reporter"] == reporter]
-        assert sum(r.get("retransmits", 0) for r in of) == again["a"]
-        assert sum(r.get("reply_retransmits", 0) for r in of) == again["b"]
+    for pod, reply, name in (("a", False, "retransmits"), ("b", True, "reply_retransmits")):
+        found = [sum(1 + r.get("lost", 0) for r in told if r.get("reply", False) == reply)]
+        for reporter in ("source", "destination"):
+            of = [r for r in rows(flowobs, port, "update", "close") if r["reporter"] == reporter]
+            found.append(sum(r.get(name, 0) for r in of))
+        assert again[pod] - lost <= min(found) <= max(found) <= again[pod], found
 
 
 def test_a_receiver_that_does_not_read_shows_zero_windows(

@@ -12,7 +12,7 @@ from tests.e2e.lab import Lab, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
 
-SECONDS = 30
+SECONDS = 15
 
 
 def cpu_seconds(pid: int) -> float:

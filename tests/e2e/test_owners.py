@@ -237,9 +237,14 @@ def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place
     server = place.servers.start(place.lab, "b", "forking", "tcp", V4["b"], "7530")
     worker = int(told(server, "worker"))
     client = place.clients.start(place.lab, "a", "client", "tcp", V4["b"], "7530")
-    for _ in range(4):
+
+    def seen() -> bool:
         assert told(client) == "done"
-        time.sleep(1.2)
+        time.sleep(1)
+        return any(r.get("dst_pid") == worker for r in place.flowobs.rows(port=7530))
+
+    # a search of /proc rests a hundred times as long as it took
+    place.flowobs.wait(seen, "agent", timeout=90)
     assert told(client, "close") == "closed"
     place.flowobs.settle()
     close = [r for r in place.flowobs.rows(port=7530) if r["kind"] == "close"]

@@ -169,14 +169,17 @@ def read(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> tuple[Ans
     return outer, needed
 
 
-def quoted(frame: bytes, tags: int = 2, firsts: Firsts | None = None) -> Reading | None:
-    """The packet of which an ICMP error tells, where it tells of one that its receiver sent."""
-    error, needed = _ethernet(frame, tags, {}, Needed()), Needed()
-    if not isinstance(error, Reading) or not error.inside or error.proto not in ERRORS:
+def quoted(frame: bytes, error: Answer, firsts: Firsts) -> Reading | None:
+    """The packet of which an ICMP error tells, where the frame is an ``error`` and tells of one
+    that its receiver sent.
+    """
+    if not isinstance(error, Reading) or error.proto not in ERRORS:
+        return None
+    if error.tunnel or not error.inside:
         return None
     read = _ipv4 if error.proto == 1 else _ipv6
     # it is no fragment to be remembered
-    told = read(frame[error.inside :], error.vlan, error.inside, dict(firsts or {}), needed)
+    told = read(frame[error.inside :], error.vlan, error.inside, dict(firsts), Needed())
     if not isinstance(told, Reading) or told.cut or told.source != error.destination:
         return None
     return told

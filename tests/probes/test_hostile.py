@@ -39,7 +39,7 @@ def expected(packets: Iterable[bytes], *, gso_size: int = 0, received: bool = Fa
         tagged = received and int.from_bytes(packet[12:14], "big") in TAGS
         tags = 3 if tagged else 2
         answer, _ = oracle.read(packet, tags, firsts)
-        if quote := oracle.quoted(packet, tags, firsts):
+        if quote := oracle.quoted(packet, answer, firsts):
             ends = quote.source, quote.destination, quote.sport, quote.dport
             # at any time there is one entry for both directions
             told |= {quote.flow[:-1], (*ends[1::-1], *ends[:1:-1], *quote.flow[4:-1])}

@@ -15,9 +15,12 @@ from flowobs.agent.loader import Probes, load
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 WAY = np.dtype(
-    [(n, "<u4") for n in ("tag", "seen", "ifindex")]
-    + [("vlan", "<u2"), ("egress", "u1"), ("initiator", "u1")]
+    [(n, "<u4") for n in ("tag", "seen", "opened")]
+    + [("ifindex", "<u4", 2), ("vlan", "<u2", 2), ("egress", "u1", 2), ("tunnel", "u1", 2)]
+    + [("initiator", "u1"), ("pad", "V3")]
 )
+"""struct opener."""
+WAYS = 4
 
 
 @pytest.fixture
@@ -31,7 +34,8 @@ def told(probes: Probes) -> np.ndarray:
     fd = probes.maps["openers"]
     info = bpf.map_info(fd)
     keys = np.empty(info.max_entries, np.uint32)
-    values = np.zeros((info.max_entries, info.value_size // WAY.itemsize), WAY)
+    assert info.value_size == WAYS * WAY.itemsize
+    values = np.zeros((info.max_entries, WAYS), WAY)
     assert bpf.read_batch(fd, keys, values) == info.max_entries
     return values
 

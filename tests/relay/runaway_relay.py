@@ -1,4 +1,4 @@
-"""A relay in which the question `port:1` never ends and `port:2` takes all memory: ARGS..."""
+"""A relay in which the question `port:9001` never ends and `port:9002` takes all memory: ARGS..."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ nearest = stored.nearest
 
 
 def runaway(session: Session, filter: Filter, **given: Any) -> list[bytes]:
-    for value, sql in ((1, ENDLESS), (2, HUNGRY)):
+    for value, sql in ((9001, ENDLESS), (9002, HUNGRY)):
         if f"value={value})" in repr(filter):
             session.query(sql, {})
     return nearest(session, filter, **given)

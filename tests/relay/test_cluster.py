@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.store import Store, StoreError, ddl
-from relay.store.cluster import TABLES, OnCluster, local
+from relay.store.cluster import READ_LOCALLY, TABLES, OnCluster, local
 from relay.store.migrations import VERSION, prepare
 from relay.store.retention import Retention
 from relay.store.rollup import ENDS
@@ -32,7 +32,8 @@ class Recorder:
         self.asked: list[dict[str, Any]] = []
         self._comment, self._have = comment, have
 
-    def command(self, sql: str, settings: Any = None) -> str:
+    def command(self, sql: str, settings: dict[str, Any] | None = None) -> str:
+        assert settings is None
         self.said.append(sql)
         return ""
 
@@ -59,6 +60,7 @@ def test_the_engine_understands_every_statement(store: Store) -> None:
     for statement in said:
         tree = str(store._writer.command(f"EXPLAIN AST {statement}"))
         assert tree.startswith(("CreateQuery", "AlterQuery", "DropQuery")), statement
+    assert store._writer.command("SELECT 1", settings=READ_LOCALLY) == 1
 
 
 def test_every_table_is_replicated_and_distributed() -> None:

@@ -1,4 +1,8 @@
-"""Twenty readers with mixed questions beside an ingest of 20,000 records a second."""
+"""Twenty readers with mixed questions beside an ingest of 20,000 records a second.
+
+How long an answer takes depends on who else uses the machine: that is printed. What is asserted
+holds on a busy machine, too.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
 
 from bench.traffic import Traffic
 from tests.relay.process import Agent, RelayProcess, wait_for
 
 ROWS_PER_S = 20_000
 AGENTS = 4
-SECONDS = 24
+SECONDS = 36
+RUNAWAYS_AT = 24
 READERS = 20
 PAUSE_S = 8.0
 """Between an answer and the next question: a person, or a page that polls."""
 MOST_MB = 700
-LEAST_SHARE = 0.7
+MOST_LAG_S = 30
+MOST_STILL = 10
+"""Seconds within which records must have been stored."""
 RUNAWAY_MB = 400
 """What a query that takes all it can may add."""
 QUESTIONS: dict[str, str] = {
@@ -94,23 +100,12 @@ class Reader(threading.Thread):
 
 def runaways(relay: RelayProcess, said: dict[str, Any]) -> None:
     with httpx.Client(base_url=relay.url, timeout=180, trust_env=False) as client:
-        for port in (1, 2):
+        for port in (9001, 9002):
             answer = client.get(f"/api/v1/flows?q=port:{port}")
             said[f"port:{port}"] = (answer.status_code, answer.json().get("error"))
 
 
-def share() -> float:
-    """How much of a core this process gets when it wants all of one."""
-    begin, cpu = time.monotonic(), time.process_time()
-    while time.monotonic() < begin + 1:
-        pass
-    return time.process_time() - cpu
-
-
 def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
-    got = share()
-    if got < LEAST_SHARE:
-        pytest.skip(f"others use this machine's cores: {got:.0%} of one is left, times say nothing")
     program = [str(Path(__file__).with_name("runaway_relay.py"))]
     relay = RelayProcess(tmp_path, program=program)
     ingest = Ingest(relay)
@@ -125,7 +120,7 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
         bad = threading.Thread(target=runaways, args=(relay, said))
         with httpx.Client(base_url=relay.url, timeout=180, trust_env=False) as client:
             for second in range(0, SECONDS, 2):
-                if second == SECONDS // 2:
+                if second == RUNAWAYS_AT:
                     normal = relay.peak_mb()
                     bad.start()
                 time.sleep(2)
@@ -135,7 +130,7 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
         for thread in (*readers, bad):
             thread.join(180)
         ingest.stop()
-        wait_for(lambda: ingest.stored == ingest.sent, 120)
+        wait_for(lambda: ingest.stored == ingest.sent, 120)  # none is lost
         peak = relay.peak_mb()
     finally:
         stop.set()
@@ -151,10 +146,13 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
     print(f"stored {ingest.stored:,}, lag at most {max(lags)} s")
     print(f"peak {normal:.0f} MB, {peak:.0f} MB with runaways")
     assert [error for reader in readers for error in reader.errors] == []
-    assert said["port:1"] == (503, "the query took too long: ask for a shorter time range")
-    assert said["port:2"] == (503, "the query needs too much memory: ask for a shorter time range")
-    assert all(np.diff(stored) > 0), f"the ingest stood still: {stored}"
-    assert max(lags) < 10
+    assert said["port:9001"] == (503, "the query took too long: ask for a shorter time range")
+    assert said["port:9002"] == (
+        503,
+        "the query needs too much memory: ask for a shorter time range",
+    )
+    assert all(np.diff(stored[:: MOST_STILL // 2]) > 0), f"the ingest stood still: {stored}"
+    assert max(lags) < MOST_LAG_S
     assert normal < MOST_MB
     assert peak < MOST_MB + RUNAWAY_MB
     assert seconds < 3

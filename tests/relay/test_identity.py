@@ -13,6 +13,7 @@ import pytest
 
 from flowobs._proto.flowobs.v1 import identity_pb2 as pb
 from flowobs.batch import Endpoint
+from flowobs.identity import numbers
 from flowobs.kubernetes.backoff import Timing
 from flowobs.kubernetes.stream import StreamSource
 from flowobs.schema import EndpointKind
@@ -58,7 +59,8 @@ async def test_agents_get_all_there_is_and_every_change(api: FakeApi, relay: Rel
         assert await source.known(10)
         assert name(source, "10.0.0.2") == Endpoint(
             EndpointKind.pod, "", "shop", "elsewhere", "elsewhere", "Pod", "", "node-2", "",
-            "kubernetes",
+            "kubernetes", labels="app=elsewhere",
+            identity=numbers.of_labels("", "shop", {"app": "elsewhere"}),
         )  # fmt: skip
         assert called(source, "10.96.0.1") == "web" and source.table.zones == {"node-1": "z1"}
         api.put("pods", things.pod("new", "10.0.0.3", node="node-3"))

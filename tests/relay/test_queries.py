@@ -95,7 +95,7 @@ async def test_the_line_is_bounded(store: Store) -> None:
     await asyncio.sleep(0.1)
     with pytest.raises(ApiError, match="too many queries are waiting") as caught:
         await queries.run(client.request, lambda s: None)
-    assert caught.value.status == 503
+    assert caught.value.status == 503 and caught.value.retry_s
     go_on.set()
     assert await asyncio.gather(*waiting) == [True, True]
     await queries.run(client.request, lambda s: None)

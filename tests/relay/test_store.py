@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from flowobs.batch import Endpoint
+from flowobs.schema import EndpointKind, Kind
 from relay.store import QueryTimeout, Store, StoreError
 from relay.store.errors import explain
+from relay.store.migrations import VERSION
 from relay.store.retention import Retention
+from relay.store.rollup import end_id
 from tests.flow_factory import new_table, random_batch
 
 
@@ -117,7 +121,7 @@ def test_the_table_is_what_the_documentation_says(store):
         "PARTITION BY toDate(time)",
         "ORDER BY time",
         "non_replicated_deduplication_window = 10000",
-        "COMMENT 'flowobs schema 3'",
+        f"COMMENT 'flowobs schema {VERSION}'",
         "`src_namespace` LowCardinality(String)",
     ):
         assert part in statement
@@ -131,7 +135,7 @@ def test_the_engine_keeps_to_its_limits(store):
         ).result_rows
     )
     assert settings == {
-        "max_server_memory_usage": str(1536 * 1024 * 1024),
+        "max_server_memory_usage": str(1024 * 1024 * 1024),
         "mark_cache_size": str(64 * 1024 * 1024),
         "background_pool_size": "2",
     }
@@ -395,3 +399,21 @@ def test_closing_stops_queries_on_a_server_too(server):
     thread.join(10)
     assert time.monotonic() - began < 3
     assert "shutting down" in said[0]
+
+
+def test_every_end_of_a_record_is_among_the_ends(store):
+    """A container's kind has the number of kind "lost", which is no flow."""
+    table = new_table()
+    batch = random_batch(100, table, kind=int(Kind.update))
+    for side in ("src", "dst"):
+        ends = [table.id(Endpoint(kind, name=side)) for kind in EndpointKind]
+        batch.columns[f"{side}_endpoint"][: len(ends)] = ends
+    store.insert([batch], "ends")
+    query = store.reader().query
+    for side in ("src", "dst"):
+        found = query(
+            f"SELECT uniqExact({side}_kind) >= {len(EndpointKind)} AS all_kinds,"
+            f" countIf({end_id(side)} NOT IN (SELECT id FROM flows_ends)) AS unknown"
+            f" FROM flows WHERE kind != {Kind.lost:d}"
+        )
+        assert (found["all_kinds"], found["unknown"]) == ([1], [0])

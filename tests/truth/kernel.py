@@ -111,6 +111,7 @@ class Watch:
         if not flowobs.settled():
             flowobs.settle()
         self._old = Counter(map(json.dumps, flowobs.rows()))
+        self._without_room = flowobs.without_room()
         self._links, self._proc = self._now()
 
     def _now(self) -> tuple[dict[str, dict[str, int]], dict[str, Counter[str]]]:
@@ -125,16 +126,16 @@ class Watch:
         new = Counter(map(json.dumps, rows)) - self._old
         self.everything: list[dict[str, Any]] = [json.loads(row) for row in new.elements()]
         self.rows = between_pods(self.everything)
+        self.without_room = self._flowobs.without_room() - self._without_room
+        """Events that nobody could be told of; other labs', perhaps."""
         self.links = {name: change(self._links[name], links[name]) for name in links}
         """What the links of both pods moved: {"va": {"rx_packets": 3, ...}, ...}."""
         self.proc = {pod: Counter(change(self._proc[pod], proc[pod])) for pod in "ab"}
         """/proc/net/snmp and netstat of both pods."""
 
-    @property
-    def ring_lost(self) -> int:
-        """Events that found the ring full. They come from the whole machine: other labs', too."""
-        lost = (r for r in self.everything if r["kind"] == "lost")
-        return sum(r["lost"] for r in lost if r["drop_reason"] == "ring_full")
+    def all_told(self, rows: Iterable[Mapping[str, Any]], number: int) -> bool:
+        """Whether these events of the stack are so many, but for those that found no room."""
+        return number - self.without_room <= sum(1 + r.get("lost", 0) for r in rows) <= number
 
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Lab, Stack, stack
+from tests.e2e.lab import OF_ANYBODY, Lab, Stack, stack
 from tests.e2e.test_light import resident_mb
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -110,15 +110,11 @@ def test_more_openings_than_the_ring_holds(flood: str) -> None:
         flowobs.settle()
         assert totals(records(flowobs, *UPDATES)) == (LINKS * sent, LINKS * sent * FRAME)
         assert flowobs.metric(flowobs.agent_url, "flowobs_agent_ring_late_total") > flows
-        # what else happens on this machine finds no room either, but no opening is lost
-        lost = sum(r["lost"] for r in records(flowobs, "lost"))
-        assert lost < flows / 10
+        assert {r["drop_reason"] for r in records(flowobs, "lost")} <= OF_ANYBODY
         opens = opened(flowobs)
         assert len(opens) == LINKS * flows, "flows without an opening"
         assert set(opens.values()) == {1}, "flows opened more than once"
-        print(
-            f"agent: {resident_mb(pid(flowobs)):.0f} MB after {LINKS * flows} openings, {lost} lost"
-        )
+        print(f"agent: {resident_mb(pid(flowobs)):.0f} MB after {LINKS * flows} openings")
 
 
 def test_an_agent_that_stops_and_goes_on_under_traffic(flood: str) -> None:
@@ -138,7 +134,7 @@ def test_an_agent_that_stops_and_goes_on_under_traffic(flood: str) -> None:
         sent = flows * rounds
         assert lab.counters("va")["rx_packets"] >= sent
         assert totals(records(flowobs, *UPDATES)) == (LINKS * sent, LINKS * sent * FRAME)
-        assert records(flowobs, "lost") == []
+        assert {r["drop_reason"] for r in records(flowobs, "lost")} <= OF_ANYBODY
         opens = opened(flowobs)
         assert len(opens) == LINKS * flows and set(opens.values()) == {1}
         print(f"agent: {resident_mb(pid(flowobs)):.0f} MB after standing still for 5 s")

@@ -89,6 +89,72 @@ def test_the_address_tells_the_view(relay: MockRelay) -> None:
     assert left == "?window=15m&namespace=payments"
 
 
+def test_ends_are_put_together(relay: MockRelay) -> None:
+    choose = """(by => { const s = document.querySelector('.grouping select'); s.value = by;
+        s.dispatchEvent(new Event('change', {bubbles: true})); })"""
+    visit = browse(
+        relay.url + "?group=workload&edge=shop/api->shop/db:5432/tcp",
+        [
+            {"wait": ".panel [data-latency]"},
+            {"text": ".panel .copy"},
+            {"wait": ".row:has-text('shop/db-0')"},
+            {"eval": f"{choose}('namespace')"},
+            {"wait": "[data-edge^='shop->payments']"},
+            {"gone": ".panel"},
+            {"eval": "location.search"},
+            {"eval": f"{choose}('label:')"},
+            {"fill": [".grouping input", "app"]},
+            {"press": "Enter"},
+            {"wait": "[data-edge^='app=web->']"},
+            {"eval": "location.search"},
+        ],
+    )
+    assert "'src.workload:shop/api dst.workload:shop/db dst.port:5432 proto:tcp'" in (
+        visit.results[0].replace("\xa0", " ")
+    )
+    assert [r for r in visit.results if str(r).startswith("?")] == [
+        "?group=namespace",
+        "?group=label:app",
+    ]
+    assert visit.console == []
+
+
+def test_an_edge_tells_its_health(relay: MockRelay) -> None:
+    cart = "shop/api-1->shop/cart-6f9c8d7b5-x2kqp:7070/tcp"
+    visit = browse(
+        f"{relay.url}?edge={cart}",
+        [
+            {"wait": ".panel [data-path]"},
+            {"text": ".panel [data-latency]"},
+            {"text": ".panel .loss"},
+            {"wait": "[data-series='RTT p95'] .line"},
+            {"text": "[data-series=Rate]"},
+        ],
+    )
+    latency, loss, rate = visit.results
+    assert all(word in latency for word in ("p50", "p95", "p99", "Connect", "RTT"))
+    assert "packets lost on the path" in loss
+    assert "peak" in rate
+
+
+def test_a_pod_tells_what_its_records_do(relay: MockRelay) -> None:
+    visit = browse(
+        relay.url + "?node=shop/api-1",
+        [{"wait": ".panel dt:has-text('Labels')"}, {"text": ".panel"}],
+    )
+    for text in ("zone-b", "app=api", "api, api-headless", "Identity", "kubernetes"):
+        assert text in visit.results[0]
+
+
+def test_old_names_are_marked() -> None:
+    with MockRelay("old-names") as relay:
+        visit = browse(
+            relay.url,
+            [ROWS, {"wait": ".banner[data-names]"}, {"wait": ".end .age"}, {"text": ".banner"}],
+        )
+    assert "pods not heard of for 3 min (connection refused)" in visit.results[0]
+
+
 def test_a_click_on_the_map_selects(relay: MockRelay) -> None:
     """The pointer feels its way over the canvas until it is over something."""
     search = """(async () => {

@@ -16,7 +16,7 @@ from tests.vm.kernel import VmError
 
 CACHE = ROOT / "build" / "vm"
 PACKAGES = ("qemu-system-x86", "busybox-static")
-TIMEOUT_S = 180
+TIMEOUT_S = 280
 
 
 def prepare() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from flowobs.agent.features import PROGRAMS
-from tests.e2e.lab import V4
+from tests.e2e.lab import OF_ANYBODY, V4
 from tests.vm import table
 from tests.vm.conformance import CONNECTIONS, DATAGRAMS, DEVICES, GATEWAY, PINGS, TAKEN
 from tests.vm.found import Row, Run
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SIDES = (("va", "source"), ("vb", "destination"))
 RESETS_WITHOUT_SOCKET = (6, 10)
@@ -36,7 +36,8 @@ def test_every_program_runs(run: Run) -> None:
 
 
 def test_no_record_is_lost(run: Run) -> None:
-    assert {reason: n for reason, n in run.dropped.items() if n} == {}
+    others = set() if run.kernel == (6, 1) else OF_ANYBODY  # nobody else is in the virtual machine
+    assert {reason for reason, n in run.dropped.items() if n} <= others
 
 
 def test_doctor_says_the_same(found: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 // A relay for development and for tests of the page: docs/api.md over made-up traffic, with fault switches.
 //
-//   node dev/mock-relay.mjs [--port 8080] [--mode shop|no-agent|no-flows|hostile|lossy|store-down|crowd] [--prefix /x] [--root dist]
+//   node dev/mock-relay.mjs [--port 8080] [--mode shop|no-agent|no-flows|hostile|lossy|old-names|store-down|crowd] [--prefix /x] [--root dist]
 //
 // POST /_mock?mode=... changes the mode while it runs.
 import { createServer } from "node:http";
@@ -35,8 +35,9 @@ function world() {
 
 const FIELDS = ["kind", "ns", "pod", "port", "proto", "verdict"];
 
-/** The question as far as a mock understands it: words, `:port` and `proto:`, all of which must match. */
-const asked = (query) => (query.get("q") ?? "").split(/\s+/).filter(Boolean);
+/** The question as far as a mock understands it: words, `:port`, `proto:`, `src.FIELD:` and `dst.FIELD:`; `or`, parentheses left out. */
+const words = (text) => text.replaceAll(/[()]/g, " ").match(/(?:"(?:\\.|[^"])*"|[^\s"])+/g) ?? [];
+const asked = (query) => words(query.get("q") ?? "");
 
 function wrong(query) {
   const bad = asked(query).find((w) => /^\w+:/.test(w) && !FIELDS.includes(w.split(":")[0]));
@@ -50,13 +51,17 @@ function hints(q) {
   return { start: q.length - word.length + 1, field: "", hints: fields };
 }
 
-function answers(call, query) {
-  return asked(query).every((word) => {
+function answers(call, query, byId) {
+  const sides = { src: call.source, dst: call.destination };
+  return (query.get("q") ?? "").split(" or ").some((part) => words(part).every((word) => {
+    const sided = /^(src|dst)\.(\w+):"?(.*?)"?$/.exec(word);
+    if (sided?.[2] === "port") return call.port === Number(sided[3]);
+    if (sided) return groupId(byId.get(sides[sided[1]]), sided[2] === "label" ? "label:app" : sided[2] === "ns" ? "namespace" : sided[2]) === sided[3];
     const [field, value] = word.includes(":") ? word.split(":") : [undefined, word];
     if (field === "" || field === "port") return call.port === Number(value);
     if (field === "proto") return call.proto === value;
     return `${call.source} ${call.destination}`.includes(value);
-  });
+  }));
 }
 
 function filtered(query) {
@@ -69,31 +74,77 @@ function filtered(query) {
   const kept = calls.filter(
     (c) =>
       (inside(c.source) || inside(c.destination)) &&
-      answers(c, query) &&
+      answers(c, query, byId) &&
       (!pod || c.source === pod || c.destination === pod) &&
       (!port || c.port === Number(port)),
   );
   return { byId, calls: quiet() ? [] : kept };
 }
 
-function serviceMap(query) {
-  const { byId, calls } = filtered(query);
+function secondsOf(query) {
   const since = /^(\d+)([smhd])$/.exec(query.get("since") ?? "5m");
-  const seconds = since ? Number(since[1]) * { s: 1, m: 60, h: 3600, d: 86400 }[since[2]] : 300;
+  return since ? Number(since[1]) * { s: 1, m: 60, h: 3600, d: 86400 }[since[2]] : 300;
+}
+
+/** The id of a node on a map by `group`: what has no such attribute stands for itself. */
+function groupId(node, group) {
+  if (group.startsWith("label:")) return group === "label:app" && node.kind === "pod" ? `app=${node.workload}` : node.id;
+  const value = node[group];
+  if (!value) return node.id;
+  return group === "workload" || group === "service" ? `${node.namespace}/${value}` : value;
+}
+
+function serviceMap(query) {
+  const group = query.get("group") ?? "pod";
+  const { byId, calls } = filtered(query);
   const to = Date.now();
-  const ids = new Set(calls.flatMap((c) => [c.source, c.destination]));
+  const from = Math.max(started - 240_000, to - secondsOf(query) * 1000);
+  const nodes = new Map();
+  const edges = new Map();
+  for (const call of calls) {
+    const [source, destination] = [call.source, call.destination].map((id) => {
+      const node = byId.get(id);
+      const own = groupId(node, group);
+      nodes.set(own, { ...node, id: own, addresses: [...new Set([...(nodes.get(own)?.addresses ?? []), ...node.addresses])] });
+      return own;
+    });
+    const key = [source, destination, call.port, call.proto].join(" ");
+    edges.set(key, edge({ ...call, source, destination, perSecond: call.perSecond + (edges.get(key)?.perSecond ?? 0) }, from, to));
+  }
+  return { from: iso(to - secondsOf(query) * 1000), to: iso(to), table: "flows", group, nodes: [...nodes.values()], edges: [...edges.values()], more: false };
+}
+
+/** A hundred steps of a wavy day; nothing is known of the first twenty. */
+function timeseries(query) {
+  const measure = query.get("measure") ?? "bytes";
+  const step = Math.max(1, Math.round(secondsOf(query) / 100));
+  const begin = Math.floor(Date.now() / 1000 / step) * step - 99 * step;
+  const { calls } = filtered(query);
+  const rate = calls.reduce((sum, c) => sum + c.perSecond * (c.bytes + c.reply), 0);
+  const at = Array.from({ length: 100 }, (_, i) => begin + i * step);
+  const value = (second) => {
+    const wave = 1 + 0.4 * Math.sin(second / step / 7) + 0.2 * Math.sin(second / step / 2.3);
+    if (measure === "rate") return rate * wave;
+    if (measure === "drops") return calls.some((c) => c.trouble === "drop") && Math.sin(second / step / 5) > 0.6 ? Math.round(3 * wave) : 0;
+    return 1.2 * wave;
+  };
   return {
-    from: iso(to - seconds * 1000), to: iso(to),
-    nodes: [...ids].map((id) => byId.get(id)),
-    edges: calls.map((c) => edge(c, Math.max(started - 240_000, to - seconds * 1000), to)),
+    from: iso(begin * 1000), to: iso(Date.now()), covered_from: iso((begin + 20 * step) * 1000), table: "flows", group: "pod",
+    by: "total", measure, unit: measure, step_s: step, at: at.map((second) => iso(second * 1000)),
+    series: [{ values: at.map((second, i) => (i < 20 ? null : value(second))) }],
   };
 }
+
+const identity = (old) => ({
+  cluster: "demo", ready: true, version: 812, requests: 40, agents: [],
+  resources: [{ resource: "pods", objects: 120, age_s: old ? 190 : 1.2, stale: old, off: false, problem: old ? "connection refused" : "" }],
+});
 
 function status() {
   const healthy = mode !== "store-down";
   const agents = ["node-1", "node-2"].map((agent, i) => ({
     agent, node: agent, connected: true, version: "0.1.0", last_seen: iso(Date.now()), rows: 48_211 * (i + 1),
-    lost: mode === "lossy" && i === 1 ? 1204 : 0,
+    lost: mode === "lossy" && i === 1 ? 1204 : 0, names_age_s: mode === "old-names" && i === 1 ? 200 : 0,
   }));
   return {
     version: "0.1.0", uptime_s: (Date.now() - started) / 1000,
@@ -103,7 +154,7 @@ function status() {
       error: healthy ? null : "The store's disk is full.",
     },
     live: { subscribers: streams.size, buffered: 4096, oldest: iso(started - 60_000) },
-    agents: mode === "no-agent" ? [] : agents,
+    agents: mode === "no-agent" ? [] : agents, identity: identity(mode === "old-names"),
     lost: { subscriber_slow: mode === "lossy" ? 38 : 0 },
   };
 }
@@ -114,7 +165,8 @@ function some(query, count, spread) {
   const now = Date.now();
   return Array.from({ length: count }, (_, i) => {
     const at = now - spread + (spread * i) / count;
-    return record(calls[Math.floor(Math.random() * calls.length)], byId, at);
+    const made = record(calls[Math.floor(Math.random() * calls.length)], byId, at);
+    return mode === "old-names" ? { ...made, dst_identity_age: 200 } : made;
   });
 }
 
@@ -176,6 +228,7 @@ const server = createServer((request, response) => {
   const refused = path.startsWith("/api/v1/") && wrong(url.searchParams);
   if (refused) return json(response, 400, refused);
   if (path === "/api/v1/service-map") return json(response, 200, serviceMap(url.searchParams));
+  if (path === "/api/v1/timeseries") return json(response, 200, timeseries(url.searchParams));
   if (path === "/api/v1/flows") return flows(response, url.searchParams);
   return file(response, path);
 });

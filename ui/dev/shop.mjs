@@ -2,11 +2,11 @@
 
 const pod = (namespace, name, workload, node, address) => ({
   id: `${namespace}/${name}`, kind: "pod", namespace, name, workload, workload_kind: "Deployment", service: workload,
-  node, addresses: [address],
+  node, zone: node === "node-1" ? "zone-a" : "zone-b", addresses: [address],
 });
 
 export const NODES = [
-  { id: "203.0.113.24", kind: "world", addresses: ["203.0.113.24"] },
+  { id: "world", kind: "world", addresses: ["203.0.113.24"] },
   pod("shop", "web-0", "web", "node-1", "10.88.0.10"),
   pod("shop", "web-1", "web", "node-2", "10.88.1.10"),
   pod("shop", "api-0", "api", "node-1", "10.88.0.20"),
@@ -23,8 +23,8 @@ export const NODES = [
 const TCP = 6;
 /** source, destination, port, flows per second, bytes there and back per flow, chance of trouble and its kind. */
 export const CALLS = [
-  ["203.0.113.24", "shop/web-0", 443, 9, 900, 24_000],
-  ["203.0.113.24", "shop/web-1", 443, 7, 900, 22_000],
+  ["world", "shop/web-0", 443, 9, 900, 24_000],
+  ["world", "shop/web-1", 443, 7, 900, 22_000],
   ["shop/web-0", "shop/api-0", 8080, 5, 1200, 6_000],
   ["shop/web-0", "shop/api-1", 8080, 4, 1200, 6_000],
   ["shop/web-1", "shop/api-1", 8080, 5, 1200, 6_000],
@@ -81,8 +81,15 @@ let turn = 0;
 
 function end(side, node, port) {
   const fields = { [`${side}_ip`]: node.addresses[0], [`${side}_port`]: port, [`${side}_kind`]: node.kind };
-  for (const name of ["namespace", "name", "workload", "workload_kind", "service", "node"]) {
+  for (const name of ["namespace", "name", "workload", "workload_kind", "service", "node", "zone"]) {
     if (node[name]) fields[`${side}_${name}`] = node[name];
+  }
+  if (node.kind === "pod") {
+    fields[`${side}_labels`] = `app=${node.workload},tier=${node.namespace === "shop" ? "front" : "back"}`;
+    fields[`${side}_services`] = `${node.workload},${node.workload}-headless`;
+    fields[`${side}_container`] = node.workload;
+    fields[`${side}_identity`] = 16_000 + node.name.length;
+    fields[`${side}_identity_source`] = "kubernetes";
   }
   return fields;
 }
@@ -102,9 +109,26 @@ export function record(call, nodes, at, random = Math.random) {
     reply_packets: counts ? 3 + Math.floor(random() * 20) : 0, reply_bytes: counts ? Math.round(call.reply * (0.5 + random())) : 0,
   };
   if (kind === "close") Object.assign(r, { duration: Math.round(random() * 4e8), close_reason: "fin_source" });
+  if (call.port === 8080) Object.assign(r, { virtual_ip: "10.96.0.80", virtual_port: 80 });
+  if (call.port === 5432) Object.assign(r, { tunnel: "vxlan", tunnel_id: 42, tunnel_src_ip: "192.168.7.2", tunnel_dst_ip: "192.168.7.3" });
   if (kind === "drop") r.drop_reason = call.reason ?? "NETFILTER_DROP";
   if (kind === "reset") r.close_reason = "reset_destination";
   return r;
+}
+
+const latency = (name, ms) => ({
+  [`${name}_ms`]: ms, [`${name}_p95_ms`]: ms && ms * 2.4, [`${name}_p99_ms`]: ms && ms * 9,
+});
+
+/** What each side counted, of ends that are both observed. */
+function path(flows, troubles, lossy, told) {
+  const of = (n) => (told ? n : null);
+  const loss = lossy ? troubles : 0;
+  return {
+    sent_packets: of(flows * 6), sent_bytes: of(flows * 900), arrived_packets: of(flows * 6 - loss), arrived_bytes: of(flows * 880),
+    reply_sent_packets: of(flows * 7), reply_sent_bytes: of(flows * 900), reply_arrived_packets: of(flows * 7),
+    reply_arrived_bytes: of(flows * 900), path_loss: of(loss),
+  };
 }
 
 export function edge(call, from, to) {
@@ -114,8 +138,11 @@ export function edge(call, from, to) {
   const of = (kind) => (call.trouble === kind ? troubles : 0);
   return {
     source: call.source, destination: call.destination, proto: call.proto, port: call.port, flows,
-    closes: flows, packets: flows * 6, bytes: flows * call.bytes, reply_packets: flows * (call.reply ? 7 : 0),
+    opens: flows, closes: flows, packets: flows * 6, bytes: flows * call.bytes, reply_packets: flows * (call.reply ? 7 : 0),
     reply_bytes: flows * call.reply, drops: of("drop"), resets: of("reset"), retransmits: of("retransmit"), fails: of("fail"),
+    ...latency("connect", call.proto === "tcp" && call.reply ? 0.06 * (1 + call.port / 5000) : null),
+    ...latency("rtt", call.proto === "tcp" && call.reply ? 0.4 + call.port / 900 : null),
+    ...path(flows, troubles, call.trouble === "retransmit", call.port !== 443),
     drop_reasons: of("drop") ? { [call.reason ?? "NETFILTER_DROP"]: troubles } : {},
     reporter: "source", first_seen: time(from, 0), last_seen: time(to - 300, 0),
   };

@@ -3,6 +3,7 @@ import { MapPane } from "./map/MapPane";
 import { Panel } from "./panel/Panel";
 import { Splitter } from "./Splitter";
 import { Banner } from "./Banner";
+import { Strip } from "./series/Strip";
 import { TablePane } from "./table/TablePane";
 
 export function App() {
@@ -15,6 +16,7 @@ export function App() {
           <MapPane />
           <Panel />
         </div>
+        <Strip />
         <Splitter />
         <TablePane />
       </main>

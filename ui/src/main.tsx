@@ -5,6 +5,7 @@ import { followUrl } from "./state/actions";
 import { startLive } from "./state/live";
 import { startPolls } from "./state/polls";
 import { startQuestion } from "./state/question";
+import { startSeries } from "./state/series";
 import "./style/index.css";
 
 render(<App />, document.getElementById("app")!);
@@ -12,4 +13,5 @@ followUrl();
 listenToKeys();
 startQuestion();
 startPolls();
+startSeries();
 startLive();

@@ -1,12 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { curve, fit, hull, width } from "../src/map/geometry";
-import { buildGraph, dropReasons, ranks, sum } from "../src/map/graph";
+import { buildGraph, ranks } from "../src/map/graph";
 import { unit } from "../src/map/hash";
 import { hit, hitIndex } from "../src/map/hit";
 import { placeLabels } from "../src/map/labels";
 import { layout, type LayoutInput } from "../src/map/layout";
 import { curves, linkText, scene } from "../src/map/scene";
 import { overlap } from "../src/map/separate";
+import { dropReasons, sum } from "../src/state/totals";
 import { edge, serviceMap } from "./records";
 
 const shop = serviceMap([
@@ -37,6 +38,10 @@ describe("graph", () => {
     expect(link.bad).toBe(2);
     expect(link.bytesPerSecond).toBeCloseTo((2 * 10_000) / 300);
     expect(linkText(link)).toBe(":8080 :9090 · 67 B/s · 2 drops");
+  });
+  test("a namespace that is a node is in none", () => {
+    const map = { ...shop, nodes: [{ id: "shop", kind: "group", namespace: "shop", name: "shop" }] };
+    expect(buildGraph(map, 1).nodes[0]).toMatchObject({ group: "", hue: "shop", label: "shop" });
   });
   test("sums and reasons", () => {
     const edges = [edge("a", "b", { drop_reasons: { X: 1, Y: 5 } }), edge("a", "b", { drop_reasons: { X: 2 } })];

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { connection, type Health } from "../src/state/connection";
 import { news } from "../src/state/diff";
 import { emptyState, type Facts } from "../src/state/empty";
-import { recordEnds } from "../src/state/ends";
+import { recordEnds } from "../src/state/groups";
 import { losses, totalLost } from "../src/state/losses";
 import { selects } from "../src/state/selection";
 import type { Status } from "../src/api/types";

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { address } from "../src/api/client";
 import { formatView, parseView, type View } from "../src/state/url";
 
-const plain: View = { window: "5m", namespace: "", search: "", tab: "flows", selection: undefined };
+const plain: View = { window: "5m", group: "pod", namespace: "", search: "", tab: "flows", selection: undefined };
 
 test("the plain page has a plain address", () => {
   expect(formatView(plain)).toBe("");
@@ -11,6 +11,8 @@ test("the plain page has a plain address", () => {
 
 test.each<View>([
   { ...plain, window: "1h", namespace: "shop", search: "db :5432 ü&=", tab: "edges" },
+  { ...plain, group: "workload" },
+  { ...plain, group: "label:app.kubernetes.io/name" },
   { ...plain, selection: { type: "node", id: "shop/web-0" } },
   { ...plain, selection: { type: "edge", source: "shop/web-0", destination: "shop/api-1" } },
   { ...plain, selection: { type: "edge", source: "a b", destination: "fe80::1", port: 8080, proto: "tcp" } },
@@ -23,7 +25,7 @@ test("addresses stay readable", () => {
 });
 
 test("nonsense falls back to the plain page", () => {
-  expect(parseView("?window=9y&tab=x&edge=nothing&edge")).toEqual(plain);
+  expect(parseView("?window=9y&group=x&tab=x&edge=nothing&edge")).toEqual(plain);
 });
 
 test("the API is found below a path prefix", () => {

@@ -23,7 +23,7 @@ from flowobs.agent.loader.reasons import explain
 from flowobs.agent.loader.result import LoadError, Probes
 
 _CHILD = Path(__file__).with_name("bcc_child.py")
-_TIMEOUT_S = 60
+TIMEOUT_S = 60
 _MESSAGE_BYTES = 1 << 20
 _MAX_FDS = 253  # SCM_MAX_FD: the kernel passes no more in one message
 
@@ -166,14 +166,14 @@ def run_child(python: str, job: Mapping[str, Any]) -> tuple[dict[str, Any], list
         except OSError as error:
             raise LoadError(f"{_NO_BCC} ({python}: {error.strerror})") from error
         theirs.close()
-        ours.settimeout(_TIMEOUT_S)
+        ours.settimeout(TIMEOUT_S)
         try:
             message, fds = _receive(ours)
         except BaseException as error:
             child.kill()
             if isinstance(error, TimeoutError):
                 raise LoadError(
-                    f"BCC did not finish within {_TIMEOUT_S} s: is this machine overloaded?"
+                    f"BCC did not finish within {TIMEOUT_S} s: is this machine overloaded?"
                 ) from None
             raise
         finally:

@@ -175,7 +175,7 @@ def test_a_child_that_dies_or_hangs_is_an_error(
     sleeper = tmp_path / "python"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
-    monkeypatch.setattr(bcc, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bcc, "TIMEOUT_S", 0.2)
     with pytest.raises(LoadError, match=r"did not finish within 0.2 s"):
         run_child(str(sleeper), {})
 

@@ -1,4 +1,4 @@
-import type { FlowRecord, Hints, ServiceMap, Status } from "./types";
+import type { FlowRecord, Hints, ServiceMap, Status, TimeSeries } from "./types";
 
 /** The relay refused or broke: `message` is its own sentence. Anything else thrown by a request means unreachable. */
 export class RelayError extends Error {
@@ -43,6 +43,8 @@ async function get<T>(path: string, query: Query = {}): Promise<T> {
 }
 
 export const getServiceMap = (query: Query): Promise<ServiceMap> => get("service-map", query);
+
+export const getTimeSeries = (query: Query): Promise<TimeSeries> => get("timeseries", query);
 
 export const getStatus = (): Promise<Status> => get("status");
 

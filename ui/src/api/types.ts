@@ -117,6 +117,8 @@ export interface MapNode {
   node?: string;
   zone?: string;
   addresses?: string[];
+  /** Told by the page, of a map by process. */
+  process?: string;
 }
 
 export interface MapEdge {
@@ -125,7 +127,7 @@ export interface MapEdge {
   proto: string;
   port: number;
   flows: number;
-  opens?: number;
+  opens: number;
   closes: number;
   packets: number;
   bytes: number;
@@ -137,21 +139,21 @@ export interface MapEdge {
   fails: number;
   /** Median and other quantiles; null where none tells. */
   connect_ms: number | null;
-  connect_p95_ms?: number | null;
-  connect_p99_ms?: number | null;
+  connect_p95_ms: number | null;
+  connect_p99_ms: number | null;
   rtt_ms: number | null;
-  rtt_p95_ms?: number | null;
-  rtt_p99_ms?: number | null;
+  rtt_p95_ms: number | null;
+  rtt_p99_ms: number | null;
   /** What each side counted; null where only one told. */
-  sent_packets?: number | null;
-  sent_bytes?: number | null;
-  arrived_packets?: number | null;
-  arrived_bytes?: number | null;
-  reply_sent_packets?: number | null;
-  reply_sent_bytes?: number | null;
-  reply_arrived_packets?: number | null;
-  reply_arrived_bytes?: number | null;
-  path_loss?: number | null;
+  sent_packets: number | null;
+  sent_bytes: number | null;
+  arrived_packets: number | null;
+  arrived_bytes: number | null;
+  reply_sent_packets: number | null;
+  reply_sent_bytes: number | null;
+  reply_arrived_packets: number | null;
+  reply_arrived_bytes: number | null;
+  path_loss: number | null;
   drop_reasons: Record<string, number>;
   reporter: string;
   first_seen: string;
@@ -168,6 +170,24 @@ export interface ServiceMap {
   edges: MapEdge[];
   /** There are more edges than one answer holds: those with trouble and the busiest are here. */
   more?: boolean;
+}
+
+/** A measure in steps of time. */
+export interface TimeSeries {
+  from: string;
+  to: string;
+  /** From when on the store has it; null where it has nothing of that time. */
+  covered_from: string | null;
+  table: string;
+  group: string;
+  by: string;
+  measure: string;
+  unit: string;
+  step_s: number;
+  /** Starts of the steps. */
+  at: string[];
+  /** One in all, unless asked for more; a value is null where nothing is known. */
+  series: { values: (number | null)[] }[];
 }
 
 export interface StoreStatus {

@@ -2,6 +2,7 @@ import { namespace, namespaces, window_ } from "../state/store";
 import { WINDOWS } from "../state/url";
 import { ConnectionBadge } from "./ConnectionBadge";
 import { Agents, Lost } from "./Counters";
+import { Grouping } from "./Grouping";
 import { Search } from "./Search";
 
 export function Header() {
@@ -20,6 +21,7 @@ export function Header() {
       <div class="grow" />
       <Search />
       <Namespace />
+      <Grouping />
       <WindowPicker />
       <Agents />
       <Lost />

@@ -70,7 +70,7 @@ export function MapPane() {
           Arrange
         </button>
       </div>
-      <Legend />
+      <Legend several={size?.nodes.some((node) => node.kind === "group") ?? false} />
       {text && (
         <p class="size">
           {shown.value ? `${count(shown.value.nodes.size)} of ${text}` : text}
@@ -86,7 +86,7 @@ export function MapPane() {
   );
 }
 
-function Legend() {
+function Legend({ several }: { several: boolean }) {
   return (
     <ul class="legend" aria-label="Legend">
       {LEGEND.map(({ kind, text }) => (
@@ -94,6 +94,11 @@ function Legend() {
           <Shape kind={kind} /> {text}
         </li>
       ))}
+      {several && (
+        <li>
+          <Shape kind="group" /> several
+        </li>
+      )}
       <li>
         <svg class="line" viewBox="0 0 26 10" aria-hidden="true">
           <path d="M0 5 H18" />

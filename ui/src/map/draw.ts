@@ -35,7 +35,7 @@ export function draw(ctx: CanvasRenderingContext2D, size: { width: number; heigh
   // Healthy lines first, so that trouble is on top.
   const links = [...p.graph.links].sort((a, b) => Number(a.bad > 0) - Number(b.bad > 0));
   for (const link of links) drawLink(ctx, p, link);
-  for (const node of p.graph.nodes) drawNode(ctx, p, node.id, node.kind, node.group);
+  for (const node of p.graph.nodes) drawNode(ctx, p, node.id, node.kind, node.hue);
 
   ctx.setTransform(size.ratio, 0, 0, size.ratio, 0, 0);
   ctx.globalAlpha = 1;
@@ -119,7 +119,7 @@ function outline(path: string): Path2D {
   return made;
 }
 
-function drawNode(ctx: CanvasRenderingContext2D, p: Picture, id: string, kind: string, group: string): void {
+function drawNode(ctx: CanvasRenderingContext2D, p: Picture, id: string, kind: string, hue: string): void {
   const at = p.places.get(id);
   if (at === undefined) return;
   const { path, dashed } = shape(kind);
@@ -131,7 +131,7 @@ function drawNode(ctx: CanvasRenderingContext2D, p: Picture, id: string, kind: s
   ctx.fillStyle = p.theme.node;
   ctx.fill(outline(path));
   ctx.globalAlpha = alpha(p, "nodes", id);
-  ctx.strokeStyle = groupColors(group, p.theme.dark).stroke;
+  ctx.strokeStyle = groupColors(hue, p.theme.dark).stroke;
   ctx.lineWidth = 1.9;
   if (dashed) ctx.setLineDash([3, 3]);
   ctx.stroke(outline(path));

@@ -2,12 +2,15 @@
 
 import type { MapEdge, MapNode, ServiceMap } from "../api/types";
 import { edgeText } from "../state/selection";
+import { sum, troubles, type Totals } from "../state/totals";
 
 export interface GraphNode {
   id: string;
   kind: string;
-  /** Namespace; "" for ends without one, which stand alone. */
+  /** Namespace it is drawn in; "" for what stands alone: ends without one, and a namespace itself. */
   group: string;
+  /** Namespace whose colour it has. */
+  hue: string;
   label: string;
   /** Distance from where traffic comes in, so that the map reads from left to right. */
   rank: number;
@@ -24,52 +27,12 @@ export interface GraphLink {
   bad: number;
 }
 
-export interface Totals {
-  flows: number;
-  packets: number;
-  bytes: number;
-  reply_packets: number;
-  reply_bytes: number;
-  drops: number;
-  resets: number;
-  retransmits: number;
-  fails: number;
-}
-
 export interface Graph {
   nodes: GraphNode[];
   links: GraphLink[];
 }
 
-const COUNTED = [
-  "flows",
-  "packets",
-  "bytes",
-  "reply_packets",
-  "reply_bytes",
-  "drops",
-  "resets",
-  "retransmits",
-  "fails",
-] as const satisfies readonly (keyof Totals)[];
-
-export function sum(edges: readonly MapEdge[]): Totals {
-  const totals = Object.fromEntries(COUNTED.map((name) => [name, 0])) as unknown as Totals;
-  for (const edge of edges) for (const name of COUNTED) totals[name] += edge[name];
-  return totals;
-}
-
-export function dropReasons(edges: readonly MapEdge[]): [reason: string, drops: number][] {
-  const reasons = new Map<string, number>();
-  for (const edge of edges) {
-    for (const [reason, n] of Object.entries(edge.drop_reasons)) reasons.set(reason, (reasons.get(reason) ?? 0) + n);
-  }
-  return [...reasons].sort((a, b) => b[1] - a[1]);
-}
-
-export const troubles = (t: Totals): number => t.drops + t.resets + t.fails;
-
-export const label = (node: MapNode): string => node.name || node.addresses?.[0] || node.id;
+export const label = (node: MapNode): string => node.name || node.id;
 
 export function buildGraph(map: ServiceMap, seconds: number): Graph {
   const pairs = new Map<string, MapEdge[]>();
@@ -95,7 +58,8 @@ export function buildGraph(map: ServiceMap, seconds: number): Graph {
     nodes: [...nodes.values()].map((node) => ({
       id: node.id,
       kind: node.kind ?? "unknown",
-      group: node.namespace ?? "",
+      group: node.id === node.namespace ? "" : (node.namespace ?? ""),
+      hue: node.namespace ?? "",
       label: label(node),
       rank: rank.get(node.id) ?? 0,
     })),

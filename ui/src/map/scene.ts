@@ -2,7 +2,8 @@
 
 import { rate, short } from "../text/format";
 import { along, curve, hull, loop, RADIUS, type Curve, type Hull, type View } from "./geometry";
-import { troubles, type Graph, type GraphLink, type GraphNode } from "./graph";
+import { troubles } from "../state/totals";
+import type { Graph, GraphLink, GraphNode } from "./graph";
 import { placeLabels, type LabelWish, type PlacedLabel } from "./labels";
 import type { Point } from "./layout";
 import type { Box } from "./separate";

@@ -1,9 +1,9 @@
 import type { MapEdge } from "../api/types";
 import { Shape } from "../map/Shape";
-import { troubles } from "../map/graph";
 import { select } from "../state/actions";
 import { edgeKey } from "../state/diff";
 import { mapSeconds, nodesById } from "../state/store";
+import { troubles } from "../state/totals";
 import { count, rate } from "../text/format";
 
 const MOST = 50;

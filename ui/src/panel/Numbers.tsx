@@ -1,7 +1,7 @@
 import type { MapEdge } from "../api/types";
-import { dropReasons, sum } from "../map/graph";
 import { mapSeconds } from "../state/store";
-import { bytes, clock, count, rate, short, span } from "../text/format";
+import { dropReasons, path, slowest, sum } from "../state/totals";
+import { bytes, clock, count, milliseconds, plural, rate, share, short, span } from "../text/format";
 
 /** Everything the relay counted on these edges. */
 export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
@@ -14,21 +14,16 @@ export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
   return (
     <>
       <table class="numbers">
-        <thead>
-          <tr>
-            <td />
-            <th scope="col">there →</th>
-            <th scope="col">← back</th>
-          </tr>
-        </thead>
+        <Heads names={["there →", "← back"]} />
         <tbody>
-          <Row name="Rate" there={rate(t.bytes / seconds)} back={rate(t.reply_bytes / seconds)} />
-          <Row name="Bytes" there={bytes(t.bytes)} back={bytes(t.reply_bytes)} />
-          <Row name="Packets" there={count(t.packets)} back={count(t.reply_packets)} />
+          <Row name="Rate" values={[rate(t.bytes / seconds), rate(t.reply_bytes / seconds)]} />
+          <Row name="Bytes" values={[bytes(t.bytes), bytes(t.reply_bytes)]} />
+          <Row name="Packets" values={[count(t.packets), count(t.reply_packets)]} />
         </tbody>
       </table>
       <dl class="counts">
         <Fact name="Flows" value={t.flows} />
+        <Fact name="Opens" value={t.opens} />
         <Fact name="Retrans." value={t.retransmits} tone="warn" />
         <Fact name="Resets" value={t.resets} tone="bad" />
         <Fact name="Fails" value={t.fails} tone="bad" />
@@ -43,6 +38,8 @@ export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
           ))}
         </ul>
       )}
+      <Latency edges={edges} />
+      <Path edges={edges} />
       <p class="note">
         {clock(first, false)} to {clock(last, false)}, counted at the {reporters}. Rates: average of {span(seconds)}.
       </p>
@@ -50,12 +47,68 @@ export function Numbers({ edges }: { edges: readonly MapEdge[] }) {
   );
 }
 
-function Row({ name, there, back }: { name: string; there: string; back: string }) {
+function Latency({ edges }: { edges: readonly MapEdge[] }) {
+  const ms = slowest(edges);
+  const several = edges.filter((e) => e.connect_ms != null || e.rtt_ms != null).length > 1;
+  const connect = [ms.connect_ms, ms.connect_p95_ms, ms.connect_p99_ms];
+  const rtt = [ms.rtt_ms, ms.rtt_p95_ms, ms.rtt_p99_ms];
+  if ([...connect, ...rtt].every((value) => value == null)) return null;
+  return (
+    <table class="numbers" data-latency title={several ? "Of several connections: none has more" : undefined}>
+      <Heads names={["p50", "p95", "p99"]} corner={several ? "at most" : ""} />
+      <tbody>
+        <Row name="Connect" values={connect.map(milliseconds)} />
+        <Row name="RTT" values={rtt.map(milliseconds)} />
+      </tbody>
+    </table>
+  );
+}
+
+/** Sent and arrived side by side, where both sides told. */
+function Path({ edges }: { edges: readonly MapEdge[] }) {
+  const p = path(edges);
+  if (p.path_loss === null) return null;
+  const sent = (p.sent_packets ?? 0) + (p.reply_sent_packets ?? 0);
+  return (
+    <>
+      <table class="numbers" data-path>
+        <Heads names={["there →", "← back"]} corner="packets" />
+        <tbody>
+          <Row name="Sent" values={[count(p.sent_packets ?? 0), count(p.reply_sent_packets ?? 0)]} />
+          <Row name="Arrived" values={[count(p.arrived_packets ?? 0), count(p.reply_arrived_packets ?? 0)]} />
+        </tbody>
+      </table>
+      <p class={p.path_loss > 0 ? "loss warn-text" : "loss note"}>
+        {p.path_loss > 0
+          ? `${plural(p.path_loss, "packet")} lost on the path (${share(p.path_loss, sent)})`
+          : "Nothing lost on the path."}
+      </p>
+    </>
+  );
+}
+
+function Heads({ names, corner = "" }: { names: readonly string[]; corner?: string }) {
+  return (
+    <thead>
+      <tr>
+        <td>{corner}</td>
+        {names.map((name) => (
+          <th key={name} scope="col">
+            {name}
+          </th>
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
+function Row({ name, values }: { name: string; values: readonly string[] }) {
   return (
     <tr>
       <th scope="row">{name}</th>
-      <td>{there}</td>
-      <td>{back}</td>
+      {values.map((value, i) => (
+        <td key={i}>{value}</td>
+      ))}
     </tr>
   );
 }

@@ -1,12 +1,30 @@
 // What people do.
 
 import { batch, effect } from "@preact/signals";
+import { inNamespace, type Group } from "./groups";
 import { sameSelection, type Selection } from "./selection";
-import { frozen, frozenAt, namespace, received, rows, search, selection, tab, window_ } from "./store";
+import { frozen, frozenAt, group, namespace, received, rows, search, selection, tab, window_ } from "./store";
 import { formatView, WINDOWS } from "./url";
 
 export function select(next: Selection | undefined): void {
   if (!sameSelection(selection.value, next)) selection.value = next;
+}
+
+/** Ids are those of one grouping: nothing stays selected in another. */
+export function groupBy(next: Group): void {
+  if (next === group.value) return;
+  batch(() => {
+    group.value = next;
+    selection.value = undefined;
+  });
+}
+
+/** Looks into one namespace: at what is in it. */
+export function openNamespace(name: string): void {
+  batch(() => {
+    namespace.value = name;
+    if (group.value === "namespace" || !inNamespace(group.value)) groupBy("pod");
+  });
 }
 
 export function pause(): void {
@@ -38,6 +56,7 @@ export function followUrl(): void {
   effect(() => {
     const query = formatView({
       window: window_.value,
+      group: group.value,
       namespace: namespace.value,
       search: search.value,
       tab: tab.value,

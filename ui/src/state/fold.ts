@@ -1,6 +1,7 @@
 // A crowded map opens folded: a namespace is one node, and so are the many addresses that nobody has named. Pure.
 
 import type { MapEdge, MapNode, ServiceMap } from "../api/types";
+import { path, slowest, sum } from "./totals";
 
 /** Above this many nodes, namespaces are folded. */
 const CROWD = 60;
@@ -12,7 +13,7 @@ export const OUTSIDE = "(addresses)";
 /** Also what the API and `flows --pod` understand. */
 export const everyPod = (namespace: string): string => `${namespace}/*`;
 
-const isAddress = (id: string): boolean => /^[0-9.]+$/.test(id) || /^[0-9a-f:.]*:[0-9a-f:.]*$/.test(id);
+export const isAddress = (id: string): boolean => /^[0-9.]+$/.test(id) || /^[0-9a-f:.]*:[0-9a-f:.]*$/.test(id);
 
 /** Whether the node `group` stands for `id`. */
 export function covers(group: string, id: string): boolean {
@@ -73,21 +74,12 @@ function edges(map: ServiceMap, of: Folded["of"]): MapEdge[] {
 function add(a: MapEdge, b: MapEdge): MapEdge {
   const reasons = { ...a.drop_reasons };
   for (const [reason, n] of Object.entries(b.drop_reasons)) reasons[reason] = (reasons[reason] ?? 0) + n;
-  const busier = b.flows > a.flows ? b : a; // medians cannot be added: those of most flows stand for both
   return {
     ...a,
-    connect_ms: busier.connect_ms ?? a.connect_ms ?? b.connect_ms,
-    rtt_ms: busier.rtt_ms ?? a.rtt_ms ?? b.rtt_ms,
-    flows: a.flows + b.flows,
+    ...sum([a, b]),
     closes: a.closes + b.closes,
-    packets: a.packets + b.packets,
-    bytes: a.bytes + b.bytes,
-    reply_packets: a.reply_packets + b.reply_packets,
-    reply_bytes: a.reply_bytes + b.reply_bytes,
-    drops: a.drops + b.drops,
-    resets: a.resets + b.resets,
-    retransmits: a.retransmits + b.retransmits,
-    fails: a.fails + b.fails,
+    ...slowest([a, b]),
+    ...path([a, b]),
     drop_reasons: reasons,
     first_seen: a.first_seen < b.first_seen ? a.first_seen : b.first_seen,
     last_seen: a.last_seen > b.last_seen ? a.last_seen : b.last_seen,

@@ -4,10 +4,10 @@ import { batch, effect, untracked } from "@preact/signals";
 import { getFlows, type Query } from "../api/client";
 import { openStream } from "../api/stream";
 import type { FlowRecord } from "../api/types";
-import { OUTSIDE } from "./fold";
 import { OnePoint } from "./once";
+import { asks, both } from "../text/ask";
 import { addRecords, gapRecord, KEPT, mergeHistory } from "./records";
-import { health, namespace, nodesById, question, received, rows, selection, skipped, window_ } from "./store";
+import { group, health, namespace, nodesById, question, received, rows, selection, skipped, window_ } from "./store";
 
 const FLUSH_MS = 250;
 const BACKLOG = 100;
@@ -80,12 +80,10 @@ function follow(chosen: Query): () => void {
 async function backfill(): Promise<void> {
   const chosen = selection.value;
   if (chosen === undefined) return;
-  const named = (id: string) => (nodesById.value.get(id)?.name && id !== OUTSIDE ? id : undefined);
-  const pod = chosen.type === "node" ? named(chosen.id) : (named(chosen.source) ?? named(chosen.destination));
-  if (pod === undefined) return;
-  const port = chosen.type === "edge" ? chosen.port || undefined : undefined;
+  const q = asks(chosen, nodesById.value, group.value);
+  if (q === "") return;
   try {
-    const records = await getFlows({ pod, port, q: question.value, since: window_.value, last: 200 });
+    const records = await getFlows({ q: both(question.value, q), since: window_.value, last: 200 });
     if (selection.value === chosen) {
       rows.value = mergeHistory(
         rows.value,

@@ -5,9 +5,11 @@ import { getServiceMap, getStatus, RelayError } from "../api/client";
 import type { ServiceMap } from "../api/types";
 import { assignHues } from "../map/theme";
 import { news } from "./diff";
+import { grouped, inNamespace } from "./groups";
 import {
   allEdges,
   announcement,
+  group,
   health,
   matched,
   namespace,
@@ -21,7 +23,7 @@ import {
 } from "./store";
 
 const MAP_MS = 2000;
-/** While a namespace is chosen: how often to ask what else there is. */
+/** While the map does not show them all: how often to ask what namespaces there are. */
 const OTHERS_MS = 30_000;
 
 let othersAt = 0;
@@ -40,20 +42,21 @@ function setPoll(ok: boolean): void {
   };
 }
 
-const asking = (): string => `${window_.value} ${namespace.value} ${question.value}`;
+const asking = (): string => `${window_.value} ${group.value} ${namespace.value} ${question.value}`;
 /** The view that the map on show answers: only answers to the same one are compared. */
 let answered = "";
 
 async function ask(): Promise<void> {
   const asked = asking();
-  const chosen = { since: window_.value, namespace: namespace.value };
-  const others = chosen.namespace !== "" && Date.now() - othersAt > OTHERS_MS;
+  const chosen = { since: window_.value, group: group.value, namespace: namespace.value };
+  const whole = chosen.namespace === "" && inNamespace(chosen.group);
+  const others = !whole && Date.now() - othersAt > OTHERS_MS;
   const q = question.value;
   const [map, part, state, everything] = await Promise.allSettled([
     getServiceMap(chosen),
     q === "" ? undefined : getServiceMap({ ...chosen, q }),
     getStatus(),
-    others ? getServiceMap({ since: chosen.since }) : undefined,
+    others ? getServiceMap({ since: chosen.since, latency: false }) : undefined,
   ]);
   batch(() => {
     setPoll(answers(map) || answers(state));
@@ -62,12 +65,12 @@ async function ask(): Promise<void> {
     if (state.status === "fulfilled") status.value = state.value;
     if (everything.status === "fulfilled" && everything.value) learn(everything.value);
     if (map.status === "rejected") return;
-    if (chosen.namespace === "") learn(map.value);
+    if (whole) learn(map.value);
     // An answer to a question that nobody asks any more is not shown.
     if (asking() !== asked) return;
     if (answered === asked) announcement.value = news(serviceMap.value, map.value) || announcement.value;
     answered = asked;
-    serviceMap.value = map.value;
+    serviceMap.value = grouped(map.value);
     matched.value = part.status === "fulfilled" ? part.value : undefined;
   });
 }

@@ -1,6 +1,6 @@
 import type { FlowRecord } from "../api/types";
-import { recordEnds } from "./ends";
 import { covers } from "./fold";
+import { recordEnds, type Group } from "./groups";
 
 /** What is picked on the map. An edge without port and proto means all ports between the two ends. */
 export type Selection =
@@ -36,9 +36,9 @@ export function touches(s: Selection, between: { source: string; destination: st
   return covers(s.source, between.source) && covers(s.destination, between.destination);
 }
 
-/** Whether a record belongs to what is selected. */
-export function selects(selection: Selection, record: FlowRecord): boolean {
-  const { source, destination } = recordEnds(record);
+/** Whether a record belongs to what is selected on a map by `group`. */
+export function selects(selection: Selection, record: FlowRecord, group: Group = "pod"): boolean {
+  const { source, destination } = recordEnds(record, group);
   if (!touches(selection, { source, destination })) return false;
   if (selection.type === "node") return true;
   if (selection.proto === undefined) return true;

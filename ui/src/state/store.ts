@@ -4,6 +4,7 @@ import { computed, signal } from "@preact/signals";
 import type { MapNode, ServiceMap, Status } from "../api/types";
 import { connection, type Health } from "./connection";
 import { fold } from "./fold";
+import type { Group } from "./groups";
 import type { Refusal } from "./question";
 import { KEPT, type Row } from "./records";
 import { selects } from "./selection";
@@ -12,6 +13,8 @@ import { parseView, type Tab, type Window } from "./url";
 const start = parseView(location.search);
 
 export const window_ = signal<Window>(start.window);
+/** What the map puts ends together by. */
+export const group = signal<Group>(start.group);
 export const namespace = signal(start.namespace);
 /** What is in the search box, and the question it became: the relay has understood that one. */
 export const search = signal(start.search);
@@ -72,7 +75,7 @@ export const visibleRows = computed(() => {
   const chosen = selection.value;
   if (chosen === undefined) return all;
   // Losses concern every view: no filter hides them.
-  return all.filter((row) => row.severity === "lost" || selects(chosen, row.record));
+  return all.filter((row) => row.severity === "lost" || selects(chosen, row.record, group.value));
 });
 
 export const pausedBehind = computed(() =>

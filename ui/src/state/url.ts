@@ -1,3 +1,4 @@
+import { parseGroup, type Group } from "./groups";
 import { formatSelection, parseEdge, type Selection } from "./selection";
 
 export const WINDOWS = ["1m", "5m", "15m", "1h"] as const;
@@ -10,6 +11,7 @@ export type Tab = (typeof TABS)[number];
 /** Everything that makes one view of the page; a link to it shows the same to somebody else. */
 export interface View {
   window: Window;
+  group: Group;
   namespace: string;
   search: string;
   tab: Tab;
@@ -25,6 +27,7 @@ export function parseView(search: string): View {
   const edge = q.get("edge");
   return {
     window: oneOf(WINDOWS, q.get("window"), "5m"),
+    group: parseGroup(q.get("group")),
     namespace: q.get("namespace") ?? "",
     search: q.get("search") ?? "",
     tab: oneOf(TABS, q.get("tab"), "flows"),
@@ -36,6 +39,7 @@ export function parseView(search: string): View {
 export function formatView(view: View): string {
   const q = new URLSearchParams();
   if (view.window !== "5m") q.set("window", view.window);
+  if (view.group !== "pod") q.set("group", view.group);
   if (view.namespace) q.set("namespace", view.namespace);
   if (view.search) q.set("search", view.search);
   if (view.tab !== "flows") q.set("tab", view.tab);

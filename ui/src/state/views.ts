@@ -3,9 +3,12 @@
 import { computed } from "@preact/signals";
 import { emptyState } from "./empty";
 import { losses } from "./losses";
+import { staleNames } from "./names";
 import { allEdges, found, link, namespace, question, relayError, serviceMap, status, window_ } from "./store";
 
 export const lost = computed(() => losses(status.value));
+
+export const oldNames = computed(() => staleNames(status.value));
 
 export const unreachable = computed(() => link.value.state === "unreachable");
 

@@ -1,13 +1,13 @@
 import { computed } from "@preact/signals";
 import type { MapEdge } from "../api/types";
 import { Shape } from "../map/Shape";
-import { troubles } from "../map/graph";
 import { select } from "../state/actions";
 import { edgeKey } from "../state/diff";
 import { empty } from "../state/views";
 import { found, mapSeconds, nodesById, selection } from "../state/store";
 import { bytes, clock, count, rate, short } from "../text/format";
 import { touches } from "../state/selection";
+import { troubles } from "../state/totals";
 
 const MOST = 500;
 

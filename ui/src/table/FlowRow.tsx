@@ -57,6 +57,12 @@ function EndCell({ end }: { end: End }) {
       {end.group && <span class="ns">{end.group}/</span>}
       <span class="name">{end.name}</span>
       <span class="port">{end.port}</span>
+      {end.age && (
+        <span class="age warn-text" title={end.age}>
+          <span aria-hidden="true">◷</span>
+          <span class="hidden">{end.age}</span>
+        </span>
+      )}
     </span>
   );
 }

@@ -1,6 +1,7 @@
 // What the cells of a flow record say. Pure.
 
 import type { FlowRecord } from "../api/types";
+import { nameAge } from "../state/facts";
 import type { Severity } from "../state/records";
 import { bytes, count, nanoseconds, plural, short, socket } from "../text/format";
 
@@ -11,22 +12,26 @@ export interface End {
   port: string;
   /** Address and port, for the tooltip. */
   full: string;
+  /** How old the name is; "" where it is up to date. */
+  age: string;
 }
 
 export function ends(r: FlowRecord): { source: End; destination: End } {
   return {
-    source: end(r.src_kind, r.src_namespace, r.src_name, r.src_ip, port(r, r.src_port)),
-    destination: end(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip, port(r, r.dst_port)),
+    source: end(r.src_kind, r.src_namespace, r.src_name, r.src_ip, port(r, r.src_port), r.src_identity_age),
+    destination: end(r.dst_kind, r.dst_namespace, r.dst_name, r.dst_ip, port(r, r.dst_port), r.dst_identity_age),
   };
 }
 
 /** ICMP keeps its echo identifier where others have a port. */
 const port = (r: FlowRecord, number: number | undefined) => (r.proto.startsWith("icmp") ? 0 : number);
 
-function end(kind: string | undefined, namespace = "", name = "", ip: string, port = 0): End {
+function end(kind: string | undefined, namespace = "", name = "", ip: string, port = 0, seconds = 0): End {
   const shown = name || (ip.includes(":") ? `[${ip}]` : ip);
-  const full = `${namespace && name ? `${namespace}/` : ""}${name ? `${name} ` : ""}${socket(ip, port)}`;
-  return { kind, group: name ? namespace : "", name: shown, port: port ? `:${port}` : "", full };
+  const age = nameAge(name ? seconds : 0);
+  const known = `${namespace && name ? `${namespace}/` : ""}${name ? `${name} ` : ""}${socket(ip, port)}`;
+  const full = age ? `${known} (${age})` : known;
+  return { kind, group: name ? namespace : "", name: shown, port: port ? `:${port}` : "", full, age };
 }
 
 /** Why, in the few words that are known. */

@@ -1,8 +1,8 @@
 import { signal } from "@preact/signals";
 import { pause, select } from "../state/actions";
 import type { Row } from "../state/records";
-import { recordEnds } from "../state/ends";
-import { visibleRows } from "../state/store";
+import { recordEnds } from "../state/groups";
+import { group, visibleRows } from "../state/store";
 
 /** The row that the keyboard is on, by its id: rows move, ids do not. */
 export const current = signal<number | undefined>(undefined);
@@ -18,7 +18,7 @@ export function step(by: number): void {
 export function pickRow(row: Row | undefined): void {
   if (row === undefined || row.severity === "lost") return;
   current.value = row.id;
-  select({ type: "edge", ...recordEnds(row.record) });
+  select({ type: "edge", ...recordEnds(row.record, group.value) });
 }
 
 export const pickCurrent = (): void => pickRow(visibleRows.value.find((row) => row.id === current.value));

@@ -1,6 +1,8 @@
 import type { MapNode } from "../api/types";
 import { OUTSIDE } from "../state/fold";
+import type { Group } from "../state/groups";
 import type { Selection } from "../state/selection";
+import { asks, both } from "./ask";
 
 /** A word for a POSIX shell. */
 export function quote(word: string): string {
@@ -21,13 +23,19 @@ export function command(
   namespace: string,
   nodes: ReadonlyMap<string, MapNode>,
   server = "http://127.0.0.1:8080/",
-  question = "",
+  search = "",
+  group: Group = "pod",
 ): string {
+  // Of a map by pod, options say it in fewer words.
+  const asked = selection && group !== "pod" ? asks(selection, nodes, group) : "";
+  const question = both(search, asked);
   const words = ["flows", ...(question === "" ? [] : ["tail"]), "--since", window];
   const add = (option: string, value: string | number | undefined) => {
     if (value !== undefined && value !== "") words.push(option, String(value));
   };
-  if (selection?.type === "node") {
+  if (group !== "pod") {
+    // The question names the ends.
+  } else if (selection?.type === "node") {
     add("--pod", named(selection.id, nodes));
   } else if (selection?.type === "edge") {
     // Different options must all match, the same one twice means "either": so one end is named, the rarer one.

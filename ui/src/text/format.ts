@@ -47,6 +47,16 @@ export function nanoseconds(ns: number): string {
   return `${(ns / 1e9).toFixed(2)} s`;
 }
 
+/** A latency of milliseconds; a dash where nothing tells. */
+export const milliseconds = (ms: number | null): string =>
+  ms == null ? "–" : ms < 0.1 ? `${Math.round(ms * 1000)} µs` : ms < 10 ? `${ms.toFixed(2)} ms` : nanoseconds(ms * 1e6);
+
+/** A part of a whole in per cent; the smallest is not nothing. */
+export function share(part: number, whole: number): string {
+  const percent = whole > 0 ? (100 * part) / whole : 0;
+  return percent > 0 && percent < 0.01 ? "<0.01 %" : `${percent.toFixed(percent < 1 ? 2 : 1)} %`;
+}
+
 const pad = (n: number, digits = 2): string => String(n).padStart(digits, "0");
 
 /** Local time of day with milliseconds. */
