@@ -100,14 +100,16 @@ def automatic(seconds: float) -> int:
 
 
 def aligned(
-    plan: Callable[[int, int, int], Plan], from_ns: int, to_ns: int, step_s: int
+    plan: Callable[[int, int, int], Plan], from_ns: int, to_ns: int, step_s: int, least_ns: int
 ) -> tuple[int, int, int]:
     """Whole steps around ``from_ns`` .. ``to_ns``, and their length: longer than ``step_s`` where
-    only a table with longer buckets reaches back."""
+    only a table with longer buckets reaches back. There is nothing before ``least_ns``."""
     while True:
         step = step_s * _NS
         begin, end = from_ns // step * step, -(-to_ns // step) * step
-        tables = {part.table for part in plan(begin, end, step).slices}
+        tables = {
+            part.table for part in plan(max(begin, min(least_ns, end - step)), end, step).slices
+        }
         longest = max((_BUCKETS_S[t] for t in tables if t in _BUCKETS_S), default=1)
         if step_s % longest == 0:
             return begin, end, step_s
@@ -118,23 +120,26 @@ def build(session: Session, query: SeriesQuery) -> bytes:
     """The series as JSON. Blocks; raises StoreError."""
     what, by, measure = query.asked, query.by, query.measure
     step_s = query.step_s or automatic((what.to_ns - what.from_ns) / _NS)
-    from_ns, to_ns, step_s = aligned(session.plan, what.from_ns, what.to_ns, step_s)
+    covered_ns = oldest(session)
+    # a table of longer buckets would do for the time before there was anything, and lengthen steps
+    least_ns = (covered_ns or 0) // MINUTES.ns * MINUTES.ns
+    from_ns, to_ns, step_s = aligned(session.plan, what.from_ns, what.to_ns, step_s, least_ns)
+    begin_ns = max(from_ns, min(least_ns, to_ns - step_s * _NS))
     now_ns = time.time_ns()
     latency = measure in LATENCIES
     common: dict[str, Any] = {"group": what.group, "latency": latency, "nodes": False}
     points = (to_ns - from_ns) // (step_s * _NS)
     groups: list[Any] = []
     if by != "total":
-        found = traffic(session, what.filter, from_ns, to_ns, by=(by,), most=MOST, **common)
+        found = traffic(session, what.filter, begin_ns, to_ns, by=(by,), most=MOST, **common)
         groups = [key[0] for key in largest(found.rows, measure, what.limit)]
     rows: dict[Key, Row] = {}
     if by == "total" or groups:
         found = traffic(
-            session, what.filter, from_ns, to_ns, by=(by, "at") if groups else ("at",),
+            session, what.filter, begin_ns, to_ns, by=(by, "at") if groups else ("at",),
             step_s=step_s, only=groups, most=(len(groups) + 1) * (points + 1), **common,
         )  # fmt: skip
         rows = found.rows
-    covered_ns = oldest(session)
     # what the tables were asked for may begin earlier: a rollup's bucket
     starts = [from_ns // _NS + i * step_s for i in range(points)]
     starts = [at for at in starts if at * _NS < now_ns]

@@ -234,10 +234,23 @@ def test_steps_are_not_shorter_than_buckets() -> None:
         complete = {"flows": now - HOUR, "flows_1m": now - 5 * HOUR, "flows_1h": 0}
         return plan(from_ns, to_ns, complete, step_ns=step_ns)
 
-    assert aligned(planned, now - MINUTE * 30 - 1, now, 10)[2] == 10
-    assert aligned(planned, now - 2 * HOUR, now, 10)[2] == 60
-    begin, end, step_s = aligned(planned, now - 9 * HOUR - 1, now - 7, 600)
+    assert aligned(planned, now - MINUTE * 30 - 1, now, 10, 0)[2] == 10
+    assert aligned(planned, now - 2 * HOUR, now, 10, 0)[2] == 60
+    begin, end, step_s = aligned(planned, now - 9 * HOUR - 1, now - 7, 600, 0)
     assert (begin, end, step_s) == (now - 10 * HOUR, now, 3600)
+
+
+def test_a_time_from_before_the_store_keeps_its_steps() -> None:
+    """The oldest hour's bucket begins before the oldest minute's, with nothing in between."""
+    now = time.time_ns() // HOUR * HOUR
+    oldest = now - 90 * MINUTE
+
+    def planned(from_ns: int, to_ns: int, step_ns: int) -> Plan:
+        complete = {"flows": oldest, "flows_1m": oldest, "flows_1h": now - 2 * HOUR}
+        return plan(from_ns, to_ns, complete, step_ns=step_ns)
+
+    assert aligned(planned, now - 10 * HOUR, now, 300, 0)[2] == 3600
+    assert aligned(planned, now - 10 * HOUR, now, 300, oldest)[2] == 300
 
 
 @pytest.mark.parametrize("by", ["edge", "source", "destination", "end"])
