@@ -56,6 +56,7 @@ def sample(heading: str) -> dict:
         ("AgentStatus", "Status", ("agents", 0)),
         ("IdentityStatus", "Status", ("identity",)),
         ("ResourceStatus", "Status", ("identity", "resources", 0)),
+        ("TimeSeries", "Time series", ()),
     ],
 )
 def test_answers_have_the_documented_fields(name: str, heading: str, path: tuple) -> None:
