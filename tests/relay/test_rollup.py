@@ -18,6 +18,7 @@ from flowobs.schema import EndpointKind, Kind, Reporter
 from relay.http.parameters import MapQuery
 from relay.http.service_map import build
 from relay.http.traffic import traffic
+from relay.http.traffic_sql import OTHER
 from relay.store import Reader, Store
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
@@ -227,7 +228,7 @@ def test_rows_of_any_kind_are_the_same(
     plans = (Plan((Slice("flows", plan.from_ns, plan.to_ns),)), plan)
 
     def asked(only: list[Any]) -> list[dict[Any, dict[str, Any]]]:
-        return [
+        answers = [
             traffic(
                 whole.session(p), EVERYTHING, plan.from_ns, plan.to_ns, group=group, by=by,
                 step_s=step_s, only=only, latency=latency, nodes=False,
@@ -235,6 +236,10 @@ def test_rows_of_any_kind_are_the_same(
             ).rows
             for p in plans
         ]  # fmt: skip
+        for key, row in [item for rows in answers for item in rows.items()]:
+            if by[0] != "edge" or OTHER in key[0]:
+                del row["reporter"]  # of several channels rollups weigh it by other numbers
+        return answers
 
     from_records, from_rollups = asked([])
     assert from_rollups == from_records
