@@ -41,6 +41,8 @@ STEPS_S: Final = (
     21_600, 43_200, 86_400, 172_800, 259_200, 604_800,
 )  # fmt: skip
 _NS: Final = 10**9
+UNSTORED_NS: Final = 4 * _NS
+"""So late may a record be stored (drain, commit group, commit): a step from since is no zero."""
 _BUCKETS_S: Final = {MINUTES.name: MINUTES.ns // _NS, HOURS.name: HOURS.ns // _NS}
 
 
@@ -142,7 +144,7 @@ def build(session: Session, query: SeriesQuery) -> bytes:
         rows = found.rows
     # what the tables were asked for may begin earlier: a rollup's bucket
     starts = [from_ns // _NS + i * step_s for i in range(points)]
-    starts = [at for at in starts if at * _NS < now_ns]
+    starts = [at for at in starts if at * _NS < now_ns - UNSTORED_NS]
     nothing = [
         None if latency or covered_ns is None or (at + step_s) * _NS <= covered_ns else 0
         for at in starts
