@@ -13,6 +13,7 @@ import pytest
 from flowobs.batch import Endpoint, FlowBatch
 from flowobs.filters import EVERYTHING, Filter, from_parameters
 from flowobs.schema import EndpointKind, Kind, Reporter
+from flowobs.times import parse_time
 from relay.http import diff, timeseries, top
 from relay.http.diff import DiffQuery
 from relay.http.timeseries import SeriesQuery, aligned, automatic
@@ -212,6 +213,13 @@ def test_points_without_traffic(answers: Answers, truth: Truth) -> None:
     assert counts["covered_from"] > counts["from"]
     times = answers.get(timeseries, SeriesQuery(what, "total", "rtt_ms", 3600))
     assert times["series"][0]["values"][-2:] == [None, None]
+
+
+def test_what_may_not_be_stored_yet_is_no_zero(answers: Answers) -> None:
+    now = time.time_ns()
+    what = Asked(EVERYTHING, now - MINUTE, now, "pod", 2)
+    newest = parse_time(answers.get(timeseries, SeriesQuery(what, "total", "bytes", 1))["at"][-1], 0)
+    assert newest is not None and 4 * S < time.time_ns() - newest < 20 * S
 
 
 def test_nothing_to_rank_is_no_series(answers: Answers, truth: Truth) -> None:
