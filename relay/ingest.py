@@ -189,13 +189,15 @@ class Ingest:
         except _Refused as refusal:
             await self._end(context, refusal, agent.status.agent)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Counted before anything is awaited: a cancelled stream often ends by itself as well,
+            # and the cancellation then arrives in here.
             self._count_connected(-1)
             if agent.stream is stream:
                 agent.stream = None
                 agent.status.connected = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end(self, context: _Context, refusal: _Refused, who: str) -> None:
         self._metrics.refused.labels(refusal.reason).inc()

@@ -186,6 +186,34 @@ async def test_status_knows_agents_and_what_they_lost(relay):
     assert relay.value("agents_connected") == 0
 
 
+class EndingContext:
+    """A stream that says Hello and ends."""
+
+    def __init__(self) -> None:
+        self.written = asyncio.Event()
+        hello = pb.Hello(agent="a", epoch=1, schema_version=schema.SCHEMA_VERSION)
+        self._messages = [pb.AgentMessage(hello=hello).SerializeToString()]
+
+    async def read(self) -> object:
+        return self._messages.pop() if self._messages else grpc.aio.EOF
+
+    async def write(self, _message: pb.RelayMessage) -> None:
+        self.written.set()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_agent_is_gone_whenever_in_its_end_it_is_cancelled(relay, turns):
+    context = EndingContext()
+    serving = asyncio.create_task(relay.ingest._serve(None, context))
+    await context.written.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    assert not relay.ingest.agents[0].connected
+    assert relay.value("agents_connected") == 0
+
+
 async def test_a_group_that_comes_again_is_acknowledged_but_not_submitted_twice(relay):
     relay.committer.auto = False
     batch = random_batch(3, new_table())
