@@ -8,6 +8,7 @@
 
 #ifdef FO_BCC
 
+#include <linux/version.h>
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/pkt_cls.h>
 #define PROGRAM(section)
@@ -32,6 +33,7 @@
 #define MT_PERCPU_ARRAY "percpu_array"
 #define INLINE static inline __attribute__((always_inline))
 #define KADDR(ptr, type, member) ((void *)(ptr) + OFF_##type##_##member)
+#define HAS_COARSE_CLOCK (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0))
 
 #else
 
@@ -77,11 +79,26 @@ typedef __u64 u64;
 #define SOCKET_NEW(m, sk, v) bpf_sk_storage_get(&m, sk, v, BPF_SK_STORAGE_GET_F_CREATE)
 #define PERF_OUT(m, ctx, p, n) bpf_perf_event_output(ctx, &m, BPF_F_CURRENT_CPU, p, n)
 #define INLINE static __always_inline
+#define HAS_COARSE_CLOCK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_coarse_ns)
 #define KADDR(ptr, type, member) ((void *)__builtin_preserve_access_index(&((const struct type *)(ptr))->member))
 
 #endif
 
 /* Reads a member of a kernel struct into *dst; 0 or an error. */
 #define KREAD(dst, ptr, type, member) bpf_probe_read_kernel(dst, sizeof(*(dst)), KADDR(ptr, type, member))
+
+/* Of a kprobe's context (u64 *), which is struct pt_regs: the function's first argument, and what it returned. */
+#if defined(__TARGET_ARCH_x86)
+#define ARGUMENT(ctx) ((void *)(ctx)[14]) /* rdi */
+#define RETURNED(ctx) ((void *)(ctx)[10]) /* rax */
+#elif defined(__TARGET_ARCH_arm64)
+#define ARGUMENT(ctx) ((void *)(ctx)[0]) /* x0 */
+#define RETURNED(ctx) ((void *)(ctx)[0])
+#endif
+
+/* CLOCK_MONOTONIC, a tick old at most; before Linux 5.11 there is only the exact one. */
+INLINE u64 coarse_now(void) {
+    return HAS_COARSE_CLOCK ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+}
 
 #define BE16(x) __builtin_bswap16(x)

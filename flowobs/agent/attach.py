@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from flowobs.agent import bpf, netns
+from flowobs.agent import bpf, netns, perf
 from flowobs.agent.features import PROGRAMS, Program
 from flowobs.agent.links import Link, LinkEvent, LinkMonitor
 from flowobs.agent.loader import Probes
@@ -130,6 +130,9 @@ class Attachments:
             self._machine_wide.append(bpf.attach_raw_tracepoint(fd, program.hook))
         elif program.kind in ("tp_btf", "fentry"):
             self._machine_wide.append(bpf.attach_traced(fd))
+        elif program.kind in ("kprobe", "kretprobe"):
+            returns = program.kind == "kretprobe"
+            self._machine_wide.append(perf.attach_kprobe(fd, program.hook, returns=returns))
         elif program.kind == "cgroup":
             if self._cgroup is None:
                 raise OSError(errno.ENOENT, "no cgroup v2 is mounted")

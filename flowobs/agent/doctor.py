@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from flowobs.agent import bpf, btf
+from flowobs.agent import bpf, btf, perf
 from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.features import FEATURES, PROGRAMS, Program
 from flowobs.agent.loader import Choice, LoaderName, LoadError, load
@@ -105,9 +105,10 @@ def examine(choice: Choice = "auto") -> Report:
                 _try(report, row, program, probes.programs[program.name])
             else:
                 row.reason = probes.missing[program.name]
-    works = {row.name: row.works for row in report.programs}
-    for row in report.programs:
+    works: dict[str, bool] = {}
+    for row in report.programs:  # better ones come first
         row.needed = not works.get(row.instead_of, False)
+        works[row.name] = row.works
     return report
 
 
@@ -119,6 +120,9 @@ def _try(report: Report, row: ProgramReport, program: Program, fd: int) -> None:
             os.close(bpf.attach_raw_tracepoint(fd, program.hook))
         elif program.kind in ("tp_btf", "fentry"):
             os.close(bpf.attach_traced(fd))
+        elif program.kind in ("kprobe", "kretprobe"):
+            returns = program.kind == "kretprobe"
+            os.close(perf.attach_kprobe(fd, program.hook, returns=returns))
         elif program.kind == "cgroup":
             _attach_cgroup(fd, program.attach_type)
         else:

@@ -14,7 +14,7 @@ from flowobs.agent.bpf import (
     CGROUP_INET_SOCK_RELEASE,
 )
 
-Kind = Literal["tc", "raw_tp", "tp_btf", "fentry", "cgroup", "iter"]
+Kind = Literal["tc", "raw_tp", "tp_btf", "fentry", "kprobe", "kretprobe", "cgroup", "iter"]
 
 FEATURES = {
     "flows": "flow records: who talks to whom, packets and bytes",
@@ -248,6 +248,62 @@ PROGRAMS = (
         "processes",
         "the process of IPv6 UDP sockets that are closed at once",
         instead_of="owner_sock_create",
+    ),
+    Program(
+        "owner_connects4",
+        "kprobes.bpf.c",
+        "kprobe",
+        "tcp_v4_connect",
+        "processes",
+        "what owner_connected4 needs",
+        instead_of="owner_state",
+    ),
+    Program(
+        "owner_connected4",
+        "kprobes.bpf.c",
+        "kretprobe",
+        "tcp_v4_connect",
+        "processes",
+        "at once the process that makes an IPv4 connection",
+        needs="owner_connects4",
+        instead_of="owner_state",
+    ),
+    Program(
+        "owner_connects6",
+        "kprobes.bpf.c",
+        "kprobe",
+        "tcp_v6_connect",
+        "processes",
+        "what owner_connected6 needs",
+        instead_of="owner_state",
+    ),
+    Program(
+        "owner_connected6",
+        "kprobes.bpf.c",
+        "kretprobe",
+        "tcp_v6_connect",
+        "processes",
+        "at once the process that makes an IPv6 connection",
+        needs="owner_connects6",
+        instead_of="owner_state",
+    ),
+    Program(
+        "owner_accepted",
+        "kprobes.bpf.c",
+        "kretprobe",
+        "inet_csk_accept",
+        "processes",
+        "at once the process that accepts a connection",
+        instead_of="owner_state",
+    ),
+    Program(
+        "owner_released",
+        "kprobes.bpf.c",
+        "kprobe",
+        "inet_release",
+        "processes",
+        "the process of sockets that are closed at once, TCP and UDP",
+        instead_of="owner_udp4",
     ),
 )
 

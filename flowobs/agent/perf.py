@@ -1,8 +1,9 @@
-"""perf_event_open and its shared memory: one ring for one CPU."""
+"""perf_event_open: a ring for one CPU in shared memory, and kprobes."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -17,12 +18,14 @@ _SYSCALL = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390
 _SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
 _WATERMARK = 1 << 14  # bit of perf_event_attr's flags: wake up by bytes, not by events
 _CLOEXEC = 1 << 3
-_ENABLE = 0x2400
+_ENABLE, _SET_BPF = 0x2400, 0x40042408
 _HEAD_AT, _TAIL_AT = 1024, 1032  # struct perf_event_mmap_page
 _ACQUIRE, _RELEASE = 2, 3
 WAKE_FRACTION = 8
 """A ring wakes its reader when one part in this many is full: a wake-up per event would cost
 7 us inside the packet path."""
+
+KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,8 +40,53 @@ class _Attr(ctypes.Structure):
         ("read_format", ctypes.c_uint64),
         ("flags", ctypes.c_uint64),
         ("wakeup_watermark", ctypes.c_uint32),
-        ("rest", ctypes.c_uint8 * 60),
+        ("bp_type", ctypes.c_uint32),
+        ("kprobe_func", ctypes.c_char_p),
+        ("probe_offset", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 40),
     )
+
+
+def _open(attr: _Attr, cpu: int) -> int:
+    """perf_event_open; the fd, or a negative number with errno set."""
+    machine = platform.machine()
+    if machine not in _SYSCALL:
+        raise OSError(0, f"no perf_event_open number is known for {machine}: please report it")
+    attr.size = ctypes.sizeof(_Attr)
+    fd: int = _libc.syscall(_SYSCALL[machine], ctypes.byref(attr), -1, cpu, -1, _CLOEXEC)
+    return fd
+
+
+def attach_kprobe(prog_fd: int, function: str, *, returns: bool) -> int:
+    """Run a program when the kernel enters ``function``, or ``returns`` from it; the event's fd.
+
+    Closing it detaches. Raises OSError with the reason in words, ENOENT where there is no such
+    function, or no kprobes at all.
+    """
+    try:
+        kind = int((KPROBES / "type").read_text())
+        # "config:0" in general, and on every kernel so far
+        bit = int((KPROBES / "format" / "retprobe").read_text().rpartition(":")[2])
+    except OSError:
+        raise OSError(
+            errno.ENOENT, f"this kernel is built without kprobes ({KPROBES} is not there)"
+        ) from None
+    fd = _open(_Attr(type=kind, config=returns << bit, kprobe_func=function.encode()), 0)
+    if fd < 0:
+        raise _refused(function)
+    try:
+        for request, argument in ((_SET_BPF, prog_fd), (_ENABLE, 0)):
+            if _libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_int(argument)) < 0:
+                raise _refused(function)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _refused(function: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, f"cannot probe the kernel's function {function}: {os.strerror(code)}")
 
 
 class Positions(Protocol):
@@ -122,19 +170,15 @@ class Ring:
             raise ValueError(
                 f"a ring of {ring_bytes} bytes cannot be: take a power of two from {mmap.PAGESIZE}"
             )
-        machine = platform.machine()
-        if machine not in _SYSCALL:
-            raise OSError(f"no perf_event_open number is known for {machine}: please report it")
         attr = _Attr(
             type=_SOFTWARE,
-            size=ctypes.sizeof(_Attr),
             config=_BPF_OUTPUT,
             sample_period=1,
             sample_type=_SAMPLE_RAW,
             flags=_WATERMARK,
             wakeup_watermark=ring_bytes // WAKE_FRACTION,
         )
-        fd = _libc.syscall(_SYSCALL[machine], ctypes.byref(attr), -1, cpu, -1, _CLOEXEC)
+        fd = _open(attr, cpu)
         if fd < 0:
             code = ctypes.get_errno()
             raise OSError(

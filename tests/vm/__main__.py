@@ -1,11 +1,19 @@
-"""``python -m tests.vm`` (as root): both kernels, and their table into docs/kernels.md."""
+"""``python -m tests.vm`` (as root): all kernels, and their table into docs/kernels.md.
+
+With names of series (``5.10``): these only, and the table to stdout.
+"""
 
 from __future__ import annotations
 
-from tests.vm import boot, conformance, table
+import sys
+
+from tests.vm import boot, conformance, kernel, table
 from tests.vm.found import LOADERS
 
 if __name__ == "__main__":
-    text = table.capabilities([boot.run(LOADERS), conformance.main(list(LOADERS))])
-    table.write(text)
-    print(text)
+    loaders = [*LOADERS, "bcc-kprobes"]
+    found = [boot.run(loaders, each) for each in sys.argv[1:] or kernel.RELEASES]
+    if len(sys.argv) == 1:
+        found.append(conformance.main(loaders))
+        table.write(table.capabilities(found))
+    print(table.capabilities(found))

@@ -16,7 +16,7 @@ from tests.vm.kernel import VmError
 
 CACHE = ROOT / "build" / "vm"
 PACKAGES = ("qemu-system-x86", "busybox-static")
-TIMEOUT_S = 280
+TIMEOUT_S = 400
 
 
 def prepare() -> None:
@@ -32,14 +32,14 @@ def prepare() -> None:
         raise VmError(f"qemu cannot be installed: {done.stderr.strip().splitlines()[-1]}")
 
 
-def run(loaders: Iterable[str]) -> dict[str, Any]:
-    """What ``conformance.main`` found on the other kernel; raises AssertionError with its console.
+def run(loaders: Iterable[str], series: str = kernel.DEFAULT) -> dict[str, Any]:
+    """What ``conformance.main`` found on another kernel; raises AssertionError with its console.
 
     No KVM: it is not everywhere, and broken where virtual machines are nested.
     """
     prepare()
     CACHE.mkdir(parents=True, exist_ok=True)
-    found = kernel.fetch(CACHE)
+    found = kernel.fetch(CACHE, series)
     initrd, console, result = (CACHE / n for n in ("initrd.cpio", "console.log", "result"))
     image.build(found, initrd, loaders)
     result.write_bytes(b"")

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from flowobs.agent.doctor import examine
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
 from flowobs.agent.loader import Probes, bcc
+from flowobs.agent.perf import KPROBES
 from flowobs.batch import FlowBatch
 from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab, run
 
@@ -63,8 +64,14 @@ ip daddr {V4["b"]} tcp dport 8080 masquerade
 }}"""
 ADAPTED = ("tcp4", "tcp6", "udp4", "udp6", "refused4")
 """The steps that the adapters are tried with."""
-TAKEN = {"skb_drop"} | {p.name for p in PROGRAMS if p.kind == "cgroup"}
-"""The programs that are taken away from the adapters' run."""
+_REFUSED = {p.name for p in PROGRAMS if p.kind == "cgroup"}
+_TYPED = {p.name for p in PROGRAMS if p.kind in ("tp_btf", "fentry", "iter")}
+TAKEN: dict[str, set[str]] = {
+    "adapters": {"skb_drop"} | _REFUSED,
+    "kprobes": _TYPED | _REFUSED,
+    "bcc-kprobes": _REFUSED,
+}
+"""Runs where better programs are taken away, as old kernels would, and which those are."""
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -119,7 +126,16 @@ class Sink:
 
 
 class Recorder(Agent):
-    """The agent, but its records stay here."""
+    """The agent, but its records stay here, and it does without the programs of ``taken``."""
+
+    taken: Set[str] = frozenset()
+
+    def _load_probes(self) -> Probes:
+        probes = super()._load_probes()
+        for name in self.taken & probes.programs.keys():
+            os.close(probes.programs.pop(name))
+            probes.missing[name] = "left out, as if this kernel did not have it"
+        return probes
 
     @property
     def missing(self) -> dict[str, str]:
@@ -146,28 +162,19 @@ class Recorder(Agent):
         return self.sink
 
 
-class Deprived(Recorder):
-    """On a kernel without drop reasons; ``observing`` gives it a cgroup folder that is none."""
-
-    def _load_probes(self) -> Probes:
-        probes = super()._load_probes()
-        os.close(probes.programs.pop("skb_drop"))
-        probes.missing["skb_drop"] = "left out, as if this kernel had no drop reasons"
-        return probes
-
-
 @contextmanager
 def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
     """The agent at work on the lab's node; its sink has everything afterwards.
 
-    ``loader`` "adapters": core, where the kernel refuses cgroups and has no drop reasons.
+    ``loader``: core, bcc, or one of ``TAKEN``.
     """
-    adapters = loader == "adapters"
+    taken = TAKEN.get(loader, set())
+    bare = "bcc" if loader.startswith("bcc") else "core"
     inventory = Path(f"/tmp/{lab.prefix}.yaml")
     inventory.write_text(INVENTORY)
     config = AgentConfig(
-        loader="core" if adapters else loader,  # type: ignore[arg-type]
-        cgroup="/tmp" if adapters else "",
+        loader=bare,  # type: ignore[arg-type]
+        cgroup="/tmp" if taken else "",
         node="lab-node",
         netns=lab.ns("node"),
         metrics="127.0.0.1:0",
@@ -179,7 +186,8 @@ def observing(lab: Lab, loader: str) -> Iterator[Recorder]:
     agents: list[Recorder] = []
 
     async def work() -> None:
-        agents.append((Deprived if adapters else Recorder)(config))
+        agents.append(Recorder(config))
+        agents[0].taken = taken
         await asyncio.to_thread(agents[0].start)
         running = asyncio.create_task(agents[0].run())
         await asyncio.sleep(0)
@@ -325,7 +333,7 @@ def observe(
     return {
         "missing": agent.missing,
         "idle": agent.idle,
-        "taken": sorted(TAKEN) if loader == "adapters" else [],
+        "taken": sorted(agent.taken),
         "dropped": agent.dropped(),
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
@@ -370,9 +378,11 @@ def main(loaders: list[str]) -> dict[str, Any]:
         doctor = examine("core").as_dict()
         everything = {"old": V4["b"], "silent": NOBODY, "steps": steps}
         few = {"steps": {name: STEPS[name] for name in ADAPTED}}
-        for loader in (*loaders, "adapters"):
+        for loader in loaders:
+            if loader.endswith("kprobes") and not KPROBES.exists():
+                continue
             started = time.monotonic()
-            plan = few if loader == "adapters" else everything
+            plan = few if loader in TAKEN else everything
             runs[loader] = observe(lab, loader, servers, plan, node_steps)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
     return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.vm.table import series
 
-LOADERS = ("core", "bcc")
+LOADERS = ("core", "bcc", "adapters", "kprobes")
+"""The runs of each test; "adapters" and the like are in ``conformance.TAKEN``."""
 
 Row = dict[str, Any]
 

@@ -56,9 +56,9 @@ poweroff -f
 
 def build(kernel: Kernel, out: Path, loaders: Iterable[str]) -> None:
     """Write the initramfs. The part that rarely changes is kept beside it. Raises VmError."""
-    base = out.with_name(f"base-{_version(kernel)}.cpio")
+    base = out.with_name(f"base-{kernel.release}-{_version(kernel)}.cpio")
     if not base.is_file():
-        for old in out.parent.glob("base-*.cpio"):
+        for old in out.parent.glob(f"base-{kernel.release}-*.cpio"):
             old.unlink()
         partial = base.with_suffix(".partial")
         with partial.open("wb") as file:

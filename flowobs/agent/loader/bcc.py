@@ -28,7 +28,7 @@ _MESSAGE_BYTES = 1 << 20
 _MAX_FDS = 253  # SCM_MAX_FD: the kernel passes no more in one message
 
 # enum bpf_prog_type, linux/bpf.h
-_SCHED_CLS, _CGROUP_SOCK, _RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 3, 9, 17, 18
+_KPROBE, _SCHED_CLS, _CGROUP_SOCK, _RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 2, 3, 9, 17, 18
 
 _NO_BCC = "no Python here has BCC: install python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora)"
 
@@ -51,6 +51,7 @@ def load(sources: Path, programs: Sequence[Program], flow_entries: int) -> Probe
     wanted = [program for program in wanted if program.source not in unknown]
     flags = [f"-D{macro}={offset}" for macro, offset in sorted(offsets.items())]
     flags += ["-DFO_BCC=1", f"-DFLOW_ENTRIES={flow_entries}"]
+    flags.append(f"-D__TARGET_ARCH_{stub.architecture()}")
     try:
         probes = _compile(sources, wanted, flags)
     except CompileError as error:
@@ -131,7 +132,12 @@ def _compile(sources: Path, programs: Sequence[Program], flags: Sequence[str]) -
 def _program_type(kind: Kind, hook: str) -> int:
     if kind == "cgroup":
         return _CGROUP_SOCK_ADDR if hook.startswith("connect") else _CGROUP_SOCK
-    return {"tc": _SCHED_CLS, "raw_tp": _RAW_TRACEPOINT}[kind]
+    return {
+        "tc": _SCHED_CLS,
+        "raw_tp": _RAW_TRACEPOINT,
+        "kprobe": _KPROBE,
+        "kretprobe": _KPROBE,
+    }[kind]
 
 
 def python_with_bcc() -> str:

@@ -57,6 +57,11 @@ def version_code(release: str) -> int:
     return major << 16 | minor << 8 | min(patch, 255)
 
 
+def architecture() -> str:
+    """The kernel's name of this machine: its folder under arch/."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
 def files(machine: str, release: str) -> dict[str, str]:
     """Path in the tree -> text. StubError for a machine that nobody has tried BCC on."""
     if machine not in _ARCHITECTURES:
