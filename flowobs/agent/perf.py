@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import platform
+import struct
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
 _SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10
+_TIME_ENABLED = 1  # in read_format
 _WATERMARK = 1 << 14  # bit of perf_event_attr's flags: wake up by bytes, not by events
 _CLOEXEC = 1 << 3
 _ENABLE, _SET_BPF = 0x2400, 0x40042408
@@ -175,6 +177,7 @@ class Ring:
             config=_BPF_OUTPUT,
             sample_period=1,
             sample_type=_SAMPLE_RAW,
+            read_format=_TIME_ENABLED,
             flags=_WATERMARK,
             wakeup_watermark=ring_bytes // WAKE_FRACTION,
         )
@@ -195,6 +198,14 @@ class Ring:
             raise
         self.data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, offset=mmap.PAGESIZE)
         """The circular data, shape (ring_bytes,)."""
+        self._enabled_ns = 0
+
+    def stands_still(self) -> bool:
+        """Nothing can be written to it: its CPU went offline since the last call, and came back."""
+        _, enabled_ns = struct.unpack("QQ", os.read(self.fd, 16))
+        still: bool = enabled_ns == self._enabled_ns
+        self._enabled_ns = enabled_ns
+        return still
 
     def enable(self) -> None:
         fcntl.ioctl(self.fd, _ENABLE, 0)

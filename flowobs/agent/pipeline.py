@@ -70,6 +70,7 @@ class Pipeline:
         self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
+        self._losing = False
         self._stopping = -1
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
@@ -131,7 +132,7 @@ class Pipeline:
                 next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
-                for fd in self._ring.follow():
+                for fd in self._ring.follow(losing=self._losing):
                     waiting.register(fd, select.EPOLLIN)
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
@@ -187,6 +188,7 @@ class Pipeline:
         metrics.ring_lost.inc(stats["event_lost"][0])
         metrics.held.inc(stats["event_held"][0])
         metrics.ring_late.inc(stats["open_late"][0])
+        self._losing = any(stats[name][0] for name in ("event_lost", "event_held", "open_late"))
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):

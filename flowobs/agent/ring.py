@@ -138,12 +138,16 @@ class RingReader:
     def filenos(self) -> list[int]:
         return [ring.fd for ring in self._rings.values()]
 
-    def follow(self, cpus: Collection[int] | None = None) -> list[int]:
+    def follow(self, cpus: Collection[int] | None = None, *, losing: bool = False) -> list[int]:
         """Open rings for CPUs that came online (None: ask the kernel) and close those of CPUs that
         went; the new filenos.
+
+        ``losing``: programs could not write to a ring lately. That may be because its CPU went and
+        came back in between, as all but one do while a machine sleeps: two calls in a row find it.
         """
         online = set(perf.online_cpus() if cpus is None else cpus)
-        for cpu in self._rings.keys() - online:
+        still = {cpu for cpu in self._rings if losing and self._rings[cpu].stands_still()}
+        for cpu in self._rings.keys() - (online - still):
             self._left += self._read(self._rings[cpu])
             bpf.delete(self._map_fd, np.uint32(cpu))
             self._rings.pop(cpu).close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import fcntl
 import os
 import struct
 from typing import Any
@@ -241,6 +242,35 @@ def test_a_cpu_that_comes_gets_a_ring_and_one_that_goes_loses_nothing() -> None:
             assert told() == [1003]
             run(0, 1004)  # into a ring that is not there any more
             assert told() == []
+        finally:
+            os.sched_setaffinity(0, mine)
+            reader.close()
+
+
+@pytest.mark.bpf
+def test_a_ring_that_stands_still_is_replaced() -> None:
+    """As after a CPU that went and came back between two looks: nothing can be written any more."""
+    disable = 0x2401  # PERF_EVENT_IOC_DISABLE
+    with loader.load("core", flow_entries=100) as probes:
+        reader = RingReader(probes.maps["events"], EVENT.dtype, cpus=[0])
+        mine = os.sched_getaffinity(0)
+
+        def told(port: int) -> list[int]:
+            bpf.test_run(probes.programs["flow_ingress"], syn(port))
+            return [p for events in reader.read() for p in events["key"]["port_a"].tolist()]
+
+        try:
+            os.sched_setaffinity(0, {0})
+            (old,) = reader.filenos
+            assert reader.follow([0], losing=True) == reader.follow([0], losing=True) == []
+            assert told(1001) == [1001]
+            fcntl.ioctl(old, disable, 0)
+            assert told(1002) == []
+            assert reader.follow([0]) == []
+            assert reader.follow([0], losing=True) == []
+            (new,) = reader.follow([0], losing=True)
+            assert reader.filenos == [new]
+            assert told(1003) == [1003]
         finally:
             os.sched_setaffinity(0, mine)
             reader.close()

@@ -8,7 +8,7 @@ import os
 from ctypes import c_int, c_size_t, c_uint32
 from pathlib import Path
 
-from flowobs.agent.bpf._lib import check, lib
+from flowobs.agent.bpf._lib import BpfError, check, lib
 
 # enum bpf_attach_type, linux/bpf.h
 CGROUP_INET_SOCK_CREATE, CGROUP_INET4_CONNECT, CGROUP_INET6_CONNECT = 2, 10, 11
@@ -57,11 +57,13 @@ class _TcOptions(ctypes.Structure):
 def attach_raw_tracepoint(prog_fd: int, name: str) -> int:
     """Attach to a tracepoint of the whole machine (``kfree_skb``, no group); the link's fd.
 
-    Needs neither tracefs nor perf events. Raises BpfError: ENOENT when the kernel has it not.
+    Needs neither tracefs nor perf events. Raises BpfError: ENOENT when the kernel has it not,
+    EINVAL when the program reads more arguments than it has.
     """
-    return check(
-        lib().bpf_raw_tracepoint_open(name.encode(), prog_fd), f"cannot attach to tracepoint {name}"
-    )
+    link: int = lib().bpf_raw_tracepoint_open(name.encode(), prog_fd)
+    if link == -errno.EINVAL:
+        raise BpfError(errno.EINVAL, f"this kernel's tracepoint {name} tells less: it is too old")
+    return check(link, f"cannot attach to tracepoint {name}")
 
 
 def attach_traced(prog_fd: int) -> int:
