@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from bench.kernel import packet
-from flowobs.agent import bpf
+from flowobs.agent import bpf, netns
 from flowobs.agent.features import REQUIRED
 from flowobs.agent.loader import Probes, load
+from tests.agent.netlab import NetLab
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -61,3 +65,37 @@ def test_more_than_there_is_room_for_leaves_the_newest(probes: Probes) -> None:
     open_flows(probes, range(1, 60_000))
     tags = told(probes)["tag"]
     assert tags.size >= np.count_nonzero(tags) > 45_000
+
+
+def test_the_first_and_the_last_interface_of_an_opening(probes: Probes) -> None:
+    """Those next to the connection's ends, whatever is between them, and whoever answers."""
+    syn, ack = 0x02, 0x10
+
+    def pass_by(ifindex: int, program: str, flow: int, flags: int) -> None:
+        context = struct.pack("40xI", ifindex)  # struct __sk_buff
+        bpf.test_run(probes.programs[program], packet(flow, 4, flags=flags), context=context)
+
+    with NetLab() as lab:
+        lab.ip("link add w0 type veth peer name w1")
+        links = json.loads(lab.ip("-j link show"))
+        index = {link["ifname"]: link["ifindex"] for link in links}
+
+        def connect(flow: int) -> bool:
+            """False where it took so long that it was another connection."""
+            began = time.monotonic()
+            pass_by(index["v0"], "flow_ingress", flow, syn)
+            pass_by(index["w0"], "flow_ingress", flow, syn)
+            pass_by(index["w1"], "flow_egress", flow, syn)
+            took = time.monotonic() - began
+            pass_by(index["w0"], "flow_ingress", flow, ack)
+            return took < 0.9
+
+        flows = iter(range(10))
+        while not netns.call(lab.path, lambda: connect(next(flows))):
+            pass
+        ways = told(probes)
+        newest = ways[ways["tag"] != 0]
+        (way,) = newest[newest["opened"] == newest["opened"].max()]
+    assert way["ifindex"].tolist() == [index["v0"], index["w1"]]
+    assert way["egress"].tolist() == [0, 1]
+    assert way["initiator"] == 0

@@ -72,6 +72,7 @@ TAKEN: dict[str, set[str]] = {
     "bcc-kprobes": _REFUSED,
 }
 """Runs where better programs are taken away, as old kernels would, and which those are."""
+SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
 LOOP_STEPS = {"loop4": ["tcp", "127.0.0.1", 5], "loop6": ["tcp", "::1", 5]}
 
 
@@ -348,6 +349,58 @@ def observe(
     }
 
 
+def hotplug(lab: Lab) -> dict[str, Any]:
+    """One of two CPUs goes and comes again and again under traffic; then it makes traffic itself.
+
+    For a machine that is ours alone.
+    """
+    ports: list[int] = []
+    waves: list[float] = []
+
+    def start(count: int) -> subprocess.Popen[str]:
+        steps = {"tcp4": ["tcp", V4["b"], count], "tcp6": ["tcp", V6["b"], count]}
+        return peer(lab, "a", "client", json.dumps({"steps": steps}))
+
+    def finish(client: subprocess.Popen[str]) -> None:
+        out, _ = client.communicate(timeout=60)
+        for made in json.loads(out).values():
+            ports.extend(made)
+
+    before = quiet(lab)
+    with observing(lab, "core") as agent:
+        client = start(200)
+        assert client.stdin is not None
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        turns = 0
+        while client.poll() is None:
+            SECOND_CPU.write_text("0")
+            time.sleep(0.05)
+            SECOND_CPU.write_text("1")
+            turns += 1
+            time.sleep(0.2)
+        finish(client)
+        while len(waves) < 6 and (not waves or waves[-1]):
+            late = agent.metrics.ring_late._value.get()
+            client = start(5)
+            os.sched_setaffinity(client.pid, {1})
+            client.stdin.write("go\n")
+            finish(client)
+            time.sleep(1.2)  # two drains
+            waves.append(agent.metrics.ring_late._value.get() - late)
+        after = counters(lab)
+        dropped = agent.dropped()
+    return {
+        "turns": turns,
+        "waves": waves,
+        "dropped": dropped,
+        "ports": ports,
+        "to": [V4["b"], V6["b"]],
+        "moved": {key: after["va"][key] - before["va"][key] for key in after["va"]},
+        "rows": [row for batch in agent.sink.batches for row in batch.rows()],
+    }
+
+
 def main(loaders: list[str]) -> dict[str, Any]:
     """Everything, for JSON."""
     bcc.TIMEOUT_S = 150  # an emulated processor takes 30 times as long to compile
@@ -378,14 +431,23 @@ def main(loaders: list[str]) -> dict[str, Any]:
         doctor = examine("core").as_dict()
         everything = {"old": V4["b"], "silent": NOBODY, "steps": steps}
         few = {"steps": {name: STEPS[name] for name in ADAPTED}}
+        flickering = hotplug(lab) if "hotplug" in loaders else None
         for loader in loaders:
+            if loader == "hotplug":
+                continue
             if loader.endswith("kprobes") and not KPROBES.exists():
                 continue
             started = time.monotonic()
             plan = few if loader in TAKEN else everything
             runs[loader] = observe(lab, loader, servers, plan, node_steps)
             runs[loader]["seconds"] = round(time.monotonic() - started, 1)
-    return {"kernel": platform.release(), "absent": absent, "doctor": doctor, "runs": runs}
+    return {
+        "kernel": platform.release(),
+        "absent": absent,
+        "doctor": doctor,
+        "runs": runs,
+        "hotplug": flickering,
+    }
 
 
 def pack(found: dict[str, Any]) -> bytes:

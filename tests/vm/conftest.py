@@ -13,7 +13,10 @@ import pytest
 from tests.vm import boot, conformance, table
 from tests.vm.found import LOADERS, Run
 from tests.vm.image import ROOT
-from tests.vm.kernel import VmError
+from tests.vm.kernel import DEFAULT, VmError
+
+SERIES = os.environ.get("FLOWOBS_TEST_KERNEL", DEFAULT)
+"""The virtual machine's kernel: one of ``kernel.RELEASES``."""
 
 _found: dict[str, dict[str, Any]] = {}
 
@@ -48,7 +51,7 @@ def found_on(kernel: str) -> dict[str, Any]:
     """What the agent told on a kernel; asked once for all tests."""
     if kernel == "vm" and (reason := unavailable()):
         pytest.skip(reason)
-    _found[kernel] = boot.run(LOADERS) if kernel == "vm" else _here()
+    _found[kernel] = boot.run((*LOADERS, "hotplug"), SERIES) if kernel == "vm" else _here()
     return _found[kernel]
 
 

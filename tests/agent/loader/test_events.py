@@ -22,6 +22,7 @@ from flowobs.agent.records import (
     COUNT,
     EVENT,
     FLOW_KEY,
+    HELD_KEY,
     OWNER,
     RETRANSMITS,
     SOCKET_OWNER,
@@ -30,6 +31,7 @@ from flowobs.agent.records import (
 from flowobs.agent.ring import RingReader
 from flowobs.identity.cgroup_paths import find_mount
 from flowobs.schema import Kind
+from tests.agent.netlab import NetLab
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -83,6 +85,34 @@ def test_a_refused_connection_is_told_with_its_ends_and_its_namespace(
         assert 9 in (event["key"]["port_a"], event["key"]["port_b"])
     assert told["fail"]["reason"] == 111  # ECONNREFUSED
     assert told["drop"]["reason"] == no_socket
+
+
+def test_each_namespace_has_its_own_limit(probes: Probes) -> None:
+    """The same ends in two namespaces are two flows: a noisy one does not silence the other."""
+    tries, mine = 20, 41234
+    room = bpf.map_info(probes.maps["held_0"]).max_entries
+    keys, held = np.empty(room, HELD_KEY.dtype), np.empty(room, EVENT.dtype)
+    link = bpf.attach_raw_tracepoint(probes.programs["tcp_state"], HOOKS["tcp_state"].hook)
+    ring = RingReader(probes.maps["events"], EVENT.dtype)
+    bpf.drain(probes.maps["held_0"], keys, held)
+    try:
+        with NetLab() as lab:
+            places = [f"/run/netns/{name}" for name in (lab.near, lab.far)]
+            inodes = [Path(place).stat().st_ino for place in places]
+            for place in places:
+                for _ in range(tries):
+                    netns.call(place, lambda: refuse(9, mine))
+        told = np.concatenate(ring.read())
+        count = bpf.drain(probes.maps["held_0"], keys, held)
+    finally:
+        ring.close()
+        os.close(link)
+    for inode in inodes:
+        at_once = np.count_nonzero(told["netns"] == inode)
+        ours = held[:count][keys[:count]["netns"] == inode]
+        assert at_once >= 5
+        assert len(ours) == (at_once < tries)
+        assert at_once + (1 + ours["held"]).sum() == tries
 
 
 def test_a_connecting_process_is_noted_in_its_cgroup(probes: Probes, namespace: str) -> None:
@@ -154,9 +184,11 @@ def silence() -> None:
         client.connect(("10.9.9.9", 9))
 
 
-def refuse(port: int) -> None:
+def refuse(port: int, source: int = 0) -> None:
     """Connect to a port where nobody listens."""
     with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(("127.0.0.1", source))
         client.connect(("127.0.0.1", port))
 
 
