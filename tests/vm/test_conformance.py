@@ -163,7 +163,9 @@ def test_a_link_without_a_link_header(run: Run) -> None:
     opens = Counter(row["src_port"] for row in rows if row["kind"] == "open")
     assert opens == dict.fromkeys(run.ports["l3"], 1)
     assert {row["reporter"] for row in rows} == {"source"}
-    for side, prefix in (("tx", ""), ("rx", "reply_")):
+    # before 5.15 the kernel did not say where an incoming packet begins
+    visible = (("tx", ""), ("rx", "reply_"))[: 1 + (run.kernel >= (5, 15))]
+    for side, prefix in visible:
         for unit in ("packets", "bytes"):
             told = sum(row[prefix + unit] for row in rows)
             assert told == run.counters["l3"][f"{side}_{unit}"] > 0
