@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flowobs.agent import bpf, netns, perf
-from flowobs.agent.features import PROGRAMS, Program
+from flowobs.agent.features import NO_CGROUP, PROGRAMS, Program
 from flowobs.agent.links import Link, LinkEvent, LinkMonitor
 from flowobs.agent.loader import Probes
 from flowobs.agent.metrics import Metrics
@@ -135,7 +135,7 @@ class Attachments:
             self._machine_wide.append(perf.attach_kprobe(fd, program.hook, returns=returns))
         elif program.kind == "cgroup":
             if self._cgroup is None:
-                raise OSError(errno.ENOENT, "no cgroup v2 is mounted")
+                raise OSError(errno.ENOENT, NO_CGROUP)
             link = bpf.attach_cgroup(fd, self._cgroup, program.attach_type)
             self._machine_wide.append(link)
 

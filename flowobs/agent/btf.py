@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -55,6 +56,12 @@ class Btf:
     @classmethod
     def kernel(cls) -> Btf:
         """The running kernel's own types."""
+        if not KERNEL.is_file():
+            raise BpfError(
+                errno.ENOENT,
+                f"this kernel tells no types ({KERNEL} is not there): mount sysfs if it is not;"
+                " else it takes a kernel with CONFIG_DEBUG_INFO_BTF",
+            )
         handle = lib().btf__load_vmlinux_btf()
         if not handle:
             raise failure(ctypes.get_errno(), f"cannot read the kernel's types from {KERNEL}")

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from flowobs.agent import bpf, btf, perf
 from flowobs.agent.conntrack import Conntrack
-from flowobs.agent.features import FEATURES, PROGRAMS, Program
+from flowobs.agent.features import FEATURES, NO_CGROUP, PROGRAMS, Program
 from flowobs.agent.loader import Choice, LoaderName, LoadError, load
 from flowobs.agent.nat import why_not
 from flowobs.identity.cgroup_paths import find_mount
@@ -164,7 +164,7 @@ def _run_iterator(fd: int) -> None:
 def _attach_cgroup(fd: int, attach_type: int) -> None:
     root, _ = find_mount()
     if root is None:
-        raise OSError(errno.ENOENT, "no cgroup v2 is mounted")
+        raise OSError(errno.ENOENT, NO_CGROUP)
     try:
         folder = Path(tempfile.mkdtemp(prefix="flowobs-doctor-", dir=root))
     except OSError as error:

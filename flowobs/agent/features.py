@@ -25,6 +25,12 @@ FEATURES = {
 }
 
 
+NO_CGROUP = (
+    "no cgroup v2 is mounted here: mount one (mount -t cgroup2 none /sys/fs/cgroup), or give this"
+    " container the host's"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """One program. ``hook``: ingress or egress, a tracepoint, a kernel function, a cgroup hook, an

@@ -45,19 +45,23 @@ def doctor(as_json: bool, loader: Choice) -> None:
 
 def machine(report: Report) -> str:
     """The machine in a line."""
+    interfaces = f"interfaces by {report.tc or 'none'}"
+    if report.ok and report.tc is None:
+        interfaces = "interfaces not tried"
     return (
         f"kernel {report.kernel} {report.machine}, BTF {'yes' if report.btf else 'no'},"
-        f" loader {report.loader or 'none'}, interfaces by {report.tc or 'none'}"
+        f" loader {report.loader or 'none'}, {interfaces}"
     )
 
 
 def remarks(report: Report) -> list[str]:
     """What does not work and what that costs, then the verdict; a blank line before each part."""
-    lines = [
-        f"{p.name}: {p.reason}\n  lost without it: {p.lost}"
-        for p in report.programs
-        if p.reason and p.needed
-    ]
+    reasons: dict[str, list[ProgramReport]] = {}
+    for program in report.programs:
+        if program.reason and program.needed:
+            reasons.setdefault(program.reason, []).append(program)
+    substitutes = {p.instead_of: p.name for p in report.programs if p.needed and p.works}
+    lines = [_remark(why, programs, substitutes) for why, programs in reasons.items()]
     if report.nat:
         lines.append(f"nat: {report.nat}\n  lost without it: {LOST}")
     if lines:
@@ -67,6 +71,21 @@ def remarks(report: Report) -> list[str]:
         return [*lines, "", f"flowobs cannot run here: {why}"]
     partly = any(not p.works for p in report.programs) or report.nat
     return [*lines, "", f"flowobs can run here{', without what is lost above' if partly else ''}."]
+
+
+def _remark(why: str, programs: list[ProgramReport], substitutes: dict[str, str]) -> str:
+    """What is lost for one reason, where it is lost at all."""
+    text = f"{', '.join(p.name for p in programs)}: {why}"
+    lost = []
+    for program in programs:
+        if not program.works:
+            substitute = substitutes.get(program.name)
+            lost.append(program.lost + (f" ({substitute} stands in)" if substitute else ""))
+    if not lost:
+        return text
+    if len(programs) == 1:
+        return f"{text}\n  lost without it: {lost[0]}"
+    return "\n    ".join([f"{text}\n  lost without them:", *dict.fromkeys(lost)])
 
 
 def _row(program: ProgramReport) -> list[str]:

@@ -19,6 +19,7 @@ SERIES = os.environ.get("FLOWOBS_TEST_KERNEL", DEFAULT)
 """The virtual machine's kernel: one of ``kernel.RELEASES``."""
 
 _found: dict[str, dict[str, Any]] = {}
+_failed: dict[str, str] = {}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -46,12 +47,19 @@ def _here() -> dict[str, Any]:
     return conformance.unpack(out.read_bytes())
 
 
-@functools.cache
 def found_on(kernel: str) -> dict[str, Any]:
-    """What the agent told on a kernel; asked once for all tests."""
+    """What the agent told on a kernel; asked once for all tests, in vain or not."""
     if kernel == "vm" and (reason := unavailable()):
         pytest.skip(reason)
-    _found[kernel] = boot.run((*LOADERS, "hotplug"), SERIES) if kernel == "vm" else _here()
+    if kernel in _failed:
+        pytest.fail(f"as in the first test: {_failed[kernel]}")
+    if kernel not in _found:
+        try:
+            in_vm = kernel == "vm"
+            _found[kernel] = boot.run((*LOADERS, "hotplug"), SERIES) if in_vm else _here()
+        except BaseException as error:
+            _failed[kernel] = str(error)
+            raise
     return _found[kernel]
 
 

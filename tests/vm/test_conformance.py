@@ -16,7 +16,7 @@ from tests.vm import table
 from tests.vm.conformance import CONNECTIONS, DATAGRAMS, DEVICES, GATEWAY, PINGS, TAKEN
 from tests.vm.found import Row, Run
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(450)]
 
 SIDES = (("va", "source"), ("vb", "destination"))
 RESETS_WITHOUT_SOCKET = (6, 10)

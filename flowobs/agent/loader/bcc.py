@@ -81,7 +81,7 @@ def kernel_offsets(sources: Path, names: Sequence[str]) -> tuple[dict[str, int],
     try:
         kernel = Btf.kernel()
     except BpfError as error:
-        reason = f"BCC cannot know where this kernel keeps what it reads: {error.strerror}"
+        reason = f"BCC does not know where the kernel keeps what it reads: {error.strerror}"
         return offsets, {name: reason for name, members in needed.items() if members}
     with kernel:
         for name, members in needed.items():
