@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowobs.agent.drain import CounterDeltas
 from flowobs.agent.records import CLOSER, FLOW_KEY, FLOW_STATE, RECORD_VERSION
+from flowobs.agent.tunnels import Tunnels
 from flowobs.batch import Endpoints, FlowBatch, Strings
 from flowobs.schema import Cast, CloseReason, Kind, Protocol, Verdict
 
@@ -81,6 +82,7 @@ class Decoder:
         self.endpoints = endpoints
         """May be replaced between two calls."""
         self._unknown = 0
+        self._tunnels = Tunnels()
         self._drop_reasons = drop_reasons
         self._reason_strings: Strings | None = None
         self._reason_ids = np.zeros(0, np.uint32)
@@ -94,6 +96,7 @@ class Decoder:
         ``retransmits``, shape (n, 2): segments that a and b have sent again.
         ``offset_ns`` takes CLOCK_MONOTONIC to UTC.
         """
+        self._tunnels.learn(keys, flows)
         opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LATE"][0])
         rows = len(keys)
         if len(opened):
@@ -164,6 +167,8 @@ class Decoder:
             ),
             0,
         )
+        if columns["tunnel"].any():  # a close without packets of its own
+            self._unwrap(columns, self._tunnels.of(events["key"]), swap)
         if dropped.any():
             columns["drop_reason"][dropped] = self._reasons(events["reason"][dropped])
         return decoded
@@ -230,7 +235,7 @@ class Decoder:
 
     @staticmethod
     def _unwrap(columns: dict[str, Array], flows: Array, swap: NDArray[np.bool_]) -> None:
-        """Set a tunnel's number and ends, where there is one."""
+        """Set a tunnel's number and ends, where there is one. ``flows`` has those of FLOW."""
         rows = np.flatnonzero(columns["tunnel"])
         if not rows.size:
             return

@@ -392,6 +392,26 @@ def test_a_tunnel_has_the_ends_of_its_flow(
     assert not any(np.any(plain[name]) for name in plain if "tunnel" in name)
 
 
+@pytest.mark.parametrize("initiator", [0, 1])
+def test_the_close_of_a_flow_in_a_tunnel_has_the_ends_of_before(
+    decoder: Decoder, initiator: int
+) -> None:
+    """A timeout, or the same ports again: the event itself has no room for them."""
+    ends = np.frombuffer(OUTER_A + OUTER_B, "<u8")
+    inside, other = key(tunnel=Tunnel.vxlan), key(tunnel=Tunnel.vxlan, port_a=40001)
+    flows = np.array([flow(), flow(tunnel_id=(7, 7), tunnel_ends=ends)])
+    decoder.flows(np.array([key(), inside]), flows, OFFSET)
+    closes = [event(Kind.close, of=k, initiator=initiator) for k in (inside, other, key())]
+    decoded = decoder.events(np.array(closes), OFFSET)
+    found, unknown, plain = (row(decoded, at) for at in range(3))
+    assert (found["tunnel"], found["tunnel_id"]) == (Tunnel.vxlan, 7)
+    outer = bytes(found["tunnel_src_ip"]), bytes(found["tunnel_dst_ip"])
+    assert outer == ((OUTER_A, OUTER_B) if initiator == 0 else (OUTER_B, OUTER_A))
+    assert unknown["tunnel"] == Tunnel.vxlan
+    assert not unknown["tunnel_id"] and not any(unknown["tunnel_src_ip"])
+    assert not any(np.any(plain[name]) for name in plain if "tunnel" in name)
+
+
 @pytest.mark.parametrize(
     ("address", "state", "cast"),
     [
