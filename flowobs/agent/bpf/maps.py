@@ -148,8 +148,8 @@ def _batch(call: Any, map_fd: int, keys: Array, values: Array) -> int:
             map_fd,
             position,
             cursor,
-            keys.ctypes.data + done * keys.itemsize,
-            values.ctypes.data + done * values.itemsize,
+            keys.ctypes.data + done * keys.strides[0],
+            values.ctypes.data + done * values.strides[0],
             ctypes.byref(count),
             None,
         )
