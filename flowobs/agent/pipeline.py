@@ -29,14 +29,18 @@ Sink = Callable[[FlowBatch], None]
 Release = Callable[[bool], Sequence[FlowBatch]]
 """What was held back and need not wait any longer; with True: all of it."""
 
+_LATE, _FILLED = 0.5, 0.25
+"""A drain that took this part of its interval, a ring that is full to this part: we are behind."""
+
 
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
     Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
-    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``drop_reasons`` are
-    the running kernel's, ``netns`` is the inode of the observed network namespace. Once
-    ``table_full`` says so of the batches' endpoint table, later batches have a new one.
+    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``on_pace`` hears
+    whether we are behind. ``drop_reasons`` are the running kernel's, ``netns`` is the inode of the
+    observed network namespace. Once ``table_full`` says so of the batches' endpoint table, later
+    batches have a new one.
     ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
     """
 
@@ -53,6 +57,7 @@ class Pipeline:
         table_full: Callable[[Endpoints], bool],
         on_drain: Callable[[], None] = lambda: None,
         release: Release = lambda everything: (),
+        on_pace: Callable[[bool], None] = lambda behind: None,
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
     ) -> None:
@@ -64,12 +69,14 @@ class Pipeline:
         self._on_crash = on_crash
         self._table_full = table_full
         self._on_drain = on_drain
+        self._on_pace = on_pace
         self._drain_interval = drain_interval
         self._ring_timeout = ring_timeout
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
         self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
+        self._late = False
         self._stopping = -1
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
@@ -137,7 +144,9 @@ class Pipeline:
                 now = time.monotonic()
 
     def _collect(self) -> None:
-        if found := self._ring.read():
+        found = self._ring.read()
+        self._on_pace(self._ring.fill > _FILLED or self._late)
+        if found:
             self._pending += found
             self._metrics.ring_events.inc(sum(map(len, found)))
 
@@ -172,7 +181,9 @@ class Pipeline:
         self._account()
         self._metrics.fill_ratio.set(self._drain.fill / self._drain.capacity)
         self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
-        self._metrics.drain_seconds.observe(time.perf_counter() - started)
+        took = time.perf_counter() - started
+        self._late = took > _LATE * self._drain_interval
+        self._metrics.drain_seconds.observe(took)
 
     def _begin_drain(self) -> None:
         """Take what was drained beside the flows."""
@@ -187,6 +198,7 @@ class Pipeline:
         metrics.ring_lost.inc(stats["event_lost"][0])
         metrics.held.inc(stats["event_held"][0])
         metrics.ring_late.inc(stats["open_late"][0])
+        metrics.forgotten.inc(stats["forgotten"][0])
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):

@@ -286,15 +286,19 @@ def test_a_full_ring_is_told_and_openings_come_with_the_drain(
     blocked = threading.Event()
     blocked.set()
     monkeypatch.setattr("flowobs.agent.pipeline.RingReader", SmallReader)
-    made = make(drain_interval=3600.0)
+    behind: list[bool] = []
+    made = make(drain_interval=3600.0, on_pace=behind.append)
     made.start()
     lab.python(
         "import socket\n"
         "u = socket.socket(type=socket.SOCK_DGRAM)\n"
         f"[u.sendto(bytes(100), ('{FAR}', 10000 + i)) for i in range(300)]"
     )
+    assert not any(behind)
     blocked.clear()
     made.stop()
+
+    assert any(behind)
 
     opened = [r["dst_port"] for r in made.rows(Kind.open) if r["proto"] == "udp"]
     assert sorted(opened) == list(range(10000, 10300))  # each once, by either way
