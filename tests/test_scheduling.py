@@ -15,14 +15,13 @@ from flowobs.scheduling import HURRY_SECONDS, NICE
 TASKS = """
 import json, os, threading, time
 from pathlib import Path
-from flowobs.scheduling import Hurry, give_way
+from flowobs.scheduling import Pace
 
 def tasks():
     ids = [int(task.name) for task in Path("/proc/self/task").iterdir()]
     return [(os.sched_getscheduler(i), os.getpriority(os.PRIO_PROCESS, i)) for i in ids]
 
 now, told = 0.0, []
-give_way()
 done = threading.Event()
 thread = threading.Thread(target=done.wait)
 thread.start()
@@ -41,16 +40,16 @@ def run(code: str, *, session: bool = False) -> object:
 
 def test_all_threads_give_way() -> None:
     mine = os.getpriority(os.PRIO_PROCESS, 0)
-    told = run("told = tasks()")
+    told = run("Pace().note(False)\ntold = tasks()")
     assert told == [[os.SCHED_BATCH, min(19, mine + NICE)]] * 2
 
 
 @pytest.mark.root
 def test_a_backlog_is_worked_off_with_a_full_share() -> None:
     code = f"""
-hurry = Hurry(clock=lambda: now)
+pace = Pace(clock=lambda: now)
 for now, behind in ((0, False), (1, True), (2, False), ({1 + HURRY_SECONDS}, False)):
-    hurry.note(behind)
+    pace.note(behind)
     told.append([nice for _, nice in tasks()])
 """
     mine = os.getpriority(os.PRIO_PROCESS, 0)
@@ -61,6 +60,7 @@ for now, behind in ((0, False), (1, True), (2, False), ({1 + HURRY_SECONDS}, Fal
 def test_a_session_of_our_own_gives_way_as_a_whole() -> None:
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel does not share the CPUs by session")
-    text = run("told = Path('/proc/self/autogroup').read_text().split()", session=True)
+    code = "Pace().note(False)\ntold = Path('/proc/self/autogroup').read_text().split()"
+    text = run(code, session=True)
     assert isinstance(text, list)
     assert text[-2:] == ["nice", str(NICE)]

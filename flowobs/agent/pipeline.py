@@ -29,8 +29,8 @@ Sink = Callable[[FlowBatch], None]
 Release = Callable[[bool], Sequence[FlowBatch]]
 """What was held back and need not wait any longer; with True: all of it."""
 
-_LATE, _FILLED = 0.5, 0.25
-"""A drain that took this part of its interval, a ring that is full to this part: we are behind."""
+_LATE_S, _FILLED = 0.3, 0.25
+"""Seconds after which something was due, and how full the ring is: from there on we are behind."""
 
 
 class Pipeline:
@@ -76,7 +76,6 @@ class Pipeline:
         self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
-        self._late = False
         self._stopping = -1
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
@@ -126,12 +125,13 @@ class Pipeline:
         now = time.monotonic()
         next_flush, next_drain = now + self._ring_timeout, now + self._drain_interval
         while True:
-            ready = waiting.poll(max(0.0, min(next_flush, next_drain) - now))
+            due = min(next_flush, next_drain)
+            ready = waiting.poll(max(0.0, due - now))
             if any(fd == self._stopping for fd, _ in ready):
                 return
             # A ring that wakes us is only emptied; the rest is paid once per timeout.
-            self._collect()
             now = time.monotonic()
+            self._collect(late=now - due > _LATE_S)
             if now >= next_flush:
                 self._flush()
                 self._let_go()
@@ -143,12 +143,11 @@ class Pipeline:
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
 
-    def _collect(self) -> None:
-        found = self._ring.read()
-        self._on_pace(self._ring.fill > _FILLED or self._late)
-        if found:
+    def _collect(self, late: bool = False) -> None:
+        if found := self._ring.read():
             self._pending += found
             self._metrics.ring_events.inc(sum(map(len, found)))
+        self._on_pace(late or self._ring.fill > _FILLED)
 
     def _flush(self) -> None:
         if not self._pending:
@@ -181,9 +180,7 @@ class Pipeline:
         self._account()
         self._metrics.fill_ratio.set(self._drain.fill / self._drain.capacity)
         self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
-        took = time.perf_counter() - started
-        self._late = took > _LATE * self._drain_interval
-        self._metrics.drain_seconds.observe(took)
+        self._metrics.drain_seconds.observe(time.perf_counter() - started)
 
     def _begin_drain(self) -> None:
         """Take what was drained beside the flows."""
