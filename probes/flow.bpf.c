@@ -19,6 +19,7 @@ LICENSED
 MAP(MT_ARRAY, blank, u32, struct flow, 1)
 
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
+#define ALREADY_THERE (-17) /* -EEXIST */
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
@@ -102,10 +103,13 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     f->start_ns = now;
     f->initiator = fresh.initiator;
     f->state = fresh.state;
+    long error;
     if (known)
-        MAP_PUT(conns, k, &fresh);
-    else if (MAP_NEW(conns, k, &fresh))
-        return; /* another CPU was first: the event is its own */
+        error = MAP_PUT(conns, k, &fresh);
+    else
+        error = MAP_NEW(conns, k, &fresh);
+    if (error == ALREADY_THERE) return; /* another CPU was first: the event is its own */
+    if (error) count(STAT_FORGOTTEN, 1, 0);
     remember_opener(k, f->initiator, opens, now);
     if (opens) open(skb, k, f, dir, p->tcp_flags, now);
 }
@@ -131,7 +135,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         f->start_ns = now;
         struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .state = FLOW_OPENED, .initiator = dir};
         recall_handshake(f, &fresh);
-        MAP_PUT(conns, k, &fresh);
+        if (MAP_PUT(conns, k, &fresh)) count(STAT_FORGOTTEN, 1, 0);
         remember_opener(k, f->initiator, 1, now);
         open(skb, k, f, dir, flags, now);
         return;

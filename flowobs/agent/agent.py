@@ -45,6 +45,7 @@ from flowobs.identity.inventory import InventorySource
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.source import IdentitySource, Socket
+from flowobs.scheduling import Pace
 
 if TYPE_CHECKING:
     from flowobs.agent.cluster import Cluster
@@ -277,6 +278,7 @@ class Agent:
                 table_full=table_full,
                 on_drain=self._nat.poll,
                 release=self._holdback.release,
+                on_pace=Pace().note,
                 drain_interval=c.drain_interval,
             )
             self._pipeline.start()
@@ -426,9 +428,6 @@ def run(config: AgentConfig) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     assert threading.current_thread() is threading.main_thread()
-    # All threads to come: waking up, they wait for the turn of whoever runs. Our share stays.
-    with contextlib.suppress(OSError):  # a sandbox may refuse it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     async def main() -> None:
         agent = Agent(config)

@@ -54,6 +54,11 @@ class Metrics:
             "Openings that found the ring full: told with their flow's first counts.",
             registry=registry,
         )
+        self.forgotten = Counter(
+            "flowobs_agent_connections_forgotten",
+            "Connections that the kernel had no memory to remember: they may open again.",
+            registry=registry,
+        )
         self.fill_ratio = Gauge(
             "flowobs_agent_flow_map_fill_ratio",
             "How full the flow map was at the last drain; at 1 flows find no room.",

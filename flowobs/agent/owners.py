@@ -36,7 +36,7 @@ class _Known:
     def __init__(self, capacity: int) -> None:
         self.table = KeyTable(capacity)
         self.owners = np.zeros(capacity + 1, OWNER.dtype)
-        self.commands = np.zeros(capacity + 1, np.uint32)
+        self.processes = np.zeros(capacity + 1, np.uint32)
         self.tries = np.zeros(capacity + 1, np.uint8)
         self.retry_at = np.full(capacity + 1, np.inf)
 
@@ -67,7 +67,7 @@ class OwnerTable:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.generation = 0
-        """Raised when row numbers given earlier no longer hold."""
+        """Raised when numbers given earlier no longer hold."""
         self.dumps = 0
         """Times the iterator ran."""
         self.unknown = 0
@@ -82,12 +82,15 @@ class OwnerTable:
         self._old = _Known(1)
         self._next_dump = -np.inf
         self._strings: Strings | None = None
+        self._numbers: dict[bytes, int] = {}
+        self._processes = [np.zeros(1, OWNER.dtype)[0]]
+        self._commands = np.zeros(1, np.uint32)
 
-    def fill(self, batch: FlowBatch) -> NDArray[np.intp]:
+    def fill(self, batch: FlowBatch) -> NDArray[np.uint32]:
         """Set pid, process and cgroup of both ends where the owner of their socket is known.
 
-        Returns the owners' rows, shape (2, n): sources, destinations; 0 = unknown. They hold until
-        ``generation`` changes; ``pid`` and ``command`` say what is in them.
+        Returns numbers of their processes, shape (2, n): sources, destinations; 0 = unknown. They
+        hold until ``generation`` changes; ``pid`` and ``command`` say whose they are.
         """
         columns = batch.columns
         cookies = np.concatenate((columns["src_cookie"], columns["dst_cookie"]))
@@ -108,24 +111,25 @@ class OwnerTable:
                 listeners = _at(self._bound, columns, gone)
                 rows[gone] = np.where(listeners, self._rows(listeners), 0)
         found = rows.reshape(2, len(batch))
-        for side, mine in zip(("src", "dst"), found, strict=True):
+        processes = self._young.processes[found]
+        for side, mine, numbers in zip(("src", "dst"), found, processes, strict=True):
             at = np.flatnonzero(mine)
             who = mine[at]
-            columns[f"{side}_process"][at] = self._young.commands[who]
+            columns[f"{side}_process"][at] = self._commands[numbers[at]]
             for name in ("pid", "cgroup"):
                 column = columns[f"{side}_{name}"]
                 # What the packet itself told is about this very moment: it stays.
                 told = column[at]
                 column[at] = np.where(told, told, self._young.owners[name][who])
-        return found
+        return processes
 
-    def pid(self, row: int) -> int:
-        """Process id in ``row``; 0 in row 0."""
-        return int(self._young.owners["pid"][row])
+    def pid(self, number: int) -> int:
+        """Id of a process; 0 of number 0."""
+        return int(self._processes[number]["pid"])
 
-    def command(self, row: int) -> str:
-        """Command name in ``row``; empty in row 0."""
-        return command_text(self._young.owners["comm"][row].tobytes())
+    def command(self, number: int) -> str:
+        """Command name of a process; empty of number 0."""
+        return command_text(self._processes[number]["comm"].tobytes())
 
     def _rows(self, cookies: Array) -> NDArray[np.intp]:
         now = self._clock()
@@ -149,6 +153,9 @@ class OwnerTable:
         if np.count_nonzero(new) > self._young.table.room:
             self._old, self._young = self._young, _Known(self._capacity)
             self.generation += 1
+            self._numbers.clear()
+            del self._processes[1:]
+            self._commands = self._commands[:1]
             new[:] = True
         rows[new] = self._young.add(cookies[new])
         young, old = self._young, self._old
@@ -160,7 +167,7 @@ class OwnerTable:
         due = young.retry_at[rows] <= now
         if due.any():
             self._ask(cookies[due], rows[due], now)
-        young.commands[rows] = self._command_ids(young.owners["comm"][rows])
+        young.processes[rows] = self._number(young.owners[rows])
 
     def _ask(self, cookies: Array, rows: Array, now: float) -> None:
         found, owners = self._lookup(cookies)
@@ -205,14 +212,29 @@ class OwnerTable:
         """Command names become ids of ``strings``."""
         if strings is not self._strings:
             self._strings = strings
-            self._young.commands = self._command_ids(self._young.owners["comm"])
+            self._commands = np.array([self._command_id(who) for who in self._processes], np.uint32)
 
-    def _command_ids(self, comm: Array) -> NDArray[np.uint32]:
+    def _number(self, owners: Array) -> NDArray[np.uint32]:
+        """Numbers of processes: what is done for each distinct one is not done for each socket."""
+        names = owners.view(f"V{OWNER.dtype.itemsize}")
+        distinct, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+        numbers = np.zeros(len(distinct), np.uint32)
+        new = []
+        for i, name in enumerate(distinct.tolist()):
+            owner = owners[first[i]]
+            if not owner["pid"]:
+                continue
+            number = self._numbers.setdefault(name, len(self._processes))
+            if number == len(self._processes):
+                self._processes.append(owner.copy())
+                new.append(self._command_id(owner))
+            numbers[i] = number
+        self._commands = np.concatenate((self._commands, np.array(new, np.uint32)))
+        return numbers[inverse]
+
+    def _command_id(self, owner: np.void) -> int:
         assert self._strings is not None
-        names = np.ascontiguousarray(comm).view("V16")[:, 0]
-        distinct, inverse = np.unique(names, return_inverse=True)
-        ids = [self._strings.id(command_text(name)) for name in distinct.tolist()]
-        return np.array(ids, np.uint32)[inverse]
+        return self._strings.id(command_text(owner["comm"].tobytes()))
 
 
 def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:

@@ -29,14 +29,18 @@ Sink = Callable[[FlowBatch], None]
 Release = Callable[[bool], Sequence[FlowBatch]]
 """What was held back and need not wait any longer; with True: all of it."""
 
+_LATE_S, _FILLED = 0.3, 0.25
+"""Seconds after which something was due, and how full the ring is: from there on we are behind."""
+
 
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
     Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
-    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``drop_reasons`` are
-    the running kernel's, ``netns`` is the inode of the observed network namespace. Once
-    ``table_full`` says so of the batches' endpoint table, later batches have a new one.
+    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``on_pace`` hears
+    whether we are behind. ``drop_reasons`` are the running kernel's, ``netns`` is the inode of the
+    observed network namespace. Once ``table_full`` says so of the batches' endpoint table, later
+    batches have a new one.
     ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
     """
 
@@ -53,6 +57,7 @@ class Pipeline:
         table_full: Callable[[Endpoints], bool],
         on_drain: Callable[[], None] = lambda: None,
         release: Release = lambda everything: (),
+        on_pace: Callable[[bool], None] = lambda behind: None,
         drain_interval: float = 1.0,
         ring_timeout: float = 0.05,
     ) -> None:
@@ -64,6 +69,7 @@ class Pipeline:
         self._on_crash = on_crash
         self._table_full = table_full
         self._on_drain = on_drain
+        self._on_pace = on_pace
         self._drain_interval = drain_interval
         self._ring_timeout = ring_timeout
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
@@ -120,12 +126,13 @@ class Pipeline:
         now = time.monotonic()
         next_flush, next_drain = now + self._ring_timeout, now + self._drain_interval
         while True:
-            ready = waiting.poll(max(0.0, min(next_flush, next_drain) - now))
+            due = min(next_flush, next_drain)
+            ready = waiting.poll(max(0.0, due - now))
             if any(fd == self._stopping for fd, _ in ready):
                 return
             # A ring that wakes us is only emptied; the rest is paid once per timeout.
-            self._collect()
             now = time.monotonic()
+            self._collect(late=now - due > _LATE_S)
             if now >= next_flush:
                 self._flush()
                 self._let_go()
@@ -137,10 +144,11 @@ class Pipeline:
                 next_drain = max(next_drain, now) + self._drain_interval
                 now = time.monotonic()
 
-    def _collect(self) -> None:
+    def _collect(self, late: bool = False) -> None:
         if found := self._ring.read():
             self._pending += found
             self._metrics.ring_events.inc(sum(map(len, found)))
+        self._on_pace(late or self._ring.fill > _FILLED)
 
     def _flush(self) -> None:
         if not self._pending:
@@ -189,6 +197,7 @@ class Pipeline:
         metrics.held.inc(stats["event_held"][0])
         metrics.ring_late.inc(stats["open_late"][0])
         self._losing = any(stats[name][0] for name in ("event_lost", "event_held", "open_late"))
+        metrics.forgotten.inc(stats["forgotten"][0])
         metrics.overflow_packets.inc(stats["map_full"][0])
         metrics.overflow_bytes.inc(stats["map_full"][1])
         for reason in ("not_ip", "unparsed"):

@@ -20,8 +20,9 @@ _HEADER = struct.Struct("<IHH")
 _LOST = struct.Struct("<QQ")
 _ALIGN = 8
 
-RING_BYTES = 256 * 1024
-"""Per CPU: about 1,900 events of 116 bytes, plenty when the kernel aggregates."""
+RING_BYTES, RINGS_BYTES = 2 << 20, 16 << 20
+"""Of one CPU, about 15,000 events of 116 bytes; and of all: of more than 8 CPUs, each has less."""
+_LEAST_BYTES = 256 << 10
 
 
 class Layout:
@@ -103,6 +104,11 @@ def pending(data: NDArray[np.uint8], tail: int, head: int) -> NDArray[np.uint8]:
     return np.concatenate((data[start:], data[: stop - size]))
 
 
+def _share(cpus: int) -> int:
+    """Bytes of each ring, a power of two."""
+    return max(_LEAST_BYTES, min(RING_BYTES, 1 << (RINGS_BYTES // cpus).bit_length() - 1))
+
+
 class RingReader:
     """One ring for each CPU that is online, wired into a PERF_EVENT_ARRAY.
 
@@ -118,13 +124,15 @@ class RingReader:
         map_fd: int,
         record: np.dtype[Any],
         *,
-        ring_bytes: int = RING_BYTES,
+        ring_bytes: int = 0,
         cpus: Sequence[int] | None = None,
     ) -> None:
+        self.fill = 0.0
+        """How full the fullest ring was at the last reading, 1: all of it."""
         self._odd = 0
         self._layout = Layout(record)
         self._map_fd = map_fd
-        self._ring_bytes = ring_bytes
+        self._ring_bytes = ring_bytes or _share(bpf.possible_cpus())
         self._rings: dict[int, perf.Ring] = {}
         self._left: list[NDArray[Any]] = []
         try:
@@ -166,6 +174,7 @@ class RingReader:
 
     def read(self) -> list[NDArray[Any]]:
         """All pending records, as arrays of at least one; nothing pending gives an empty list."""
+        self.fill = 0.0
         found, self._left = self._left, []
         for ring in self._rings.values():
             found += self._read(ring)
@@ -181,6 +190,7 @@ class RingReader:
             self._odd += 1
             data = ring.data[:0]
         ring.consume(head)
+        self.fill = max(self.fill, len(data) / self._ring_bytes)
         # LOST is not looked at: the programs' own counters are exact.
         records, _, odd = parse(data, self._layout)
         self._odd += odd

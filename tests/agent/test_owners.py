@@ -81,6 +81,19 @@ def test_a_cookie_is_asked_for_once(kernel: Kernel) -> None:
     assert flows.strings("src_process") == ["curl"]
 
 
+def test_sockets_of_one_process_have_one_number(kernel: Kernel) -> None:
+    kernel.map = {11: (5, 77, b"curl"), 12: (6, 78, b"nginx"), 13: (5, 77, b"curl")}
+    table = kernel.table()
+    ((curl, nginx), _) = table.fill(batch([11, 12])).tolist()
+    ((again,), _) = table.fill(batch([13])).tolist()
+    assert again == curl != nginx
+    assert [(table.pid(n), table.command(n)) for n in (0, curl, nginx)] == [
+        (0, ""),
+        (5, "curl"),
+        (6, "nginx"),
+    ]
+
+
 def test_what_the_packet_told_stays(kernel: Kernel) -> None:
     kernel.map = {11: (5, 77, b"curl")}
     flows = batch([11])

@@ -286,7 +286,8 @@ def test_a_full_ring_is_told_and_openings_come_with_the_drain(
     blocked = threading.Event()
     blocked.set()
     monkeypatch.setattr("flowobs.agent.pipeline.RingReader", SmallReader)
-    made = make(drain_interval=3600.0)
+    behind: list[bool] = []
+    made = make(drain_interval=3600.0, on_pace=behind.append)
     made.start()
     lab.python(
         "import socket\n"
@@ -294,6 +295,7 @@ def test_a_full_ring_is_told_and_openings_come_with_the_drain(
         f"[u.sendto(bytes(100), ('{FAR}', 10000 + i)) for i in range(300)]"
     )
     blocked.clear()
+    wait_until(lambda: any(behind))
     made.stop()
 
     opened = [r["dst_port"] for r in made.rows(Kind.open) if r["proto"] == "udp"]

@@ -109,7 +109,7 @@ def test_more_openings_than_the_ring_holds(flood: str) -> None:
         sent += send(lab, flood, "syn", flows, 1)  # known flows by now
         flowobs.settle()
         assert totals(records(flowobs, *UPDATES)) == (LINKS * sent, LINKS * sent * FRAME)
-        assert flowobs.metric(flowobs.agent_url, "flowobs_agent_ring_late_total") > flows
+        assert flowobs.metric(flowobs.agent_url, "flowobs_agent_ring_late_total") > flows / 4
         assert {r["drop_reason"] for r in records(flowobs, "lost")} <= OF_ANYBODY
         opens = opened(flowobs)
         assert len(opens) == LINKS * flows, "flows without an opening"

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from flowobs.agent.bpf._lib import check, failure, lib
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+_PIECE = 256
+"""Entries that one system call moves: most kernels let nobody else on the CPU until it ends."""
 
 Array = npt.NDArray[Any]
 
@@ -141,13 +143,13 @@ def _batch(call: Any, map_fd: int, keys: Array, values: Array) -> int:
     cursor = ctypes.create_string_buffer(max(keys.itemsize, 8))
     done, position = 0, None
     while done < room:
-        count = ctypes.c_uint32(room - done)
+        count = ctypes.c_uint32(min(room - done, _PIECE))
         result: int = call(
             map_fd,
             position,
             cursor,
-            keys.ctypes.data + done * keys.itemsize,
-            values.ctypes.data + done * values.itemsize,
+            keys.ctypes.data + done * keys.strides[0],
+            values.ctypes.data + done * values.strides[0],
             ctypes.byref(count),
             None,
         )
