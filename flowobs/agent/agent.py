@@ -11,44 +11,33 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 import flowobs
 from flowobs import log
-from flowobs.agent import bpf, loader, sockets
+from flowobs.agent import bpf, loader
 from flowobs.agent.attach import Attachments
-from flowobs.agent.bound import BoundSockets
 from flowobs.agent.btf import Btf
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.drops import NO_REASONS, fill_filter
 from flowobs.agent.enrich import Enricher
-from flowobs.agent.forward import Forwarder, Tls, open_channel, table_full
+from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.holdback import Holdback
 from flowobs.agent.metrics import Metrics
+from flowobs.agent.names import Names
 from flowobs.agent.nat import Nat
-from flowobs.agent.owners import OwnerTable, command_text
 from flowobs.agent.pipeline import Pipeline
-from flowobs.agent.records import OWNER, SOCKET_OWNER
-from flowobs.agent.relay_names import RelayNames
 from flowobs.agent.scope import Scope
 from flowobs.agent.scrape import Scrape
+from flowobs.agent.socket_owners import SocketOwners
 from flowobs.agent.spill import Spill
 from flowobs.identity import whois
 from flowobs.identity.cgroup_paths import CgroupPaths, find_mount
-from flowobs.identity.host import HostSource
-from flowobs.identity.inventory import InventorySource
-from flowobs.identity.places import Places
-from flowobs.identity.resolver import Resolver
-from flowobs.identity.source import IdentitySource, Socket
+from flowobs.identity.source import Socket
 from flowobs.scheduling import Pace
-
-if TYPE_CHECKING:
-    from flowobs.agent.cluster import Cluster
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +78,7 @@ class Agent:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self._namespace = netns_path(config.netns)
-        self._mount, self._hybrid = find_mount()
+        self._mount, hybrid = find_mount()
         self._cgroup = Path(config.cgroup) if config.cgroup else self._mount
         if self._cgroup is not None and not self._cgroup.is_dir():
             raise ConfigError(
@@ -98,14 +87,13 @@ class Agent:
         self._fatal: BaseException | None = None
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._iterator = -1
         self._spill = self._make_spill()
         self._tls = Tls(config.tls_ca, config.tls_cert, config.tls_key) if config.tls_ca else None
         self._forwarder = self._make_forwarder()
-        self._inventory = self._make_inventory()
         self._cgroups = CgroupPaths(self._mount)
-        self._cluster = self._make_cluster()
-        self._relay_names = self._make_relay_names()
+        self._names = Names(
+            config, self.node, self._cgroups, self.metrics, hybrid=hybrid, tls=self._tls
+        )
 
     def _make_spill(self) -> Spill | None:
         folder = self.config.spool_dir
@@ -132,30 +120,6 @@ class Agent:
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
-    def _make_inventory(self) -> InventorySource | None:
-        if self.config.inventory is None:
-            return None
-        source = InventorySource(self.config.inventory)
-        source.load()
-        return source
-
-    def _make_cluster(self) -> Cluster | None:
-        if self.config.identity != "kubernetes":
-            return None
-        # imported here: aiohttp is 12 MB that other agents do without
-        from flowobs.agent.cluster import Cluster
-
-        places = Places(self._cgroups, hybrid=self._hybrid)
-        name = self.config.cluster_name
-        return Cluster(self.config.kubeconfig, self.node, places, self.metrics, name)
-
-    def _make_relay_names(self) -> RelayNames | None:
-        if self.config.identity != "relay":
-            return None
-        places = Places(self._cgroups, hybrid=self._hybrid)
-        connect = lambda: open_channel(self.config.relay, self._tls)  # noqa: E731
-        return RelayNames(connect, self.node, places, self.metrics)
-
     def _load(self) -> None:
         self._probes = self._load_probes()
         self._drop_reasons = dict(NO_REASONS)
@@ -168,66 +132,9 @@ class Agent:
     def _load_probes(self) -> loader.Probes:
         return loader.load(self.config.loader, flow_entries=self.config.flow_entries)
 
-    def _names(self) -> Resolver:
-        sources: list[IdentitySource] = []
-        if self._cluster is not None:
-            sources.append(self._cluster.source)
-        if self._relay_names is not None:
-            sources.append(self._relay_names.source)
-        if self._inventory is not None:
-            sources.append(self._inventory)
-        if self.config.identity != "none":
-            addresses = lambda: self._attachments.local_addresses  # noqa: E731
-            sources.append(HostSource(self.node, addresses, self._cgroups, hybrid=self._hybrid))
-        resolver = Resolver(sources)
-        resolver.poll()
-        return resolver
-
-    def _owner_table(self, netns: int, scope: Scope | None) -> OwnerTable:
-        def listings() -> dict[int, sockets.Listing]:
-            inside = {
-                inode: path
-                for inode, path in sockets.namespaces().items()
-                if scope is None or inode in scope
-            }
-            return sockets.listings(inside, bound=True)
-
-        self._bound = BoundSockets(listings, lambda: self._attachments.links, netns=netns)
-        if "socket_owners" in self._probes.programs:
-            self._iterator = bpf.attach_iterator(self._probes.programs["socket_owners"])
-            return OwnerTable(self._owners_of, self._all_sockets, bound=self._bound)
-        # through every open file of the machine: rarely, then
-        return OwnerTable(self._owners_of, self._search_sockets, rest=100, bound=self._bound)
-
-    def _expecting(self) -> bool:
-        """Whether a pod without a name may get one in a moment."""
-        follower = self._cluster or self._relay_names
-        return follower is not None and not follower.source.stale
-
-    def _owners_of(self, cookies: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
-        owners = np.zeros(len(cookies), OWNER.dtype)
-        map_fd = self._probes.maps.get("owners")
-        if map_fd is None:
-            return np.zeros(len(cookies), np.bool_), owners
-        return bpf.lookup_each(map_fd, np.ascontiguousarray(cookies), owners), owners
-
-    def _all_sockets(self) -> NDArray[np.void]:
-        rows: NDArray[np.void] = np.frombuffer(
-            bpf.read_iterator(self._iterator), SOCKET_OWNER.dtype
-        )
-        return rows
-
-    def _search_sockets(self) -> NDArray[np.void]:
-        try:
-            return sockets.owners(self._mount)
-        except OSError as error:
-            _log.warning("no owners of older sockets", extra={"why": str(error)})
-            return np.zeros(0, SOCKET_OWNER.dtype)
-
     async def learn(self) -> None:
         """Begin to take names from the relay, before there are records to name."""
-        if self._relay_names is not None:
-            await self._relay_names.start(self._delivery_ended)
+        await self._names.learn(self._delivery_ended)
 
     def start(self) -> None:
         """Load, attach and begin to read."""
@@ -237,9 +144,6 @@ class Agent:
             undo.callback(self._scrape.close)
             self._load()
             undo.callback(self._probes.close)
-            if self._cluster is not None:
-                undo.callback(self._cluster.stop)
-                self._cluster.start()
             self._attachments = Attachments(
                 self._probes,
                 self.metrics,
@@ -250,23 +154,31 @@ class Agent:
                 cgroup=self._cgroup,
                 method=c.attach,
             )
-            self._resolver = self._names()
+            undo.callback(self._names.close)
+            self._resolver = self._names.start(lambda: self._attachments.local_addresses)
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
             scope = Scope(self._namespace) if self._namespace else None
             self._nat = Nat(Conntrack(self._namespace), self.metrics)
             self._nat.start()
             undo.callback(self._nat.stop)
-            owners = self._owner_table(netns, scope)
+            self._sockets = SocketOwners(
+                self._probes,
+                lambda: self._attachments.links,
+                netns=netns,
+                scope=scope,
+                mount=self._mount,
+            )
+            undo.callback(self._sockets.close)
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
-                owners,
+                self._sockets.table,
                 self._attachments,
                 netns=netns,
                 scope=scope,
                 nat=self._nat,
             )
-            self._holdback = Holdback(self._enricher, self._expecting)
+            self._holdback = Holdback(self._enricher, self._names.expecting)
             self._pipeline = Pipeline(
                 self._probes,
                 self._holdback.enrich,
@@ -284,7 +196,7 @@ class Agent:
             self._pipeline.start()
             undo.callback(self._pipeline.stop)
             self._attachments.start()
-            self._note_older_sockets()
+            self._sockets.note_older()
             self._resolver.poll()
             self._scrape.start()
             undo.pop_all()
@@ -299,16 +211,6 @@ class Agent:
                 "a program does not run: flowobs doctor says what is lost",
                 extra={"program": name, "why": reason},
             )
-
-    def _note_older_sockets(self) -> None:
-        """Sockets that were here before us: none of their hooks will tell of them."""
-        self._bound.read()
-        if self._iterator >= 0:
-            self._all_sockets()  # marks the listeners
-        elif (owners := self._probes.maps.get("owners")) is not None:
-            for row in self._search_sockets():
-                with contextlib.suppress(OSError):  # its own hook was faster
-                    bpf.update(owners, row["cookie"], row["owner"], bpf.BPF_NOEXIST)
 
     async def run(self) -> None:
         """Forward until told to stop, then hand over what is left.
@@ -332,12 +234,8 @@ class Agent:
             if self._spill is not None:
                 self._spill.close()
             self._scrape.close()
-            if self._cluster is not None:
-                await asyncio.to_thread(self._cluster.stop)
-            if self._relay_names is not None:
-                await self._relay_names.stop()
-            if self._iterator >= 0:
-                os.close(self._iterator)
+            await self._names.stop()
+            self._sockets.close()
             self._nat.stop()
             self._probes.close()
         if self._fatal is not None:
@@ -356,14 +254,11 @@ class Agent:
             self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
             self.metrics.spool_disk_bytes.set(self._forwarder.spool_disk_bytes)
             self.metrics.out_of_scope.set(self._enricher.out_of_scope)
-            if self._relay_names is not None:
-                self._relay_names.measure()
+            self._names.measure()
             self.metrics.identity_held.set(self._holdback.held)
             self.metrics.identity_held_named.set(self._holdback.named)
-            if self._cluster is not None:
-                self._cluster.measure()
-                if self._cluster.source.crash is not None:
-                    self.crashed(self._cluster.source.crash)
+            if (crash := self._names.crash) is not None:
+                self.crashed(crash)
 
     def _delivery_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -394,17 +289,9 @@ class Agent:
 
     def _socket(self, cookie: int) -> tuple[Socket, str] | None:
         """A socket of this machine, while its owner is noted, and where it is."""
-        cookies = np.array([cookie], np.uint64)
-        found, owners = self._owners_of(cookies)
-        if not found[0] and self._iterator >= 0:
-            listed = self._all_sockets()
-            owners = listed["owner"][listed["cookie"] == cookie]
-        elif not found[0]:
+        socket = self._sockets.find(cookie)
+        if socket is None:
             return None
-        if not len(owners):
-            return None
-        who = owners[0]
-        socket = Socket(int(who["cgroup"]), int(who["pid"]), command_text(who["comm"].tobytes()))
         path = self._cgroups.path(socket.cgroup) or "not known"
         return socket, (
             f"its process is {socket.command} ({socket.pid}), its cgroup {path}; "

@@ -358,7 +358,7 @@ def whois(
     if agent and since:
         raise click.UsageError("--since is about the relay's records: leave it out with --agent.")
     params = {"q": who} | ({"at": at} if at else {}) | ({"since": since} if since else {})
-    show(ask(server, agent, params), output, color)
+    show(ask(server, agent, params), output, color, agent)
 
 
 def main() -> None:

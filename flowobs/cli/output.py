@@ -15,7 +15,7 @@ import click
 from flowobs.cli.client import Row
 from flowobs.cli.once import OnePoint
 from flowobs.cli.render import Lines, json_line
-from flowobs.cli.text import clean, number, paint
+from flowobs.cli.text import clean, number, paint, plural
 
 LINES_PER_S = 200
 """More than this is no longer read by a person, and slows the terminal down."""
@@ -117,9 +117,8 @@ class Printer:
         if not end and self._reader.poll(0):
             raise BrokenPipeError
         if hidden := self._guard.hidden(end):
-            self.note(
-                f"{hidden:,} records not shown: more than {LINES_PER_S} a second", fg="yellow"
-            )
+            what = plural(hidden, "record")
+            self.note(f"{what} not shown: more than {LINES_PER_S} a second", fg="yellow")
 
     def note(self, text: str, **style: Any) -> None:
         click.echo(

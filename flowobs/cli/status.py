@@ -10,7 +10,7 @@ import click
 
 from flowobs.cli.client import Row
 from flowobs.cli.output import use_color
-from flowobs.cli.text import clean, columns, duration, number, paint, plural, size
+from flowobs.cli.text import clean, columns, counted, duration, number, paint, plural, size
 
 _BEHIND_S = 5.0
 """Agents say how far they are once a second."""
@@ -67,7 +67,7 @@ def _cluster(found: Row, color: bool) -> list[str]:
         return []
     resources = [r for r in found.get("resources") or [] if isinstance(r, dict)]
     known = [
-        f"{number(r, 'objects'):,} {clean(r.get('resource'))}"
+        counted(number(r, "objects"), clean(r.get("resource")))
         for r in resources
         if not r.get("off")
     ]

@@ -102,6 +102,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def counted(count: int, things: str) -> str:
+    """The same of a word that is a plural already, as resources are called."""
+    one = f"{things[:-3]}y" if things.endswith("ies") else things.removesuffix("s")
+    return f"{count:,} {one if count == 1 else things}"
+
+
 def columns(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:
     """Aligned lines; the columns in ``right`` are numbers."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]

@@ -29,16 +29,22 @@ def ask(server: str, agent: str | None, params: dict[str, Any]) -> Row:
         ) from error
 
 
-def show(found: Row, output: str | None, color: str) -> None:
+def show(found: Row, output: str | None, color: str, agent: str | None = None) -> None:
     tty = sys.stdout.isatty()
     if (output or ("text" if tty else "json")) == "json":
         print(json.dumps(found, separators=(",", ":")))
     else:
         print("\n".join(lines(found, use_color(color, tty))))
     if not _list(found, "claims") and not _list(found, "seen"):
+        who = clean(found.get("query"))
+        if agent is not None:
+            raise NothingFound(
+                f"The agent of {clean(found.get('node'))} does not know {who}. "
+                "Ask the relay, without --agent, or the agent of another node."
+            )
         raise NothingFound(
-            f"Nobody knows {clean(found.get('query'))}. Look further back with --since, or ask the "
-            "agent of its node with --agent."
+            f"Nobody knows {who}. Look further back with --since, or ask the agent of its node "
+            "with --agent."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from flowobs.times import parse_time
 
 MOST_CLAIMS = 200
 _MOST_CHARACTERS = 600
+_LIKE_ADDRESS = re.compile(r"[0-9]*\.[0-9.]*(/[0-9]*)?|.*:.*", re.DOTALL)
+"""No name has a colon, or is all digits and dots."""
 
 
 class WhoisError(ValueError):
@@ -51,6 +54,8 @@ def parse(text: str, at: str | None, now_ns: int | None = None) -> Asked:
         cookie = -1
     if 0 < cookie < 1 << 64:
         return Asked(None, cookie, None, "", at_ns)
+    if _LIKE_ADDRESS.fullmatch(text):
+        raise WhoisError(f"`{text}` is no address; write one like `10.1.2.3`, no range or port")
     namespace, slash, name = text.rpartition("/")
     if not name or (slash and not namespace) or "/" in namespace:
         raise WhoisError(

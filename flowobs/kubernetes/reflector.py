@@ -51,7 +51,7 @@ class Sink(Protocol):
         """It is gone; it was there, as far as we know, until ``at_ns`` (UTC)."""
 
     def synced(self) -> None:
-        """All that there is has been put, for the first time or again."""
+        """All that there is for us has been put, for the first time or again."""
 
 
 class _Unusable(Exception):
@@ -144,6 +144,7 @@ class Reflector:
             _log.info(
                 "names go without %s: deploy/rbac.yaml would allow it (%s)", self.resource.name, why
             )
+            self._sink.synced()  # nothing is to come
         return _OFF_SECONDS
 
     def _complain(self, code: int, why: str) -> None:

@@ -17,6 +17,11 @@ from flowobs.kubernetes.resources import PODS, RESOURCES, Resource
 
 _log = logging.getLogger(__name__)
 
+EXTRA_SECONDS = 2.0
+"""How long names that are known wait for what they can do without: owners of workloads, say, of
+which they would only be corrected a moment later.
+"""
+
 
 class Keeper(Protocol):
     """Keeps objects; see Table for what its methods are told. ``node``: whose pods it wants."""
@@ -45,7 +50,9 @@ class ClusterWatch:
         self.table = table
         self.client = Client(access, timing)
         self._on_synced = on_synced
-        self._waiting = {resource.name for resource in resources if not resource.extra}
+        self._waiting = {resource.name for resource in resources}
+        self._extras = {resource.name for resource in resources if resource.extra}
+        self._settled = False
         selector = f"spec.nodeName={table.node}" if table.node else ""
         self._reflectors = [
             Reflector(
@@ -86,13 +93,20 @@ class ClusterWatch:
         return any(r.freshness.stale for r in self._reflectors if not r.resource.extra)
 
     def synced(self, resource: Resource) -> None:
-        if resource.extra:
-            return
-        if not self._waiting:
-            self.table.settled()
+        """All there is of it was put, or we may not have it."""
+        if self._settled:
+            if not resource.extra:
+                self.table.settled()
             return
         self._waiting.discard(resource.name)
         if not self._waiting:
+            self._settle()
+        elif self._waiting <= self._extras:
+            asyncio.get_running_loop().call_later(EXTRA_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        if not self._settled:
+            self._settled = True
             self.table.settled()
             _log.info("names known: %s", {s.resource: s.objects for s in self.states})
             self._on_synced()

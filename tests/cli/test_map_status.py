@@ -138,7 +138,7 @@ def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
             {"resource": "nodes", "objects": 3, "age_s": 1.5, "stale": False, "off": False},
             {"resource": "pods", "objects": 1200, "age_s": 95.0, "stale": True, "off": False,
              "problem": "HTTP 503"},
-            {"resource": "services", "objects": 7, "age_s": 90.0, "stale": True, "off": False,
+            {"resource": "services", "objects": 1, "age_s": 90.0, "stale": True, "off": False,
              "problem": "HTTP 503"},
             {"resource": "jobs", "objects": 0, "age_s": None, "stale": False, "off": True},
         ],
@@ -147,7 +147,7 @@ def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
     relay.documents["/api/v1/status"] = STATUS | {"identity": identity}
     lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
     assert lines[7:11] == [
-        "names  cluster demo: 3 nodes, 1,200 pods, 7 services",
+        "names  cluster demo: 3 nodes, 1,200 pods, 1 service",
         "       given to 2 agents",
         "       NOT FRESH: pods, services: 1 min 35 s old: HTTP 503",
         "       node-2 is 1 min 10 s behind",

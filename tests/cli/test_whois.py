@@ -72,6 +72,10 @@ def test_an_agent_can_be_asked(relay: FakeRelay) -> None:
     )
     assert result.returncode == 0 and "records say" not in result.stdout
     assert relay.requests == [("/whois", {"q": ["10.0.0.1"]})]
+    relay.documents["/whois"] = {"query": "10.9.9.9", "node": "n1", "claims": []}
+    result = run("whois", "10.9.9.9", "--agent", relay.url, server="http://127.0.0.1:9")
+    assert result.returncode == 3
+    assert "The agent of n1 does not know 10.9.9.9. Ask the relay, without" in result.stderr
     result = run("whois", "a", "--agent", "http://127.0.0.1:9", server=relay.url)
     assert result.returncode == 4
     assert "No agent answers at http://127.0.0.1:9." in result.stderr

@@ -290,11 +290,17 @@ def test_names_outlive_the_relay_and_follow_the_next(place: Place) -> None:
     flowobs.relay.wait(10)
     api.put("pods", things.pod("web-1", "10.99.0.12", node="lab-node"))
     ping(lab, REMOTE)
+    silent = 'flowobs_agent_identity_stale{resource="relay"}'
+    flowobs.wait(lambda: flowobs.metric(flowobs.agent_url, silent), "agent")
+    gone = stamp(time.time_ns())[:19]
+    ping(lab, REMOTE)
     flowobs.start_relay()
     flowobs.wait(lambda: flowobs.get("/api/v1/status")["identity"]["agents"], "relay")
     flowobs.wait(lambda: followed(flowobs, 0), "agent")
     flowobs.settle()
     assert one(flowobs.rows(q=f"to:{REMOTE}"), "dst")["name"] == "db-0"
+    while_away = flowobs.rows(q=f"to:{REMOTE}%20identity_age%3E14s")
+    assert while_away and all(r["time"][:19] >= gone for r in while_away)
     claims = flows("whois", "shop/web-1", "--agent", flowobs.agent_url)["claims"]
     assert claims[0]["accepted"]
 
@@ -319,7 +325,8 @@ def test_an_api_server_that_is_away_is_told_of(place: Place) -> None:
     assert flowobs.rows(q="identity_age%3E5s%20dst.label:app=db", last=1)
     api.faults.refuse_all = 0
     flowobs.wait(lambda: age(flowobs) == 0, "relay")
-    time.sleep(6)  # the agent hears of it within 5 s
+    stale = "flowobs_agent_identity_stale"
+    flowobs.wait(lambda: not flowobs.metric(flowobs.agent_url, stale), "agent")
     ping(lab, REMOTE)
     flowobs.settle()
     assert "dst_identity_age" not in flowobs.rows(q=f"to:{REMOTE}", last=1)[0]

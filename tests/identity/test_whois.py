@@ -44,7 +44,10 @@ def test_the_time_of_a_question() -> None:
     assert parse("a", "1970-01-01T00:00:01Z", NOW).at_ns == S
 
 
-@pytest.mark.parametrize("text", ["", " ", "a/b/c", "/a", "a/", "x" * 700])
+NO_ADDRESS = ["300.1.2.3", "10.0.0.0/8", "10.1.2", "10.1.2.3:80", "fd00::/64", "fd00::1::2"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "a/b/c", "/a", "a/", "x" * 700, *NO_ADDRESS])
 def test_no_questions(text: str) -> None:
     with pytest.raises(WhoisError, match=r"; (give|write) "):
         parse(text, None)

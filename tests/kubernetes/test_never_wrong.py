@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowobs.batch import Endpoints, Strings
@@ -143,7 +143,15 @@ records = st.lists(st.tuples(st.sampled_from(ADDRESSES), ms(-5000, 120_000)), ma
 looks = st.lists(ms(0, 130_000), max_size=3)
 
 
+# one came and went while there was no watch; its successor's startTime is of before its end
+UNHEARD_OF = [
+    ("10.0.0.1", 12_000 * MS, 3000 * MS, 0, 0, 0, "deleted"),
+    ("10.0.0.1", 1000 * MS, 60_000 * MS, 3000 * MS, 0, 0, "deleted"),
+]
+
+
 @settings(max_examples=150, deadline=None)
+@example(UNHEARD_OF, (10_000 * MS, 20_000 * MS), [("10.0.0.1", 14_000 * MS)], [])
 @given(lives, st.none() | st.tuples(ms(0, 60_000), ms(100, 30_000)), records, looks)
 def test_not_one_misattribution(
     given: list[Any],

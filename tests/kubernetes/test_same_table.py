@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowobs.batch import Endpoint
+from flowobs.kubernetes.resources import RESOURCES
 from flowobs.kubernetes.table import Table
 from flowobs.kubernetes.watch import ClusterWatch
 from tests.identity.fakes import ip
@@ -48,6 +49,10 @@ def state(table: Table) -> dict[str, Any]:
 
 def objects(watch: ClusterWatch) -> list[int]:
     return [s.objects for s in watch.states]
+
+
+def there(api: FakeApi) -> list[int]:
+    return [len(api.things[resource.name]) for resource in RESOURCES]
 
 
 def change(api: FakeApi, step: str, chance: random.Random) -> None:
@@ -94,12 +99,14 @@ def change(api: FakeApi, step: str, chance: random.Random) -> None:
 
 STEPS = (
     "pod", "pod", "pod", "remove", "slice", "unslice", "node", "unnode", "cut", "compact",
-    "break", "refuse", "expire", "bookmark", "end", "rest", "rest",
+    "break", "refuse", "expire", "bookmark", "end", "rest", "know", "know",
 )  # fmt: skip
 
 
 # a node that went and came back during a gap lost its zone
 GONE_AND_BACK = "remove pod remove node pod pod pod rest unnode pod pod slice compact node"
+# what went during a gap is only known by comparing
+MISSED = "pod pod pod pod node know remove remove unnode compact know"
 
 
 @settings(max_examples=25, deadline=None)
@@ -109,6 +116,8 @@ GONE_AND_BACK = "remove pod remove node pod pod pod rest unnode pod pod slice co
     st.integers(0, 1 << 30),
 )
 @example(GONE_AND_BACK.split(), "works", 1738306)
+@example(MISSED.split(), "works", 1)
+@example(MISSED.split(), "forbidden", 1)
 def test_any_way_leads_to_the_table_of_a_fresh_list(
     steps: list[str], streaming: str, seed: int
 ) -> None:
@@ -120,6 +129,8 @@ def test_any_way_leads_to_the_table_of_a_fresh_list(
                 for step in steps:
                     if step == "rest":
                         await asyncio.sleep(chance.random() / 50)
+                    elif step == "know":
+                        await until(lambda: objects(watch) == there(api), 20)
                     else:
                         change(api, step, chance)
                 api.faults.end_at_once, api.faults.cut_after = False, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from flowobs.identity.cgroup_paths import CgroupPaths
 from flowobs.identity.places import Places
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.source import Socket
+from flowobs.kubernetes.backoff import Timing
+from flowobs.kubernetes.resources import RESOURCES
+from flowobs.kubernetes.source import KubernetesSource
 from flowobs.schema import EndpointKind
 from tests.identity.fakes import FakeSource, ip
 from tests.kubernetes import things
 from tests.kubernetes.fake_api import FakeApi
-from tests.kubernetes.fakes import in_a_thread, kubeconfig
+from tests.kubernetes.fakes import QUICK, access, in_a_thread, kubeconfig
 
 UID = "0a1b2c3d-0001-0002-0003-00000000000a"
 POD_SLICE = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
@@ -73,6 +77,27 @@ def test_the_agents_cluster(api: FakeApi, tmp_path: Path) -> None:
     finally:
         cluster.stop()
     assert cluster.source.crash is None
+
+
+def test_requests_at_steady_state(api: FakeApi) -> None:
+    """One each time that a watch ends, and of pods only those of its own node."""
+    quick = dataclasses.replace(QUICK, least=0.01, steady=0.5, watch=(1, 1))
+    source = KubernetesSource(access(api), node="node-1", timing=quick)
+    try:
+        assert source.start(10)
+        before = len(api.requests)
+        time.sleep(2.2)
+        ended = len(api.requests) - before
+        assert 5 <= ended <= 5 * 3
+        assert all(s.lists == 1 for s in source.states), "never all of it again"
+        selectors = {r.query.selector for r in api.requests if r.resource == "pods"}
+        assert selectors == {(("spec.nodeName", "node-1"),)}
+        assert {r.resource for r in api.requests} == {r.name for r in RESOURCES}
+    finally:
+        source.stop()
+    shortest_s, longest_s = Timing().watch
+    assert 5 * 60 / shortest_s <= 1, "a request a minute"
+    assert longest_s > 1.5 * shortest_s, "and not those of all agents at the same time"
 
 
 def test_a_node_of_another_name_is_said(

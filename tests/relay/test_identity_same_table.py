@@ -16,7 +16,7 @@ from flowobs.kubernetes.table import Table
 from tests.kubernetes import things
 from tests.kubernetes.fake_api import FakeApi
 from tests.kubernetes.fakes import QUICK, until
-from tests.kubernetes.test_same_table import ADDRESSES, NAMES, change, state
+from tests.kubernetes.test_same_table import ADDRESSES, NAMES, change, state, there
 from tests.relay.names_lab import Agent, Relay, hasty
 
 __all__ = ["hasty"]
@@ -27,7 +27,7 @@ WATCH = (
     "pod", "pod", "pod", "remove", "slice", "unslice", "node", "unnode", "cut", "compact",
     "break", "refuse", "expire", "bookmark", "end",
 )  # fmt: skip
-STREAM = ("leave", "leave", "join", "join", "restart", "trim", "owned", "owner", "rest", "rest")
+STREAM = ("leave", "leave", "join", "join", "restart", "trim", "owned", "owner", "rest", "know")
 
 
 async def step(what: str, api: FakeApi, relay: Relay, agents: list[Agent], chance: random.Random):
@@ -51,6 +51,8 @@ async def step(what: str, api: FakeApi, relay: Relay, agents: list[Agent], chanc
             api.put("replicasets", things.owner("ReplicaSet", chance.choice(OWNERS), above))
         case "rest":
             await asyncio.sleep(chance.random() / 20)
+        case "know" if agent.running:
+            await until(lambda: len(agent.source.replica.known) == sum(there(api)), 20)
         case _:
             change(api, what, chance)
 
@@ -63,7 +65,7 @@ GAP = "pod leave remove pod trim pod rest pod join rest restart pod"
 OWNED = "owned rest owner rest restart owned leave owner compact join"
 
 # what went while the relay was another one is only known by comparing
-MISSED = "pod pod pod pod pod rest rest rest rest restart remove remove remove remove rest"
+MISSED = "pod pod pod pod pod know know know know restart remove remove remove remove know"
 
 
 @pytest.mark.usefixtures("hasty")
