@@ -226,7 +226,7 @@ class Agent:
     async def learn(self) -> None:
         """Begin to take names from the relay, before there are records to name."""
         if self._relay_names is not None:
-            await self._relay_names.start(self._delivery_ended)
+            await self._relay_names.start(self._part_ended)
 
     def start(self) -> None:
         """Load, attach and begin to read."""
@@ -279,6 +279,7 @@ class Agent:
                 release=self._holdback.release,
                 drain_interval=c.drain_interval,
             )
+            self._show()
             self._pipeline.start()
             undo.callback(self._pipeline.stop)
             self._attachments.start()
@@ -298,6 +299,16 @@ class Agent:
                 extra={"program": name, "why": reason},
             )
 
+    def _show(self) -> None:
+        """Have metrics give what is known elsewhere as it is when somebody asks."""
+        metrics, forwarder = self.metrics, self._forwarder
+        metrics.connected.set_function(lambda: forwarder.stats.connected)
+        metrics.spool_bytes.set_function(lambda: forwarder.spool_bytes)
+        metrics.spool_disk_bytes.set_function(lambda: forwarder.spool_disk_bytes)
+        metrics.out_of_scope.set_function(lambda: self._enricher.out_of_scope)
+        metrics.identity_held.set_function(lambda: self._holdback.held)
+        metrics.identity_held_named.set_function(lambda: self._holdback.named)
+
     def _note_older_sockets(self) -> None:
         """Sockets that were here before us: none of their hooks will tell of them."""
         self._bound.read()
@@ -315,8 +326,9 @@ class Agent:
         """
         self._loop = asyncio.get_running_loop()
         deliver = asyncio.create_task(self._forwarder.run())
-        deliver.add_done_callback(self._delivery_ended)
+        deliver.add_done_callback(self._part_ended)
         polling = asyncio.create_task(self._poll())
+        polling.add_done_callback(self._part_ended)
         try:
             await self._stop.wait()
             # the hooks first, so that what is in the maps is all there is
@@ -350,20 +362,14 @@ class Agent:
             stats = self._forwarder.stats
             self.metrics.sent.inc(stats.stored_records - stored)
             stored = stats.stored_records
-            self.metrics.connected.set(stats.connected)
-            self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
-            self.metrics.spool_disk_bytes.set(self._forwarder.spool_disk_bytes)
-            self.metrics.out_of_scope.set(self._enricher.out_of_scope)
             if self._relay_names is not None:
                 self._relay_names.measure()
-            self.metrics.identity_held.set(self._holdback.held)
-            self.metrics.identity_held_named.set(self._holdback.named)
             if self._cluster is not None:
                 self._cluster.measure()
                 if self._cluster.source.crash is not None:
                     self.crashed(self._cluster.source.crash)
 
-    def _delivery_ended(self, task: asyncio.Task[None]) -> None:
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.crashed(error)
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,19 @@ def free_port() -> int:
         return port
 
 
+def metrics(url: str) -> Callable[[str], float]:
+    """A /metrics page: gives the sum over a metric's series."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+
+    def total(name: str) -> float:
+        return sum(
+            float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))
+        )
+
+    return total
+
+
 class Stack:
     """A relay and an agent as processes. ``rows(**parameters)`` asks the relay's history."""
 
@@ -171,10 +184,11 @@ class Stack:
         lab: Lab,
         *,
         loader: str = "auto",
+        drain_interval: float = 0.25,
         agent_options: tuple[str, ...] = (),
         relay_options: tuple[str, ...] = (),
     ) -> None:
-        self.lab, self.loader = lab, loader
+        self.lab, self.loader, self.drain_interval = lab, loader, drain_interval
         self.agent_options, self.relay_options = agent_options, relay_options
         self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
         self.path = Path(self.folder.name)
@@ -227,6 +241,8 @@ class Stack:
             self.lab.ns("node"),
             "--loader",
             self.loader,
+            "--drain-interval",
+            str(self.drain_interval),
             "--node",
             "lab-node",
             "--metrics",
@@ -284,19 +300,27 @@ class Stack:
         return rows
 
     def settle(self) -> None:
-        """Wait until everything the kernel counted so far is in the store: two drains and a
-        commit.
+        """Wait until everything the kernel counted so far is in the store: until three drains
+        brought nothing, and the relay has stored all that the agent had.
         """
         began = changed = time.monotonic()
-        last = self.stored()
-        while (now := time.monotonic()) - began < 45:
-            if now - began > 3 and now - changed > 1.5:
-                self._settled = last
+        last, drains = (-1.0, -1.0), 0.0
+        while True:
+            told = metrics(self.agent_url)
+            now, drained = time.monotonic(), told("flowobs_agent_drain_seconds_count")
+            known = (
+                told("flowobs_agent_records_received_total"),
+                told("flowobs_agent_identity_held"),
+            )
+            if known != last:
+                last, drains, changed = known, drained, now
+            # what was held back for a name comes up to two seconds later
+            over = drained >= drains + 3 and (not known[1] or now > changed + 2.5)
+            if over and not told("flowobs_agent_spool_bytes"):
+                self._settled = self.stored()
                 return
-            time.sleep(0.25)
-            if (rows := self.stored()) != last:
-                last, changed = rows, time.monotonic()
-        raise AssertionError("the store keeps growing")
+            assert now < began + 45, "there is no end of records"
+            time.sleep(0.1)
 
     def settled(self) -> bool:
         """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
@@ -304,11 +328,7 @@ class Stack:
 
     def metric(self, url: str, name: str) -> float:
         """Sum over a metric's series on a /metrics page."""
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(
-            float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))
-        )
+        return metrics(url)(name)
 
     def stop(self) -> None:
         for process in (self.agent, self.relay):

@@ -71,7 +71,7 @@ def test_nothing_stays_of_interfaces_that_went() -> None:
     """
     with Lab() as lab, ExitStack() as running:
         with few_files(256):
-            flowobs = running.enter_context(stack(lab))
+            flowobs = running.enter_context(stack(lab, drain_interval=1))
         wait(lambda: attached(flowobs) >= 4)
         # by the kernel's own list of what the agent holds: three links both ways, loopback one way
         links = len(links_of(pid(flowobs)))
@@ -170,7 +170,7 @@ def first_counted(lab: Lab, flowobs: Stack, prefix: str, *, pause: float | None)
 
 
 def test_the_first_packets_of_a_new_interface() -> None:
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1) as flowobs:
         at_once = first_counted(lab, flowobs, "x", pause=None)
         later = first_counted(lab, flowobs, "y", pause=0.2)
         print(
