@@ -322,6 +322,12 @@ class Stack:
             assert now < began + 45, "there is no end of records"
             time.sleep(0.1)
 
+    def new_interval(self) -> None:
+        """Wait until what comes now is in no drain with what came before."""
+        drains = "flowobs_agent_drain_seconds_count"
+        before = self.metric(self.agent_url, drains)
+        self.wait(lambda: self.metric(self.agent_url, drains) >= before + 2, "agent")
+
     def settled(self) -> bool:
         """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
         return self.stored() == self._settled
