@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,11 @@ class Lab:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Not one of those that the kernel gives to clients: it may be taken a moment later."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def metrics(url: str) -> Callable[[str], float]:
@@ -215,7 +217,7 @@ class Stack:
         path = self.path / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start_relay(self) -> None:
+    def start_relay(self, *, wait: bool = True) -> None:
         self.relay = self._spawn(
             "relay",
             "relay",
@@ -227,7 +229,8 @@ class Stack:
             f"chdb://{self.path}/store",
             *self.relay_options,
         )
-        self.wait(lambda: self._up(self.url), "relay")
+        if wait:
+            self.wait(lambda: self._up(self.url), "relay")
 
     def start_agent(self) -> None:
         (self.path / "inventory.yaml").write_text(INVENTORY)
@@ -251,6 +254,7 @@ class Stack:
             str(self.path / "inventory.yaml"),
             *self.agent_options,
         )
+        self.wait(lambda: self._up(self.url), "relay")
         self.wait(lambda: self._up(self.agent_url), "agent")
         self.wait(
             lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent"
@@ -353,7 +357,8 @@ def stack(lab: Lab, **options: Any) -> Iterator[Stack]:
     """A running relay and agent on ``lab``, stopped at the end."""
     made = Stack(lab, **options)
     try:
-        made.start_relay()
+        # at once; but an agent asks for names when it starts, and the relay may have some
+        made.start_relay(wait=bool(made.relay_options))
         made.start_agent()
         yield made
     finally:
