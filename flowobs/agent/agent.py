@@ -251,18 +251,20 @@ class Agent:
             )
             self._resolver = self._names()
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
-            scope = Scope(self._namespace) if self._namespace else None
+            self._scope = Scope(self._namespace) if self._namespace else None
+            if self._scope is not None:
+                undo.callback(self._scope.close)
             self._nat = Nat(Conntrack(self._namespace), self.metrics)
             self._nat.start()
             undo.callback(self._nat.stop)
-            owners = self._owner_table(netns, scope)
+            owners = self._owner_table(netns, self._scope)
             self._enricher = Enricher(
                 self.node,
                 self._resolver,
                 owners,
                 self._attachments,
                 netns=netns,
-                scope=scope,
+                scope=self._scope,
                 nat=self._nat,
             )
             self._holdback = Holdback(self._enricher, self._expecting)
@@ -349,6 +351,8 @@ class Agent:
             if self._iterator >= 0:
                 os.close(self._iterator)
             self._nat.stop()
+            if self._scope is not None:
+                self._scope.close()
             self._probes.close()
         if self._fatal is not None:
             raise self._fatal

@@ -185,7 +185,7 @@ def test_each_connection_opens_and_closes_once(
     made = make()
     made.start()
     lab.python(CLIENT)
-    time.sleep(0.4)
+    wait_until(lambda: len(made.rows(Kind.close)) >= 20)
     made.stop()
 
     tcp = {row["src_port"] for row in made.rows(Kind.open) if row["proto"] == "tcp"}
@@ -224,15 +224,29 @@ def test_events_are_handed_over_in_time(
 ) -> None:
     made = make()
     made.start()
+    late_ns, done = [], threading.Event()
+
+    def wake() -> None:
+        while not done.is_set():
+            until = time.monotonic_ns() + 20_000_000
+            time.sleep(0.02)
+            late_ns.append(time.monotonic_ns() - until)
+
+    waking = threading.Thread(target=wake)
+    waking.start()
     lab.python(
         "import socket, time\n"
         f"for _ in range(40): socket.create_connection(('{FAR}', 7000)).close(); time.sleep(0.02)"
     )
+    done.set()
+    waking.join()
     made.stop()
 
     assert len(made.delay_ns) == 40
-    # one ring_timeout, a drain that was under way, and the machine's other work
-    assert np.percentile(made.delay_ns, 90) < 150e6
+    # one ring_timeout, a drain that was under way, and the machine's other work: turns that
+    # another thread of this process waited for
+    busy = 5 * np.percentile(late_ns, 90)
+    assert np.percentile(made.delay_ns, 90) < 150e6 + busy
 
 
 def test_stop_hands_over_what_no_drain_has_seen(
