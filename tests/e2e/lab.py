@@ -268,7 +268,7 @@ class Stack:
         except (urllib.error.URLError, OSError):
             return False
 
-    def wait(self, true: Any, name: str, timeout: float = 40) -> None:
+    def wait(self, true: Any, name: str, timeout: float = 100) -> None:
         """Wait until ``true()``.
 
         Fails with the log of process ``name`` where that does not come.
