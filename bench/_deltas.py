@@ -151,7 +151,8 @@ async def _simulate(
         ]
         runs += [asyncio.create_task(agent.run()) for agent in agents]
         for agent in agents:
-            await asyncio.wait_for(agent.known.wait(), 60)
+            async with asyncio.timeout(60):
+                await agent.known.wait()
         await asyncio.sleep(_SETTLE_S)
         waits.clear()
         made, begin, before = await _churn(port), time.monotonic(), _cpu_s(relay)

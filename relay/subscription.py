@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from flowobs.batch import Endpoints, FlowBatch, Strings
@@ -99,10 +100,10 @@ class Subscription:
         """The next records, or None when none came in time. Raises Closed at the end."""
         if not self._queue and not self._untold and not self._closed:
             self._wake.clear()
-            try:
+            with suppress(TimeoutError):  # records may come in that very moment
                 async with asyncio.timeout(timeout_s):
                     await self._wake.wait()
-            except TimeoutError:
+            if not self._wake.is_set():
                 return None
         if self._queue:
             chunk = self._queue.popleft()

@@ -1,4 +1,4 @@
-"""Who may import whom, and how long a file may be."""
+"""Who may import whom, how long a file may be, and what nobody may call."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ def test_files_hold_one_idea(package: str) -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources(package)}
     too_long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > MAX_LINES}
     assert too_long == {}
+
+
+@pytest.mark.parametrize("package", ["flowobs", "relay", "tests", "bench"])
+def test_no_cancellation_is_forgotten(package: str) -> None:
+    """asyncio.wait_for of Python 3.11 may swallow one; asyncio.timeout does not."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources(package)
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+    assert wrong == []
 
 
 def test_the_check_sees_every_kind_of_import(

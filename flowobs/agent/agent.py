@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import resource
 import signal
 import socket
@@ -134,7 +133,7 @@ class Agent:
 
     async def learn(self) -> None:
         """Begin to take names from the relay, before there are records to name."""
-        await self._names.learn(self._delivery_ended)
+        await self._names.learn(self._part_ended)
 
     def start(self) -> None:
         """Load, attach and begin to read."""
@@ -157,7 +156,9 @@ class Agent:
             undo.callback(self._names.close)
             self._resolver = self._names.start(lambda: self._attachments.local_addresses)
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
-            scope = Scope(self._namespace) if self._namespace else None
+            self._scope = Scope(self._namespace) if self._namespace else None
+            if self._scope is not None:
+                undo.callback(self._scope.close)
             self._nat = Nat(Conntrack(self._namespace), self.metrics)
             self._nat.start()
             undo.callback(self._nat.stop)
@@ -165,7 +166,7 @@ class Agent:
                 self._probes,
                 lambda: self._attachments.links,
                 netns=netns,
-                scope=scope,
+                scope=self._scope,
                 mount=self._mount,
             )
             undo.callback(self._sockets.close)
@@ -175,7 +176,7 @@ class Agent:
                 self._sockets.table,
                 self._attachments,
                 netns=netns,
-                scope=scope,
+                scope=self._scope,
                 nat=self._nat,
             )
             self._holdback = Holdback(self._enricher, self._names.expecting)
@@ -193,6 +194,7 @@ class Agent:
                 on_pace=Pace().note,
                 drain_interval=c.drain_interval,
             )
+            self._show()
             self._pipeline.start()
             undo.callback(self._pipeline.stop)
             self._attachments.start()
@@ -212,6 +214,16 @@ class Agent:
                 extra={"program": name, "why": reason},
             )
 
+    def _show(self) -> None:
+        """Have metrics give what is known elsewhere as it is when somebody asks."""
+        metrics, forwarder = self.metrics, self._forwarder
+        metrics.connected.set_function(lambda: forwarder.stats.connected)
+        metrics.spool_bytes.set_function(lambda: forwarder.spool_bytes)
+        metrics.spool_disk_bytes.set_function(lambda: forwarder.spool_disk_bytes)
+        metrics.out_of_scope.set_function(lambda: self._enricher.out_of_scope)
+        metrics.identity_held.set_function(lambda: self._holdback.held)
+        metrics.identity_held_named.set_function(lambda: self._holdback.named)
+
     async def run(self) -> None:
         """Forward until told to stop, then hand over what is left.
 
@@ -219,8 +231,9 @@ class Agent:
         """
         self._loop = asyncio.get_running_loop()
         deliver = asyncio.create_task(self._forwarder.run())
-        deliver.add_done_callback(self._delivery_ended)
+        deliver.add_done_callback(self._part_ended)
         polling = asyncio.create_task(self._poll())
+        polling.add_done_callback(self._part_ended)
         try:
             await self._stop.wait()
             # the hooks first, so that what is in the maps is all there is
@@ -237,6 +250,8 @@ class Agent:
             await self._names.stop()
             self._sockets.close()
             self._nat.stop()
+            if self._scope is not None:
+                self._scope.close()
             self._probes.close()
         if self._fatal is not None:
             raise self._fatal
@@ -250,17 +265,11 @@ class Agent:
             stats = self._forwarder.stats
             self.metrics.sent.inc(stats.stored_records - stored)
             stored = stats.stored_records
-            self.metrics.connected.set(stats.connected)
-            self.metrics.spool_bytes.set(self._forwarder.spool_bytes)
-            self.metrics.spool_disk_bytes.set(self._forwarder.spool_disk_bytes)
-            self.metrics.out_of_scope.set(self._enricher.out_of_scope)
             self._names.measure()
-            self.metrics.identity_held.set(self._holdback.held)
-            self.metrics.identity_held_named.set(self._holdback.named)
             if (crash := self._names.crash) is not None:
                 self.crashed(crash)
 
-    def _delivery_ended(self, task: asyncio.Task[None]) -> None:
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.crashed(error)
 

@@ -26,7 +26,7 @@ _V4_MAPPED = bytes(10) + b"\xff\xff"
 _ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 _REST_S = 0.5
 _REST = 100
-"""Listing rests at least this many times as long as it took: a hundredth of a core at most."""
+"""Listing rests at least this many times the CPU time it took: a hundredth of a core at most."""
 _TRIES = 3
 _MAX_VAIN = 4096
 
@@ -49,6 +49,7 @@ class BoundSockets:
         *,
         netns: int,
         clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.process_time,
     ) -> None:
         self.readings = 0
         """Times the sockets were listed."""
@@ -56,6 +57,7 @@ class BoundSockets:
         self._change = change
         self._netns = netns
         self._clock = clock
+        self._cost = cost
         self._next_reading = -np.inf
         self._seen_change: object = None
         self._addresses = KeyTable(1)
@@ -104,7 +106,7 @@ class BoundSockets:
 
     def read(self) -> None:
         """List the sockets now."""
-        began = self._clock()
+        before = self._cost()
         self._seen_change = self._change()
         self.readings += 1
         try:
@@ -117,8 +119,7 @@ class BoundSockets:
             self._next_reading = np.inf
             return
         self._take(found)
-        ended = self._clock()
-        self._next_reading = ended + max(_REST_S, _REST * (ended - began))
+        self._next_reading = self._clock() + max(_REST_S, _REST * (self._cost() - before))
 
     def _take(self, listings: Mapping[int, Listing]) -> None:
         holders: dict[bytes, set[int]] = {}

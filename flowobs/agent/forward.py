@@ -205,7 +205,8 @@ class Forwarder:
         while not self._spool.empty and (left := deadline - time.monotonic()) > 0:
             self._stored.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stored.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._stored.wait()
         lost = self._spool.drop_all("shutdown")
         if lost:
             log.warning("%d records were not delivered to the relay %s", lost, self._target)
@@ -213,8 +214,10 @@ class Forwarder:
 
     async def _cut(self) -> None:
         while True:
+            # not wait_for: Python 3.11's forgets a cancellation that comes with what it waits for
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._spool.close_in())
+                async with asyncio.timeout(self._spool.close_in()):
+                    await self._wake.wait()
             self._wake.clear()
             self._woken.clear()
             self._spool.cut()
@@ -235,7 +238,8 @@ class Forwarder:
                 most = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** min(self._attempts, 16))
                 self._attempts += 1
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), random.uniform(0, most))
+                    async with asyncio.timeout(random.uniform(0, most)):
+                        await self._hurry.wait()
                 self._hurry.clear()
         finally:
             await channel.close(None)
@@ -283,7 +287,8 @@ class Forwarder:
             schema_version=schema.SCHEMA_VERSION,
         )
         await call.write(pb.AgentMessage(hello=hello))
-        answer = await asyncio.wait_for(call.read(), _WELCOME_TIMEOUT)
+        async with asyncio.timeout(_WELCOME_TIMEOUT):
+            answer = await call.read()
         if not isinstance(answer, pb.RelayMessage):
             raise _Disconnected(None, "the relay ended the stream")
         self.stats.connected = True

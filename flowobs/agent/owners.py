@@ -53,7 +53,7 @@ class OwnerTable:
 
     Keeps between ``capacity`` and twice as many of the sockets seen last: when the young half is
     full it becomes the old half, and what is seen again moves back. ``sockets`` rests at least
-    ``rest`` times as long as it ran. ``bound`` knows sockets that no packet tells of.
+    ``rest`` times the CPU time it took. ``bound`` knows sockets that no packet tells of.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class OwnerTable:
         rest: float = 10,
         bound: BoundSockets | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.process_time,
     ) -> None:
         self.generation = 0
         """Raised when numbers given earlier no longer hold."""
@@ -78,6 +79,7 @@ class OwnerTable:
         self._bound = bound
         self._capacity = capacity
         self._clock = clock
+        self._cost = cost
         self._young = _Known(capacity)
         self._old = _Known(1)
         self._next_dump = -np.inf
@@ -197,11 +199,11 @@ class OwnerTable:
         owners = np.zeros(len(cookies), OWNER.dtype)
         if self._sockets is None or now < self._next_dump:
             return owners
-        began = self._clock()
+        before = self._cost()
         listed = self._sockets()
-        ended = self._clock()
         self.dumps += 1
-        self._next_dump = ended + max(_DUMP_EVERY_S, self._rest * (ended - began))
+        rest = max(_DUMP_EVERY_S, self._rest * (self._cost() - before))
+        self._next_dump = self._clock() + rest
         at = np.searchsorted(cookies, listed["cookie"])
         at[at == len(cookies)] = 0
         mine = cookies[at] == listed["cookie"]

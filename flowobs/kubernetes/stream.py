@@ -71,7 +71,8 @@ class StreamSource(TableSource):
         at most ``wait`` seconds. True if it is known.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._settled.wait()
         return self.replica.synced
 
     @property
@@ -138,10 +139,10 @@ class StreamSource(TableSource):
             self.replica.forget_version()
             return self._failed(None, str(error))
         finally:
+            call.cancel()
             if acking is not None:
                 acking.cancel()
                 await asyncio.gather(acking, return_exceptions=True)
-            call.cancel()
 
     def _take(self, message: pb.IdentityMessage) -> None:
         """Raises ChangesError."""

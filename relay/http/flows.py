@@ -178,7 +178,10 @@ async def _body(
     if page.missed:
         yield rendered(Chunk([lost_line(page.missed, "live_buffer")]))
     for at in range(0, len(page.lines), _CHUNK_ROWS):
-        yield rendered(Chunk(page.lines[at : at + _CHUNK_ROWS]))
+        part = page.lines[at : at + _CHUNK_ROWS]
+        # with the last of them, lest who breaks off here gets them again
+        done = page.live is not None and at + len(part) == len(page.lines)
+        yield rendered(Chunk(part, page.position if done else ""))
     if page.live is not None:
         yield idle(page.position)  # the client sees at once that it is connected
         async for chunk in _chunks(page.live, keep_alive_s):

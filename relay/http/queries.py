@@ -78,7 +78,7 @@ class Queries:
         """``work``'s result. Raises ApiError (503) when the store or the line cannot serve it, and
         Cancelled when the client left: then the query is stopped and nobody reads the answer."""
         if self._stopped:
-            raise ApiError(503, "the relay is shutting down: ask again in a few seconds")
+            raise _stopping()
         if self._jobs >= self._most:
             raise ApiError(
                 503, "too many queries are waiting; try again in a few seconds", retry_s=RETRY_S
@@ -95,9 +95,12 @@ class Queries:
             gone.cancel()
             if not done.done():
                 session.cancelled = True
-                self._kill_pool.submit(self._kill, session.mark)
+                if not self._stopped:  # else it ends with the store
+                    self._kill_pool.submit(self._kill, session.mark)
         if not done.done():
             raise Cancelled
+        if done.cancelled():  # it was still in line
+            raise _stopping()
         try:
             return done.result()
         except StoreError as error:
@@ -121,6 +124,10 @@ class Queries:
             )
         except StoreError:
             return  # the store is gone or busy; the query ends by its own time limit
+
+
+def _stopping() -> ApiError:
+    return ApiError(503, "the relay is shutting down: ask again in a few seconds")
 
 
 async def _disconnected(request: Request) -> None:

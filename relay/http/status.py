@@ -48,9 +48,11 @@ class Status:
         self._stats: StoreStats | None = None
         self._error: str | None = None
         self._asked = float("-inf")
+        self._stopped = False
 
     def stop(self) -> None:
-        """Ask the store no more."""
+        """Ask the store no more: what was known last is the answer."""
+        self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def trouble(self) -> str | None:
@@ -110,7 +112,7 @@ class Status:
 
     async def _ask(self) -> None:
         async with self._lock:
-            if time.monotonic() - self._asked < _FRESH_S:
+            if self._stopped or time.monotonic() - self._asked < _FRESH_S:
                 return
             loop = asyncio.get_running_loop()
             try:

@@ -84,7 +84,7 @@ class NetLab:
         return np.array([stats["rx"][n] + stats["tx"][n] for n in ("packets", "bytes")])
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

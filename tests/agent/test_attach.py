@@ -175,8 +175,10 @@ def test_attached_before_the_first_packet_of_a_new_link(make: Made, lab: NetLab)
     lab.ip("link add v2 type veth peer name v3")
     lab.ip("link set v2 up")
     v2 = int(lab.ip("-o link show v2").split(":")[0])
+    made = time.monotonic()
     wait_until(lambda: v2 in attachments.attached)
-    assert time.monotonic() - began < 1.0
+    # four commands take longer on a busy machine, and so does this
+    assert time.monotonic() - made < max(1.0, 5 * (made - began))
 
 
 def test_globs(make: Made, lab: NetLab) -> None:

@@ -41,7 +41,11 @@ class Machine:
         self.now = 0.0
         self.takes = 0.0
         self.table = BoundSockets(
-            self.listings, lambda: self.links, netns=HERE, clock=lambda: self.now
+            self.listings,
+            lambda: self.links,
+            netns=HERE,
+            clock=lambda: self.now,
+            cost=lambda: self.now,
         )
 
     def listings(self) -> dict[int, Listing]:

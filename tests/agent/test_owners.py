@@ -39,7 +39,8 @@ class Kernel:
         return rows
 
     def table(self, capacity: int = 64) -> OwnerTable:
-        return OwnerTable(self.lookup, self.sockets, capacity=capacity, clock=lambda: self.now)
+        clock = {"clock": lambda: self.now, "cost": lambda: self.now}
+        return OwnerTable(self.lookup, self.sockets, capacity=capacity, **clock)
 
 
 def _put(row: Array, owner: tuple[int, int, bytes]) -> None:

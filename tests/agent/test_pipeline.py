@@ -20,6 +20,7 @@ from flowobs.agent.tc import Method
 from flowobs.batch import Endpoints, FlowBatch
 from flowobs.schema import Kind
 from tests.agent.netlab import FAR, NEAR, NetLab, wait_until
+from tests.busy import measured
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -185,7 +186,7 @@ def test_each_connection_opens_and_closes_once(
     made = make()
     made.start()
     lab.python(CLIENT)
-    time.sleep(0.4)
+    wait_until(lambda: len(made.rows(Kind.close)) >= 20)
     made.stop()
 
     tcp = {row["src_port"] for row in made.rows(Kind.open) if row["proto"] == "tcp"}
@@ -224,15 +225,17 @@ def test_events_are_handed_over_in_time(
 ) -> None:
     made = make()
     made.start()
-    lab.python(
-        "import socket, time\n"
-        f"for _ in range(40): socket.create_connection(('{FAR}', 7000)).close(); time.sleep(0.02)"
-    )
+    with measured() as busy:
+        lab.python(
+            "import socket, time\n"
+            "for _ in range(40):\n"
+            f"    socket.create_connection(('{FAR}', 7000)).close(); time.sleep(0.02)"
+        )
     made.stop()
 
     assert len(made.delay_ns) == 40
     # one ring_timeout, a drain that was under way, and the machine's other work
-    assert np.percentile(made.delay_ns, 90) < 150e6
+    assert np.percentile(made.delay_ns, 90) < 150e6 + 5e9 * busy.seconds
 
 
 def test_stop_hands_over_what_no_drain_has_seen(

@@ -19,6 +19,7 @@ from flowobs.cli import up
 from flowobs.cli.flowobs import flowobs
 from flowobs.identity.inventory_file import InventoryError
 from tests.cli.terminal import ENV
+from tests.e2e.lab import free_port
 
 FLOWOBS = [sys.executable, "-m", "flowobs.cli.flowobs"]
 
@@ -208,16 +209,11 @@ def test_up_says_which_port_is_taken(monkeypatch: pytest.MonkeyPatch, option: st
     monkeypatch.setattr(up, "find_spec", lambda name: object())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        free = {name: f"127.0.0.1:{_free_port()}" for name in ("--http", "--listen", "--metrics")}
+        free = {name: f"127.0.0.1:{free_port()}" for name in ("--http", "--listen", "--metrics")}
         words = [f"{name}={text}" for name, text in (free | {option: address}).items()]
         result = invoke("up", *words)
     assert f"Cannot listen on {address} (Address already in use)." in result.stderr
     assert f"give another {option}" in result.stderr
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_ups_commands_are_ones_the_parts_understand(agent: types.SimpleNamespace) -> None:

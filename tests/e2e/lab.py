@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,8 +17,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,24 @@ class Lab:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Not one of those that the kernel gives to clients: it may be taken a moment later."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def metrics(url: str) -> Callable[[str], float]:
+    """A /metrics page: gives the sum over a metric's series."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+
+    def total(name: str) -> float:
+        return sum(
+            float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))
+        )
+
+    return total
 
 
 class Stack:
@@ -171,10 +186,11 @@ class Stack:
         lab: Lab,
         *,
         loader: str = "auto",
+        drain_interval: float = 0.25,
         agent_options: tuple[str, ...] = (),
         relay_options: tuple[str, ...] = (),
     ) -> None:
-        self.lab, self.loader = lab, loader
+        self.lab, self.loader, self.drain_interval = lab, loader, drain_interval
         self.agent_options, self.relay_options = agent_options, relay_options
         self.folder = tempfile.TemporaryDirectory(prefix="flowobs-e2e-")
         self.path = Path(self.folder.name)
@@ -201,7 +217,7 @@ class Stack:
         path = self.path / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start_relay(self) -> None:
+    def start_relay(self, *, wait: bool = True) -> None:
         self.relay = self._spawn(
             "relay",
             "relay",
@@ -213,7 +229,8 @@ class Stack:
             f"chdb://{self.path}/store",
             *self.relay_options,
         )
-        self.wait(lambda: self._up(self.url), "relay")
+        if wait:
+            self.wait(lambda: self._up(self.url), "relay")
 
     def start_agent(self) -> None:
         (self.path / "inventory.yaml").write_text(INVENTORY)
@@ -227,6 +244,8 @@ class Stack:
             self.lab.ns("node"),
             "--loader",
             self.loader,
+            "--drain-interval",
+            str(self.drain_interval),
             "--node",
             "lab-node",
             "--metrics",
@@ -235,6 +254,7 @@ class Stack:
             str(self.path / "inventory.yaml"),
             *self.agent_options,
         )
+        self.wait(lambda: self._up(self.url), "relay")
         self.wait(lambda: self._up(self.agent_url), "agent")
         self.wait(
             lambda: any(a["connected"] for a in self.get("/api/v1/status")["agents"]), "agent"
@@ -248,7 +268,7 @@ class Stack:
         except (urllib.error.URLError, OSError):
             return False
 
-    def wait(self, true: Any, name: str, timeout: float = 40) -> None:
+    def wait(self, true: Any, name: str, timeout: float = 100) -> None:
         """Wait until ``true()``.
 
         Fails with the log of process ``name`` where that does not come.
@@ -284,19 +304,33 @@ class Stack:
         return rows
 
     def settle(self) -> None:
-        """Wait until everything the kernel counted so far is in the store: two drains and a
-        commit.
+        """Wait until everything the kernel counted so far is in the store: until three drains
+        brought nothing, and the relay has stored all that the agent had.
         """
         began = changed = time.monotonic()
-        last = self.stored()
-        while (now := time.monotonic()) - began < 45:
-            if now - began > 3 and now - changed > 1.5:
-                self._settled = last
+        last, drains = (-1.0, -1.0), 0.0
+        while True:
+            told = metrics(self.agent_url)
+            now, drained = time.monotonic(), told("flowobs_agent_drain_seconds_count")
+            known = (
+                told("flowobs_agent_records_received_total"),
+                told("flowobs_agent_identity_held"),
+            )
+            if known != last:
+                last, drains, changed = known, drained, now
+            # what was held back for a name comes up to two seconds later
+            over = drained >= drains + 3 and (not known[1] or now > changed + 2.5)
+            if over and not told("flowobs_agent_spool_bytes"):
+                self._settled = self.stored()
                 return
-            time.sleep(0.25)
-            if (rows := self.stored()) != last:
-                last, changed = rows, time.monotonic()
-        raise AssertionError("the store keeps growing")
+            assert now < began + 45, "there is no end of records"
+            time.sleep(0.1)
+
+    def new_interval(self) -> None:
+        """Wait until what comes now is in no drain with what came before."""
+        drains = "flowobs_agent_drain_seconds_count"
+        before = self.metric(self.agent_url, drains)
+        self.wait(lambda: self.metric(self.agent_url, drains) >= before + 2, "agent")
 
     def settled(self) -> bool:
         """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
@@ -304,11 +338,7 @@ class Stack:
 
     def metric(self, url: str, name: str) -> float:
         """Sum over a metric's series on a /metrics page."""
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(
-            float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))
-        )
+        return metrics(url)(name)
 
     def stop(self) -> None:
         for process in (self.agent, self.relay):
@@ -327,7 +357,8 @@ def stack(lab: Lab, **options: Any) -> Iterator[Stack]:
     """A running relay and agent on ``lab``, stopped at the end."""
     made = Stack(lab, **options)
     try:
-        made.start_relay()
+        # at once; but an agent asks for names when it starts, and the relay may have some
+        made.start_relay(wait=bool(made.relay_options))
         made.start_agent()
         yield made
     finally:

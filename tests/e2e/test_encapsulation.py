@@ -127,7 +127,9 @@ def test_segments_in_a_tunnel_are_packets_of_the_wire(running: tuple[Lab, Stack]
     assert packets == sent
     # every segment has all headers, inner and outer: TCP's with its timestamps
     headers = 2 * 14 + 20 + 8 + 8 + 20 + 32
-    assert size - 20_000_000 == pytest.approx(packets * headers, rel=0.001)
+    again = tcp["Tcp.RetransSegs"] * 1450  # at most: on a busy machine some are lost
+    rest = size - 20_000_000 - packets * headers
+    assert -0.001 * packets * headers < rest < 0.001 * packets * headers + again
 
 
 @pytest.mark.parametrize(

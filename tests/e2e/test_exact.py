@@ -17,7 +17,7 @@ CONNECTIONS = 1000  # of each address family
 
 @pytest.mark.parametrize("loader", ["core", pytest.param("bcc", marks=pytest.mark.bcc)])
 def test_two_thousand_connections_are_counted_exactly(loader: str) -> None:
-    with Lab() as lab, stack(lab, loader=loader) as flowobs:
+    with Lab() as lab, stack(lab, loader=loader, drain_interval=1) as flowobs:
         lab.server(V4["b"], 8080)
         lab.server(V6["b"], 8080)
         before = {v: lab.counters(v) for v in ("va", "vb")}

@@ -25,7 +25,7 @@ def resident_mb(pid: int) -> float:
 
 
 def test_idle_cost() -> None:
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1) as flowobs:
         assert flowobs.agent is not None and flowobs.relay is not None
         pids = flowobs.agent.pid, flowobs.relay.pid
         time.sleep(3)

@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.t
 
 OWN = str(HERE / "own.py")
 V = {4: V4, 6: V6}
+RESTED = 90
+"""Seconds: lists of sockets and searches of /proc rest a hundred times as long as they took."""
 KINDS = [(p, f) for p in ("tcp", "udp") for f in (4, 6)]
 
 
@@ -133,7 +135,7 @@ def test_client_and_server(place: Place, proto: str, family: int) -> None:
     pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
     names = {side: command(pid) for side, pid in pids.items()}
     assert told(client) == "done"
-    time.sleep(1.2)  # so that it has records in two intervals
+    time.sleep(0.6)  # so that it has records in two intervals
     assert told(client) == "done"
     assert told(client, "close") == "closed"
     place.flowobs.settle()
@@ -174,15 +176,18 @@ def test_sockets_older_than_the_agent(place: Place, proto: str, family: int) -> 
     client, server = (place.old[proto, family, end] for end in ("client", "server"))
     pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
     names = {side: command(pid) for side, pid in pids.items()}
-    for _ in range(3):  # the iterator rests in between
+
+    def known() -> bool:
         assert told(client) == "done"
-        time.sleep(1.2)
-    place.flowobs.settle()
-    rows = place.flowobs.rows(port=_port(proto, family, old=True))
-    last = [r for r in rows if r["kind"] == "update"][-1]
-    for side, cgroup in (("src", place.clients), ("dst", place.servers)):
-        assert last[f"{side}_cgroup"] == cgroup.id
-        assert (last[f"{side}_pid"], last[f"{side}_process"]) == (pids[side], names[side])
+        time.sleep(0.5)
+        rows = place.flowobs.rows(port=_port(proto, family, old=True))
+        last = [r for r in rows if r["kind"] == "update"][-1:]
+        return all(
+            ends(last, side) == {(pids[side], names[side], cgroup.id)}
+            for side, cgroup in (("src", place.clients), ("dst", place.servers))
+        )
+
+    place.flowobs.wait(known, "agent", timeout=RESTED)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -210,27 +215,42 @@ def test_a_socket_that_only_receives(place: Place, family: int, anywhere: bool) 
     client = place.clients.start(place.lab, "a", "client", "udp", V[family]["b"], str(port))
     pids = {"src": int(told(client, "pid")), "dst": int(told(server, "pid"))}
     names = {side: command(pid) for side, pid in pids.items()}
-    for _ in range(3):
+    reporters = ("source", "destination")
+    sent = 0
+
+    def rows(reporter: str) -> list[dict[str, Any]]:
+        return [r for r in place.flowobs.rows(port=port) if r["reporter"] == reporter]
+
+    def known() -> bool:
+        nonlocal sent
         assert told(client, "tell") == "told"
-        time.sleep(1.2)
+        sent += 1
+        time.sleep(0.5)
+        return all(
+            ends(rows(reporter)[-1:], side) == {(pids[side], names[side], cgroup.id)}
+            for side, cgroup in (("src", place.clients), ("dst", place.servers))
+            for reporter in reporters
+        )
+
+    place.flowobs.wait(known, "agent", timeout=RESTED)
     place.flowobs.settle()
-    for reporter in ("source", "destination"):
-        rows = [r for r in place.flowobs.rows(port=port) if r["reporter"] == reporter]
-        assert sum(r["packets"] for r in rows) == 3 and not sum(r["reply_packets"] for r in rows)
-        for side, cgroup in (("src", place.clients), ("dst", place.servers)):
-            assert ends(rows[-1:], side) == {(pids[side], names[side], cgroup.id)}
+    for reporter in reporters:
+        assert sum(r["packets"] for r in rows(reporter)) == sent
+        assert not sum(r["reply_packets"] for r in rows(reporter))
 
 
 def test_a_listener_without_bind(place: Place) -> None:
     server = place.servers.start(place.lab, "b", "unbound", "tcp", V4["b"], "0")
     pid, port = int(told(server, "pid")), told(server, "port")
-    for _ in range(3):
+
+    def known() -> bool:
         client = place.clients.start(place.lab, "a", "once", "tcp", V4["b"], port)
         client.wait()
-        time.sleep(1.2)
-    place.flowobs.settle()
-    rows = [r for r in place.flowobs.rows(port=int(port)) if r["kind"] == "close"]
-    assert {found for found, _, _ in ends(rows[-2:], "dst")} == {pid}
+        time.sleep(0.5)
+        rows = [r for r in place.flowobs.rows(port=int(port)) if r["kind"] == "close"]
+        return {found for found, _, _ in ends(rows[-2:], "dst")} == {pid}
+
+    place.flowobs.wait(known, "agent", timeout=RESTED)
 
 
 def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place) -> None:
@@ -243,8 +263,7 @@ def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place
         time.sleep(1)
         return any(r.get("dst_pid") == worker for r in place.flowobs.rows(port=7530))
 
-    # a search of /proc rests a hundred times as long as it took
-    place.flowobs.wait(seen, "agent", timeout=90)
+    place.flowobs.wait(seen, "agent", timeout=RESTED)
     assert told(client, "close") == "closed"
     place.flowobs.settle()
     close = [r for r in place.flowobs.rows(port=7530) if r["kind"] == "close"]

@@ -337,7 +337,8 @@ class FakeApi:
             if faults.end_at_once or time.monotonic() >= end:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), max(0.0, end - time.monotonic()))
+                async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                    await news.wait()
 
 
 def _events(query: Query, change: Change) -> Iterator[tuple[str, Thing]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from bench.traffic import Traffic
 from tests.relay.process import Agent, RelayProcess, wait_for
@@ -105,6 +106,7 @@ def runaways(relay: RelayProcess, said: dict[str, Any]) -> None:
             said[f"port:{port}"] = (answer.status_code, answer.json().get("error"))
 
 
+@pytest.mark.timeout(400)  # each of its waits ends sooner
 def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
     program = [str(Path(__file__).with_name("runaway_relay.py"))]
     relay = RelayProcess(tmp_path, program=program)

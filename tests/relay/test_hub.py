@@ -21,7 +21,7 @@ from relay.hub import Hub, Limits, TooManySubscribers
 from relay.lines import Lines, table_lines
 from relay.metrics import RelayMetrics
 from relay.recent import Recent
-from relay.subscription import Closed, Subscription
+from relay.subscription import Chunk, Closed, Subscription
 from tests.flow_factory import new_table, random_batch
 from tests.relay.flows import API, DB, WEB, flows, table
 
@@ -147,6 +147,14 @@ async def test_subscribers_are_limited_and_forgotten() -> None:
     hub.unsubscribe(EVERYTHING, first)
     assert hub.subscribers == 0
     hub.subscribe(EVERYTHING)
+
+
+async def test_records_that_come_as_the_wait_for_them_ends_are_given() -> None:
+    subscription = Subscription(10, lambda rows: None)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.01, time.sleep, 0.1)  # so that both timers are due at once
+    loop.call_later(0.03, subscription.offer, Chunk([b"{}"]))
+    assert await subscription.next(0.02) is not None
 
 
 async def test_stop_lets_readers_finish() -> None:

@@ -122,3 +122,20 @@ async def test_a_query_in_line_is_not_started_for_a_client_that_left(store: Stor
     await queries.run(first.request, lambda s: None)
     assert not started.is_set()
     queries.stop()
+
+
+async def test_whoever_waits_when_the_relay_stops_is_told_so_or_leaves(store: Store) -> None:
+    queries, first, second = Queries(store, workers=1), Client(), Client()
+    go_on = threading.Event()
+    running = asyncio.create_task(queries.run(first.request, lambda s: go_on.wait(10)))
+    in_line = asyncio.create_task(queries.run(second.request, lambda s: None))
+    await asyncio.sleep(0.05)
+    queries.stop()
+    with pytest.raises(ApiError, match="shutting down"):
+        await in_line
+    first.leave()
+    with pytest.raises(Cancelled):
+        await running
+    with pytest.raises(ApiError, match="shutting down"):
+        await queries.run(Client().request, lambda s: None)
+    go_on.set()

@@ -34,6 +34,7 @@ class Map:
         self.endpoints: Endpoints = table()
         self.from_ns = time.time_ns() - 40 * 3600 * 10**9
         self._inserts = 0
+        self._waiting: list[FlowBatch] = []
 
     def next_hour(self) -> None:
         self.from_ns += 3600 * 10**9
@@ -42,13 +43,16 @@ class Map:
         self._inserts += 1
         columns = {"start_ns": self.from_ns + self._inserts * 10**6, "first_port": 1000} | columns
         batch = flows(rows, self.endpoints, **columns)
-        self._store.insert([batch], f"insert-{self._inserts}")
+        self._waiting.append(batch)
         return batch
 
     def plan(self, from_ns: int, to_ns: int) -> Plan:
         return Plan((Slice("flows", from_ns, to_ns),))
 
     def query(self, select: str, parameters: dict[str, Any]) -> Any:
+        if self._waiting:
+            self._store.insert(self._waiting, f"insert-{self._inserts}")
+            self._waiting = []
         return self._reader.query(select, parameters)
 
     def get(self, namespace: str = "", **kw: Any) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def pid(flowobs: Stack) -> int:
 
 def test_a_hundred_thousand_flows_in_a_map_of_five_thousand(flood: str) -> None:
     options = ("--flow-entries", "5000")
-    with Lab() as lab, stack(lab, agent_options=options) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1, agent_options=options) as flowobs:
         quiet_bridge(lab)
         before = resident_mb(pid(flowobs))
         rounds = 3
@@ -97,7 +97,7 @@ def test_a_hundred_thousand_flows_in_a_map_of_five_thousand(flood: str) -> None:
 
 def test_more_openings_than_the_ring_holds(flood: str) -> None:
     flows = 24_000  # 48,000 entries of 65,536
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1) as flowobs:
         quiet_bridge(lab)
         os.kill(pid(flowobs), signal.SIGSTOP)
         try:
@@ -119,7 +119,7 @@ def test_more_openings_than_the_ring_holds(flood: str) -> None:
 
 def test_an_agent_that_stops_and_goes_on_under_traffic(flood: str) -> None:
     flows, rounds, rate = 2000, 150, 40_000
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1) as flowobs:
         quiet_bridge(lab)
         words = ("udp", "eth0", str(flows), str(rounds), str(rate))
         sender = lab.start("a", flood, *words)
