@@ -21,7 +21,7 @@ export interface Picture {
 
 export const LABEL_FONT = "500 12px";
 const FAINT = 0.1;
-const BACK = 0.28;
+const BACK = 0.38;
 
 export function draw(ctx: CanvasRenderingContext2D, size: { width: number; height: number; ratio: number }, p: Picture) {
   const { view, theme } = p;
