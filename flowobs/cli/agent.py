@@ -236,5 +236,8 @@ def run(config: AgentConfig) -> None:
         raise click.UsageError(str(error)) from error
     except InventoryError as error:
         raise click.BadParameter(str(error), param_hint="'--inventory'") from error
-    except (LoadError, OSError) as error:
+    except LoadError as error:
         raise CliError(str(error)) from error
+    except OSError as error:  # its text begins with the number
+        where = f"{error.filename}: " if error.filename else ""
+        raise CliError(f"{where}{error.strerror or error}") from error
