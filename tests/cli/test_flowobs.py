@@ -57,7 +57,12 @@ def test_every_field_of_the_configuration_has_an_option(
     agent: types.SimpleNamespace, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
-    file.write_text("")
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x"
+    )
+    subprocess.run([*command.split(), "-keyout", file, "-out", tmp_path / "cert"], check=True,
+                   capture_output=True)  # fmt: skip
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
     words = (
         f"--relay=relay:4243 --loader=bcc --node=n1 --netns=lab --interface=eth* --interface=v* "
         f"--exclude-interface=lo --attach=tcx --cgroup={tmp_path} --inventory={file} "
@@ -120,6 +125,7 @@ def test_a_relay_on_this_machine_needs_no_tls(agent: types.SimpleNamespace, rela
         ("--tls-cert FILE", "go together: give both"),
         ("--tls-cert FILE --tls-key FILE", "give its --tls-ca, too"),
         ("--tls-ca FILE --insecure", "exclude each other"),
+        ("--relay relay:4243 --tls-ca FILE", "holds no certificate; give a PEM file"),
         ("--kubeconfig FILE", "--kubeconfig is for --identity kubernetes: give both"),
         ("--cluster-name east", "--cluster-name is for --identity kubernetes: give both"),
         ("--metrics 9465", "'9465' is no address"),
