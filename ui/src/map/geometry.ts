@@ -29,13 +29,15 @@ export function curve(a: Point, b: Point, bend: number, gap = 4): Curve {
 const BENDS = [0.05, -0.05, 0.13, -0.13, 0.21, -0.21, 0.3, -0.3];
 /** Towards the side that the way back does not take. */
 const PAIR_BENDS = [0.16, 0.24, 0.32, 0.4];
+/** How far a line may swing out: what goes around half of the map is harder to follow than what crosses a node. */
+const SWING = 70;
 const STEPS = 16;
 
 /** The straightest line that keeps off `others` and their labels: one that crosses a node looks as if it ended there. */
 export function clearCurve(a: Point, b: Point, both: boolean, others: readonly Point[]): Curve {
-  const bends = both ? PAIR_BENDS : BENDS;
-  const [dx, dy] = [b.x - a.x, b.y - a.y];
-  const reach = 0.3 * Math.hypot(dx, dy) + 2 * RADIUS;
+  const length = Math.hypot(b.x - a.x, b.y - a.y);
+  const bends = (both ? PAIR_BENDS : BENDS).filter((bend, i) => i === 0 || (Math.abs(bend) * length) / 2 < SWING);
+  const reach = SWING + 2 * RADIUS;
   const near = others.filter(
     (o) =>
       o.x > Math.min(a.x, b.x) - reach && o.x < Math.max(a.x, b.x) + reach &&
