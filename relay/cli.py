@@ -18,7 +18,13 @@ from relay.config import Address, Config, ConfigError, state_folder
 _EXTRA = ("fastapi", "starlette", "uvicorn", "clickhouse_connect", "chdb", "pandas", "pyarrow")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "auto_envvar_prefix": "FLOWOBS_RELAY",
+    }
+)
 @click.argument(
     "command",
     type=click.Choice(["serve", "check-store"]),
@@ -94,6 +100,8 @@ def main(
 ) -> None:
     """Take flow records from agents, store them, and answer questions about them.
 
+    Every option can be given in the environment, too: --max-disk is FLOWOBS_RELAY_MAX_DISK.
+
     check-store says what is in a store that no relay has open, and exits with 1 where something is
     wrong with it.
     """
@@ -136,6 +144,8 @@ def _check_store(url: str) -> NoReturn:
         _fail(1, f"there is no store in {path}: give its folder with --store")
     try:
         state = check(url)
+    except ValueError as error:  # the URL
+        _fail(2, str(error))
     except StoreError as error:
         _fail(1, str(error))
     for line in state.lines():
@@ -171,7 +181,7 @@ def _serve(config: Config) -> None:
             max_disk=config.max_disk,
             cluster=config.cluster,
         )
-    except ValueError as error:  # the retention or the size
+    except ValueError as error:  # the URL, the retention or the size
         _fail(2, str(error))
     except StoreError as error:
         _fail(1, str(error))

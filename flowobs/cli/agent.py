@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,27 @@ def _check(config: AgentConfig) -> None:
             f"The relay {config.relay} is another machine: give --tls-ca, or --insecure to send "
             "records unencrypted."
         )
+    _check_certificates(config)
+
+
+def _check_certificates(config: AgentConfig) -> None:
+    """gRPC would only say, again and again, that a handshake failed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if config.tls_ca:
+            context.load_verify_locations(config.tls_ca)
+    except OSError as error:
+        raise click.UsageError(
+            f"--tls-ca {config.tls_ca} holds no certificate; give a PEM file."
+        ) from error
+    try:
+        if config.tls_cert:
+            context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except OSError as error:
+        raise click.UsageError(
+            f"--tls-cert {config.tls_cert} and --tls-key {config.tls_key} do not go together; give "
+            "a PEM certificate and its own unencrypted key."
+        ) from error
 
 
 def run(config: AgentConfig) -> None:
@@ -236,5 +258,8 @@ def run(config: AgentConfig) -> None:
         raise click.UsageError(str(error)) from error
     except InventoryError as error:
         raise click.BadParameter(str(error), param_hint="'--inventory'") from error
-    except (LoadError, OSError) as error:
+    except LoadError as error:
         raise CliError(str(error)) from error
+    except OSError as error:  # its text begins with the number
+        where = f"{error.filename}: " if error.filename else ""
+        raise CliError(f"{where}{error.strerror or error}") from error

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from flowobs import __version__
 from flowobs.cli import options
 from flowobs.cli.command import CONTEXT, Argument, Command, write_sections
-from flowobs.cli.text import clean
+from flowobs.cli.text import clean, plural
 
 if TYPE_CHECKING:
     from flowobs.cli.client import Relay
@@ -169,6 +169,11 @@ def _look_back(given: dict[str, Any]) -> None:
         printer.note(relay.note)
     if relay.more and asked.get("last") == DEFAULT_LAST_SINCE != given["last"]:
         printer.note(f"these are the newest {seen:,} records; --last or --until shows older ones")
+    if printer.elsewhere:
+        printer.note(
+            f"{plural(printer.elsewhere, 'record')} of the same flows from other interfaces not "
+            "shown; -o wide shows all"
+        )
     if not printer.matched and given["fail_empty"]:
         raise NothingFound("No record matches. Widen --since or drop a filter.")
     if not seen:
@@ -308,6 +313,15 @@ def status(output: str | None, color: str, server: str) -> None:
     from flowobs.cli.status import show
 
     show(server, Relay(server).document("/api/v1/status", {}), output, color)
+
+
+@flows.command()
+@options.options(options.output_format("table", "json"), options.color)
+def fields(output: str | None, color: str) -> None:
+    """The fields of a record: for questions (field:value), --fields and JSON."""
+    from flowobs.cli.fields import show
+
+    show(output, color)
 
 
 @flows.command()

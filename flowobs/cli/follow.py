@@ -37,7 +37,7 @@ def follow(
                     # Not at the first sign of life: a relay that hangs up again needs time.
                     delay = FIRST_DELAY_S
                 else:
-                    yield f"following {relay.url}, Ctrl-C ends"
+                    yield f"following {relay.url}, {_zone()}, Ctrl-C ends"
                 connected = True
                 heard = clock()
                 yield rows
@@ -51,6 +51,11 @@ def follow(
             params = {k: v for k, v in params.items() if k not in ("last", "since")}
             sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_S)
+
+
+def _zone() -> str:
+    """Of the times that lines have: those of this machine."""
+    return f"times are {time.strftime('UTC%z')}" if time.localtime().tm_gmtoff else "times are UTC"
 
 
 def ticking(source: Iterator[T], interval_s: float) -> Iterator[T | None]:

@@ -24,9 +24,7 @@ def _fields(ctx: click.Context, param: click.Parameter, value: str | None) -> li
     for name in names:
         if name not in schema.BY_NAME:
             close = difflib.get_close_matches(name, schema.BY_NAME, n=3)
-            hint = (
-                f"Did you mean {' or '.join(close)}?" if close else "docs/fields.md has them all."
-            )
+            hint = f"Did you mean {' or '.join(close)}?" if close else "'flows fields' lists them."
             raise click.BadParameter(f"there is no field '{name}'. {hint}")
     return names
 
@@ -270,7 +268,7 @@ fields = option(
     "--fields",
     callback=_fields,
     metavar="A,B,...",
-    help="Show these fields only, in this order (names: docs/fields.md).",
+    help="Show these fields only, in this order ('flows fields' lists them).",
 )
 color = option(
     OUTPUT,

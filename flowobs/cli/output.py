@@ -87,6 +87,8 @@ class Printer:
         self._reader = select.poll()
         self._reader.register(sys.stdout, 0)
         self.matched = 0
+        self.elsewhere = 0
+        """Records not shown, because their flow is shown from another interface."""
 
     def rows(self, rows: list[Row]) -> None:
         self.tick()
@@ -103,7 +105,7 @@ class Printer:
             if self._json:
                 lines.append(json_line(self._chosen(row)))
             elif self._once is not None and not self._once.shows(row):
-                continue
+                self.elsewhere += 1
             elif self._guard.allows():
                 lines.append(self._line(row))
         self._write(lines)
@@ -136,8 +138,13 @@ class Printer:
             sys.stdout.flush()
 
 
+_LOST = {"map_full": ("packet", "in no flow"), "retransmits_full": ("retransmit", "on no record")}
+"""What the number of such a loss counts, and what became of it; else it is records, lost."""
+
+
 def lost_note(row: Row) -> str:
     count = number(row, "lost")
+    what, fate = _LOST.get(str(row.get("drop_reason")), ("record", "lost"))
     where = f"on {row['node']}" if row.get("node") else "at the relay"
     reason = f" ({row['drop_reason']})" if row.get("drop_reason") else ""
-    return f"{count:,} record{'s' * (count != 1)} lost {where}{reason}"
+    return f"{plural(count, what)} {fate} {where}{reason}"

@@ -69,7 +69,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
     yield from rest
     step = duration(number(found, "step_s") * 1e9)
     yield note(
-        f"{measure} by {step}, {moment(found.get('from'))} to {moment(found.get('to'))},"
+        f"{measure} in steps of {step}, {moment(found.get('from'))} to {moment(found.get('to'))},"
         f" highest bar {amount(top, measure)}",
         color,
     )

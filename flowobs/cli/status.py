@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flowobs.cli.client import Row
+from flowobs.cli.measured import moment
 from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, counted, duration, number, paint, plural, size
 
@@ -39,8 +40,8 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         held = f"{plural(number(store, 'rows'), 'record')}, {size(number(store, 'bytes'))}"
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
         if store.get("oldest"):
-            rows.append(["", f"{clean(store['oldest'])} to {clean(store.get('newest'))}"])
-        rows.append(["", f"{clean(store.get('lag_s'))} s behind what agents have sent"])
+            rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
+        rows.append(["", f"{_seconds(store, 'lag_s')} behind what agents have sent"])
     else:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
@@ -103,7 +104,7 @@ def _agents(found: Row, color: bool) -> list[str]:
             clean(agent.get("version")),
             f"{number(agent, 'rows'):,}",
             f"{number(agent, 'lost'):,}",
-            clean(agent.get("last_seen")),
+            moment(agent.get("last_seen")),
         ]
         for agent in agents
     ]

@@ -92,10 +92,15 @@ def duration(ns: float) -> str:
         return f"{seconds:.1f} s"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if minutes < 60:
-        return f"{minutes:.0f} min {seconds % 60:.0f} s"
+        return _both(minutes, "min", seconds % 60, "s")
     if hours < 24:
-        return f"{hours:.0f} h {minutes % 60:.0f} min"
-    return f"{days:.0f} d {hours % 24:.0f} h"
+        return _both(hours, "h", minutes % 60, "min")
+    return _both(days, "d", hours % 24, "h")
+
+
+def _both(large: float, unit: str, small: float, smaller: str) -> str:
+    rest = f"{small:.0f}"
+    return f"{large:.0f} {unit}" + (f" {rest} {smaller}" if rest != "0" else "")
 
 
 def plural(count: int, noun: str) -> str:

@@ -133,7 +133,7 @@ def show(this: run.Demo) -> None:
     """Live flows in this terminal, until Ctrl-C."""
     # not one of this.processes: it has the terminal; but it must not outlive us either
     command = ["setpriv", "--pdeathsig", "TERM", *python("flowobs.cli.flows"), "--server", this.url]
-    with subprocess.Popen(command) as flows:
+    with subprocess.Popen(command, preexec_fn=_ignore_interrupt) as flows:
         try:
             while flows.poll() is None:
                 this.processes.check()
@@ -163,6 +163,11 @@ def check(this: run.Demo, seconds: float) -> None:
     for problem in problems:
         click.echo(problem, err=True)
     raise CliError("The map differs from what the workload did. See above, and try a longer --for.")
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches all of the terminal; one that is still starting would say so at length."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

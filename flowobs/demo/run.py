@@ -17,6 +17,9 @@ from flowobs.demo import inventory, leftovers, network, plan, ready, servers
 
 PORTS = {"http": 8080, "listen": 4243, "metrics": 9465}
 
+GRACE_S = 2.0
+"""Nothing of the demo stays, so nothing has to be saved: who is slow to end is killed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -64,7 +67,7 @@ class Demo:
             self._start(job.name, servers.inside(job.host, self.folder, job.command))
 
     def stop(self) -> None:
-        self.processes.stop()
+        self.processes.stop(GRACE_S)
         leftovers.clean()
 
     def relay_command(self) -> list[str]:

@@ -163,14 +163,14 @@ class Server:
 def open_engine(url: str, limits: Limits) -> Engine:
     """The engine behind ``chdb:///folder`` or ``http(s)://user:password@host:port/database``.
 
-    Raises StoreError.
+    Raises ValueError where it is none, StoreError where it cannot be used.
     """
     parts = urlsplit(url)
     if parts.scheme == "chdb" and not parts.netloc and len(parts.path) > 1:
         return Embedded(Path(unquote(parts.path)), limits)
     if parts.scheme in ("http", "https") and parts.hostname:
         return Server(url)
-    raise StoreError(
+    raise ValueError(
         "the store's URL must be chdb:///absolute/folder or"
         " http(s)://user:password@host:port/database"
     )

@@ -97,7 +97,7 @@ class Store:
         ``chdb:///absolute/folder`` is embedded and belongs to this process alone;
         ``http(s)://user:password@host:port/database`` is a server, or, with ``cluster`` (its name
         there), one of a cluster's. Raises StoreError for a store
-        that cannot be used, ValueError for a retention or size that is none.
+        that cannot be used, ValueError for a URL, retention or size that is none.
         """
         keep = Retention.parse(retention, max_disk)
         if cluster is not None and url.startswith("chdb:"):

@@ -58,7 +58,12 @@ def test_every_field_of_the_configuration_has_an_option(
     agent: types.SimpleNamespace, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
-    file.write_text("")
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x"
+    )
+    subprocess.run([*command.split(), "-keyout", file, "-out", tmp_path / "cert"], check=True,
+                   capture_output=True)  # fmt: skip
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
     words = (
         f"--relay=relay:4243 --loader=bcc --node=n1 --netns=lab --interface=eth* --interface=v* "
         f"--exclude-interface=lo --attach=tcx --cgroup={tmp_path} --inventory={file} "
@@ -121,6 +126,7 @@ def test_a_relay_on_this_machine_needs_no_tls(agent: types.SimpleNamespace, rela
         ("--tls-cert FILE", "go together: give both"),
         ("--tls-cert FILE --tls-key FILE", "give its --tls-ca, too"),
         ("--tls-ca FILE --insecure", "exclude each other"),
+        ("--relay relay:4243 --tls-ca FILE", "holds no certificate; give a PEM file"),
         ("--kubeconfig FILE", "--kubeconfig is for --identity kubernetes: give both"),
         ("--cluster-name east", "--cluster-name is for --identity kubernetes: give both"),
         ("--metrics 9465", "'9465' is no address"),
@@ -141,19 +147,22 @@ def test_usage_errors(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "code", "said"),
     [
-        (ConfigError("there is no network namespace x"), 2),
-        (InventoryError("line 3: no address"), 2),
-        (LoadError("loading probes needs root"), 1),
-        (OSError(98, "Address in use"), 1),
+        (ConfigError("there is no network namespace x"), 2, "there is no network namespace x"),
+        (InventoryError("line 3: no address"), 2, "line 3: no address"),
+        (LoadError("loading probes needs root"), 1, "Error: loading probes needs root"),
+        (OSError(98, "Address in use"), 1, "Error: Address in use"),
+        (OSError(2, "No such file", "/ca.pem"), 1, "Error: /ca.pem: No such file"),
     ],
 )
-def test_what_ends_the_agent(agent: types.SimpleNamespace, error: Exception, code: int) -> None:
+def test_what_ends_the_agent(
+    agent: types.SimpleNamespace, error: Exception, code: int, said: str
+) -> None:
     agent.error = error
     result = invoke("agent")
     assert result.exit_code == code
-    assert str(error) in result.stderr
+    assert said in result.stderr
     assert "internal error" not in result.stderr
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowobs.cli.output import LINES_PER_S
+from flowobs.cli.output import LINES_PER_S, lost_note
 from tests.cli.fake_relay import FakeRelay, record
 from tests.cli.terminal import ENV, FLOWS, Terminal, run
 
@@ -280,7 +280,7 @@ def test_flows_alone_follows_and_ctrl_c_is_quiet(relay: FakeRelay) -> None:
     with Terminal(server=relay.url) as terminal:
         terminal.wait_for("open")
         assert terminal.interrupt() == 130
-    assert plain(terminal.text)[0] == f"-- following {relay.url}, Ctrl-C ends --"
+    assert plain(terminal.text)[0] == f"-- following {relay.url}, times are UTC, Ctrl-C ends --"
     assert "Abort" not in terminal.text
     assert "NO_SOCKET" not in terminal.text
     assert relay.requests == [("/api/v1/flows", {"follow": ["true"]})]
@@ -495,3 +495,29 @@ def test_the_locale_does_not_matter(relay: FakeRelay) -> None:
         [*FLOWS, "list", "-o", "compact", "--server", relay.url], env=env, capture_output=True
     )
     assert result.returncode == 0
+
+
+def test_what_is_counted_by_a_loss_is_named() -> None:
+    row = record(kind="lost", lost=1, node="node-3", drop_reason="map_full")
+    assert lost_note(row) == "1 packet in no flow on node-3 (map_full)"
+    row["drop_reason"] = "retransmits_full"
+    assert lost_note(row) == "1 retransmit on no record on node-3 (retransmits_full)"
+
+
+def test_what_is_not_shown_of_a_flow_seen_twice_is_said(relay: FakeRelay) -> None:
+    relay.history = [record(interface="veth0"), record(interface="br0")]
+    shown = plain(on_terminal(relay, "--last", "2"))
+    assert len(shown) == 2
+    assert shown[1] == (
+        "-- 1 record of the same flows from other interfaces not shown; -o wide shows all --"
+    )
+    assert len(plain(on_terminal(relay, "--last", "2", "-o", "wide"))) == 2
+
+
+def test_fields_are_listed() -> None:
+    rows = [json.loads(line) for line in run("fields").stdout.splitlines()]
+    kinds = next(row for row in rows if row["field"] == "kind")
+    assert {"drop", "fail"} <= set(kinds["values"])
+    shown = run("fields", "-o", "table").stdout.splitlines()
+    assert shown[0].split() == ["FIELD", "UNIT", "MEANING"]
+    assert len(shown) == len(rows) + 1

@@ -121,7 +121,7 @@ def test_status(relay: FakeRelay) -> None:
         "store  chdb:///var/lib/flowobs/store, ClickHouse 26.9.2.1 (chdb)",
         "       1,000 records, 57.0 kB, kept 3d",
         "       2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z",
-        "       0.4 s behind what agents have sent",
+        "       400 ms behind what agents have sent",
         "live   1 subscriber, 4,096 records in memory",
         "lost   nothing",
         "names  up to date",

@@ -103,7 +103,7 @@ def test_series_are_bars_of_one_scale(relay: FakeRelay) -> None:
         "MIN MEAN MAX LAST",
         "shop ▁▁ ▁▁▁ 1 ms 4 ms 8 ms 5 ms",
         "other ▁▁▁▁▁█ 0 ms 250 ms 1.5 s 1.5 s",
-        "-- connect_ms by 10 min 0 s, 2026-11-22T10:00:00Z to 2026-11-22T11:00:00Z,"
+        "-- connect_ms in steps of 10 min, 2026-11-22T10:00:00Z to 2026-11-22T11:00:00Z,"
         " highest bar 1.5 s --",
     ]
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -39,3 +42,27 @@ def test_without_the_relays_packages_it_names_the_extra(monkeypatch: pytest.Monk
 
     with pytest.raises(CliError, match=r"flowobs\[relay\]"):
         run.require_relay()
+
+
+def test_an_interrupt_while_flows_is_starting_is_the_demos_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ctrl-C reaches all of the terminal: `flows`, still importing, would show a traceback."""
+    told = tmp_path / "told"
+    program = (
+        "import pathlib, signal, time\n"
+        f"new = pathlib.Path({str(told)!r} + '.new')\n"
+        "new.write_text(signal.getsignal(signal.SIGINT).name)\n"
+        f"new.rename({str(told)!r})\n"
+        "time.sleep(60)"
+    )
+    monkeypatch.setattr(cli, "python", lambda module: [sys.executable, "-c", program])
+
+    def check() -> None:
+        if told.exists():
+            raise KeyboardInterrupt
+
+    watched = SimpleNamespace(url="http://127.0.0.1:1", processes=SimpleNamespace(check=check))
+    with pytest.raises(KeyboardInterrupt):
+        cli.show(watched)  # type: ignore[arg-type]
+    assert told.read_text() == "SIG_IGN"

@@ -69,7 +69,7 @@ def test_unix_socket_in_use_and_left_behind(tmp_path: Path) -> None:
         (["--http", "0.0.0.0:0"], 2, "0.0.0.0:0 can be reached from other hosts; give --tls-cert"),
         (["--listen", "[::]:0"], 2, "[::]:0 can be reached from other hosts"),
         (["--tls-cert", "/x"], 2, "TLS needs both --tls-cert and --tls-key"),
-        (["--store", "mysql://x"], 1, "the store's URL must be chdb:///absolute/folder or"),
+        (["--store", "mysql://x"], 2, "the store's URL must be chdb:///absolute/folder or"),
         (["--store", "chdb:///proc/x"], 1, "the folder of the store /proc/x cannot be used"),
         (["--store", "http://127.0.0.1:1/x"], 1, "does not answer: check that it runs"),
         (["--retention", "soon"], 2, "is not a length of time: write it like 3d"),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { curve, fit, hull, width } from "../src/map/geometry";
+import { along, clearCurve, curve, fit, hull, width, type Curve } from "../src/map/geometry";
 import { buildGraph, ranks } from "../src/map/graph";
 import { unit } from "../src/map/hash";
 import { hit, hitIndex } from "../src/map/hit";
@@ -102,6 +102,14 @@ describe("geometry", () => {
   test("the two ways of a pair do not touch", () => {
     expect(Math.sign(curve(a, b, 0.16).control.y)).not.toBe(Math.sign(curve(b, a, 0.16).control.y));
   });
+  test("a line goes around a node that is not its own", () => {
+    const middle = { x: 100, y: 0 };
+    const samples = (c: Curve) => Array.from({ length: 21 }, (_, i) => along(c, i / 20));
+    const distance = (c: Curve) => Math.min(...samples(c).map((p) => Math.hypot(p.x - middle.x, p.y - middle.y)));
+    expect(distance(curve(a, b, 0.05))).toBeLessThan(14);
+    for (const both of [false, true]) expect(distance(clearCurve(a, b, both, [middle]))).toBeGreaterThan(14);
+    expect(clearCurve(a, b, false, [{ x: 100, y: 90 }])).toEqual(curve(a, b, 0.05));
+  });
   test("more bytes, thicker line, within bounds", () => {
     const widths = [0, 1e3, 1e5, 1e7, 1e12].map(width);
     expect([...widths].sort((x, y) => x - y)).toEqual(widths);
@@ -138,6 +146,14 @@ describe("labels", () => {
   test("the important one first, the next elsewhere, the last not at all", () => {
     const placed = placeLabels([wish("c", 10, 1), wish("b", 5, 2), wish("a", 0, 3)]);
     expect(placed.map((p) => [p.key, p.y])).toEqual([["a", 0], ["b", 30]]);
+  });
+  test("what is too wide is shortened where that helps", () => {
+    const wide = { ...wish("3 drops, 3 fails", 0, 1), width: 120, places: [{ x: 0, y: 0 }] };
+    const blocks = [-80, 40].map((left) => ({ left, right: left + 40, top: -9, bottom: 9 }));
+    expect(placeLabels([wide], blocks)).toEqual([]);
+    const short = { ...wide, shorter: { text: "3 drops …", width: 60 } };
+    expect(placeLabels([short], blocks).map((p) => p.text)).toEqual(["3 drops …"]);
+    expect(placeLabels([short]).map((p) => p.text)).toEqual(["3 drops, 3 fails"]);
   });
   test("what somebody points at is always there", () => {
     const block = { left: -100, right: 100, top: -50, bottom: 50 };

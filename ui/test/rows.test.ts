@@ -50,6 +50,9 @@ test("cells", () => {
   expect(lostText(record({ kind: "lost", lost: 1204, node: "node-2", drop_reason: "ring_full" }))).toBe(
     "1,204 records lost on node-2 (ring_full)",
   );
+  expect(lostText(record({ kind: "lost", lost: 3, node: "node-2", drop_reason: "map_full" }))).toBe(
+    "3 packets in no flow on node-2 (map_full)",
+  );
   expect(lostText(gapRecord(1000, 13_000))).toBe("Records may be missing (connection to the relay was down for 12 s)");
   expect(sentence(record())).toContain("tcp shop/web-0 10.88.0.10:40000 to shop/api-1 10.88.0.20:8080");
 });

@@ -21,7 +21,10 @@ export interface Picture {
 
 export const LABEL_FONT = "500 12px";
 const FAINT = 0.1;
-const BACK = 0.28;
+const BACK = 0.38;
+/** Of healthy lines where there are more than MANY: names and trouble have to be seen through them. */
+const THIN = 0.5;
+const MANY = 60;
 
 export function draw(ctx: CanvasRenderingContext2D, size: { width: number; height: number; ratio: number }, p: Picture) {
   const { view, theme } = p;
@@ -78,7 +81,8 @@ function drawLink(ctx: CanvasRenderingContext2D, p: Picture, link: GraphLink): v
   const curve = p.scene.curves.get(link.key);
   if (curve === undefined) return;
   const line = width(link.bytesPerSecond) + (p.selected === link.key ? 1 : 0);
-  ctx.globalAlpha = alpha(p, "links", link.key);
+  const thin = link.bad === 0 && p.emphasis === undefined && p.graph.links.length > MANY;
+  ctx.globalAlpha = alpha(p, "links", link.key) * (thin ? THIN : 1);
   ctx.strokeStyle = ctx.fillStyle = linkColor(p, link);
   ctx.lineWidth = line;
   ctx.lineCap = "butt";

@@ -25,6 +25,41 @@ export function curve(a: Point, b: Point, bend: number, gap = 4): Curve {
   return { from, control, to, angle: Math.atan2(b.y - control.y, b.x - control.x) };
 }
 
+/** Smallest bends first: a line stays as straight as others let it. */
+const BENDS = [0.05, -0.05, 0.13, -0.13, 0.21, -0.21, 0.3, -0.3];
+/** Towards the side that the way back does not take. */
+const PAIR_BENDS = [0.16, 0.24, 0.32, 0.4];
+/** How far a line may swing out: what goes around half of the map is harder to follow than what crosses a node. */
+const SWING = 70;
+const STEPS = 16;
+
+/** The straightest line that keeps off `others` and their labels: one that crosses a node looks as if it ended there. */
+export function clearCurve(a: Point, b: Point, both: boolean, others: readonly Point[]): Curve {
+  const length = Math.hypot(b.x - a.x, b.y - a.y);
+  const bends = (both ? PAIR_BENDS : BENDS).filter((bend, i) => i === 0 || (Math.abs(bend) * length) / 2 < SWING);
+  const reach = SWING + 2 * RADIUS;
+  const near = others.filter(
+    (o) =>
+      o.x > Math.min(a.x, b.x) - reach && o.x < Math.max(a.x, b.x) + reach &&
+      o.y > Math.min(a.y, b.y) - reach && o.y < Math.max(a.y, b.y) + reach,
+  );
+  const straight = curve(a, b, bends[0]!);
+  if (near.length === 0) return straight;
+  for (const bend of bends) {
+    const drawn = curve(a, b, bend);
+    if (!near.some((o) => crosses(drawn, o))) return drawn;
+  }
+  return straight;
+}
+
+function crosses(c: Curve, node: Point): boolean {
+  for (let i = 1; i < STEPS; i++) {
+    const { x, y } = along(c, i / STEPS);
+    if (Math.abs(x - node.x) < RADIUS + 5 && y > node.y - RADIUS - 5 && y < node.y + RADIUS + 18) return true;
+  }
+  return false;
+}
+
 /** A node that talks to itself: a loop above it. */
 export function loop(a: Point): Curve {
   return {

@@ -1,7 +1,7 @@
 // What one picture of the map consists of, worked out from graph, places and view. Pure.
 
 import { rate, short } from "../text/format";
-import { along, curve, hull, loop, RADIUS, type Curve, type Hull, type View } from "./geometry";
+import { along, clearCurve, hull, loop, RADIUS, type Curve, type Hull, type View } from "./geometry";
 import { troubles } from "../state/totals";
 import type { Graph, GraphLink, GraphNode } from "./graph";
 import { placeLabels, type LabelWish, type PlacedLabel } from "./labels";
@@ -33,15 +33,19 @@ export interface SceneInput {
 }
 
 export const LABEL_HEIGHT = 17;
+/** Above this many pairs of a line and a node, lines cross nodes anyway, and each frame's time counts. */
+const CROWD = 60_000;
 
 export function curves(graph: Graph, places: ReadonlyMap<string, Point>): Map<string, Curve> {
   const keys = new Set(graph.links.map((l) => l.key));
   const result = new Map<string, Curve>();
+  const others = places.size * graph.links.length > CROWD ? [] : [...places.values()];
   for (const link of graph.links) {
     const [a, b] = [places.get(link.source), places.get(link.destination)];
     if (!a || !b) continue;
     const both = keys.has(edgeText(link.destination, link.source));
-    result.set(link.key, link.source === link.destination ? loop(a) : curve(a, b, both ? 0.16 : 0.05));
+    if (link.source === link.destination) result.set(link.key, loop(a));
+    else result.set(link.key, clearCurve(a, b, both, others.filter((p) => p !== a && p !== b)));
   }
   return result;
 }
@@ -60,10 +64,11 @@ export function hulls(graph: Graph, places: ReadonlyMap<string, Point>, texts: S
 }
 
 /** "3 drops, 1 reset", in few letters. */
-export function troubleText(link: GraphLink): string {
-  const t = link.totals;
+export const troubleText = (link: GraphLink): string => troubleParts(link).join(", ");
+
+function troubleParts({ totals: t }: GraphLink): string[] {
   const part = (n: number, one: string) => (n > 0 ? [`${short(n)} ${one}${n === 1 ? "" : "s"}`] : []);
-  return [...part(t.drops, "drop"), ...part(t.resets, "reset"), ...part(t.fails, "fail")].join(", ");
+  return [...part(t.drops, "drop"), ...part(t.resets, "reset"), ...part(t.fails, "fail")];
 }
 
 export function linkText(link: GraphLink): string {
@@ -104,9 +109,11 @@ export function scene(input: SceneInput): Scene {
     if (!emphasized && (link.bad === 0 || view.k < 0.6)) return [];
     const text = emphasized ? linkText(link) : troubleText(link);
     const width = input.measure(text) + 10;
+    const first = `${troubleParts(link)[0]} …`;
+    const shorter = emphasized ? undefined : { text: first, width: input.measure(first) + 10 };
     // A badge on the line itself; where it would cover something, further along.
     const spots = [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => toScreen(along(path, t)));
-    return [{ key: link.key, text, width, height: 18, places: spots, priority: emphasized ? 2e9 : 5e8 }];
+    return [{ key: link.key, text, width, ...(shorter && { shorter }), height: 18, places: spots, priority: emphasized ? 2e9 : 5e8 }];
   });
   return { hulls: shapes, curves: drawn, labels: placeTogether({ groups, nodes, links }, obstacles) };
 }

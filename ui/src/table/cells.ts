@@ -72,10 +72,17 @@ export const packetsText = (r: FlowRecord): string => pair(r.packets, r.reply_pa
 
 export const bytesText = (r: FlowRecord): string => pair(r.bytes, r.reply_bytes, bytes);
 
+/** What the number of such a loss counts, and what became of it; else it is records, lost. As in flowobs/cli/output.py. */
+const LOST: Record<string, [string, string]> = {
+  map_full: ["packet", "in no flow"],
+  retransmits_full: ["retransmit", "on no record"],
+};
+
 export function lostText(r: FlowRecord): string {
+  const [what, fate] = LOST[r.drop_reason ?? ""] ?? ["record", "lost"];
   const where = r.node ? ` on ${r.node}` : "";
   const why = r.drop_reason ? ` (${r.drop_reason})` : "";
-  return r.lost ? `${plural(r.lost, "record")} lost${where}${why}` : `Records may be missing${where}${why}`;
+  return r.lost ? `${plural(r.lost, what)} ${fate}${where}${why}` : `Records may be missing${where}${why}`;
 }
 
 export const ICONS: Record<Severity, string> = { bad: "✕", warn: "↻", lost: "⚠", ok: "" };
