@@ -50,8 +50,12 @@ class RelayProcess:
             command += ["--listen", "127.0.0.1:0"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
-        ready = wait_for(lambda: _READY.search(self.log.read_text()) or self._dead(), 20)
-        assert isinstance(ready, re.Match), self.log.read_text()
+        try:
+            ready = wait_for(lambda: _READY.search(self.log.read_text()) or self._dead(), 60)
+            assert isinstance(ready, re.Match), self.log.read_text()
+        except AssertionError:
+            self.process.kill()
+            raise
         self.url, self.agents = ready.groups()
 
     def _dead(self) -> bool:
