@@ -1,7 +1,8 @@
-"""CPU per record on the way from an agent's batch into the store, against the engine's own write.
+"""CPU of a record's way from an agent's batch into the store, against the engine's own write.
 
-The reference, measured in the same run: the same rows from a Memory table into an equal MergeTree.
-Engine threads count: the CPU of the whole process is taken. Usage: python -m bench.ingest
+The reference: the same rows from a Memory table into the same one, 50,000 at a time, measured in
+turns with ours. Engine threads count: the CPU of the whole process is taken; merges wait, since
+they would be measured with one or the other by chance. Usage: python -m bench.ingest
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,86 +24,102 @@ from relay.store import Store, ddl
 from relay.store.native import to_native
 
 ROWS = 10_000
-GROUPS = 10
-REPEATS = 3
+GROUPS = 5
+"""Of an insert, as the committer combines them."""
+REPEATS = 5
+_TOTAL = ROWS * GROUPS
 
 
 def run() -> list[dict[str, Any]]:
-    """CPU nanoseconds per record of each step; ``ratio`` is to the reference insert."""
+    """CPU of the relay's steps, of all of them, and of the reference; bytes on disk."""
     table, batches = _batches()
-    total = ROWS * GROUPS
-    costs: dict[str, float] = {}
-
-    costs["encode"] = _cpu(lambda: [wire.encode(b, 1) for b in batches])
     encoded = [wire.encode(b, 1) for b in batches]
     decoder = Decoder(Endpoints(Strings()))
     for message in Encoder(table).pending():
         decoder.dictionary(message)
-    costs["decode"] = _cpu(lambda: [decoder.batch(wire.parse(data)) for data in encoded])
     decoded = [decoder.batch(wire.parse(data)) for data in encoded]
-    costs["native"] = _cpu(lambda: [to_native([b]) for b in decoded])
-    blocks = [to_native([b]) for b in decoded]
-
+    steps = {
+        "encode": lambda: [wire.encode(b, 1) for b in batches],
+        "decode": lambda: [decoder.batch(wire.parse(data)) for data in encoded],
+        "native": lambda: to_native(decoded),
+    }
+    costs = {name: min(_cpu(step) for _ in range(REPEATS)) / _TOTAL for name, step in steps.items()}
+    figures = [
+        _figure(f"{name}_ns", cost * 1e9, "ns CPU per record") for name, cost in costs.items()
+    ]
+    path = costs["decode"] + costs["native"]
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(f"chdb://{folder}/store")
         try:
-            costs |= _inserts(store, blocks, decoded)
+            inserts = _Inserts(store, decoded, Path(folder) / "block")
+            size = inserts.bytes_per_row()
+            with_rollups = inserts.costs()
+            inserts.drop_views()
+            without = inserts.costs()
         finally:
             store.close()
+    for end, (insert, limit) in {"": with_rollups, "_no_rollups": without}.items():
+        ours = path + insert
+        figures += [
+            _figure(f"insert_cpu_s_per_mrow{end}", insert * 1e6, "s CPU"),
+            _figure(f"ingest_cpu_s_per_mrow{end}", ours * 1e6, "s CPU", "decode, native, insert"),
+            _figure(f"limit_cpu_s_per_mrow{end}", limit * 1e6, "s CPU", "INSERT SELECT"),
+            _figure(f"rows_per_cpu_s{end}", 1 / ours, "records"),
+            _figure(f"ingest_ratio{end}", ours / limit, "", "at most 2 times the limit")
+            | {"ratio": round(ours / limit, 2)},
+        ]
+    return [*figures, _figure("bytes_per_row", size, "bytes", "flows on disk, merged; at most 60")]
 
-    references = {end: costs.pop(f"reference{end}") for end in ("", "_no_rollups")}
-    path = costs["decode"] + costs["native"]
-    costs["relay_path"] = path + costs["insert"]
-    for end in references:
-        costs[f"relay_path_5_groups{end}"] = path + costs[f"insert_5_groups{end}"]
-    return [
-        _figure(
-            name, cost / total, references["_no_rollups" * name.endswith("_no_rollups")] / total
-        )
-        for name, cost in costs.items()
-    ]
 
-
-def _figure(name: str, cost: float, against: float) -> dict[str, Any]:
+def _figure(metric: str, value: float, unit: str, against: str = "") -> dict[str, Any]:
     return {
-        "bench": "ingest",
-        "metric": name,
-        "value": round(cost * 1e9),
-        "unit": "ns CPU per record",
-        "against": f"INSERT SELECT from Memory: {against * 1e9:.0f} ns",
-        "ratio": round(cost / against, 2),
-    }
+        "bench": "ingest", "metric": metric, "value": round(value, 2), "unit": unit,
+        "against": against, "ratio": None,
+    }  # fmt: skip
 
 
-def _inserts(store: Store, blocks: list[list[bytes]], batches: list[FlowBatch]) -> dict[str, float]:
-    writer = store._writer
-    # Merges come when they come: they would be measured with one step or the other by chance.
-    writer.command(f"SYSTEM STOP MERGES {ddl.TABLE}")
-    tokens = iter(range(10**9))
+class _Inserts:
+    """One insert, as the committer does it, and the reference."""
 
-    def insert(parts: list[list[bytes]]) -> None:
-        for part in parts:
-            store.insert_native(part, f"bench/{next(tokens)}")
+    def __init__(self, store: Store, batches: list[FlowBatch], file: Path) -> None:
+        self._store, self._file, self._writer = store, file, store._writer
+        self._tokens = iter(range(10**9))
+        file.write_bytes(b"".join(to_native(batches)))
+        self._writer.command(f"CREATE TABLE memory AS {ddl.TABLE} ENGINE = Memory")
+        self._writer.command(f"INSERT INTO memory FROM INFILE '{file}' FORMAT Native")
 
-    insert(blocks[:1])
-    writer.command(f"CREATE TABLE memory AS {ddl.TABLE} ENGINE = Memory")
-    half = [to_native(batches[i : i + 5]) for i in range(0, len(batches), 5)]
-    for block in half:
-        writer.raw_insert("memory", ddl.NAMES, b"".join(block), fmt="Native")
-    select = f"INSERT INTO {ddl.TABLE} SELECT * FROM memory SETTINGS max_threads = 1"
-    costs = {
-        "insert": _cpu(lambda: insert(blocks)),
-        "insert_5_groups": _cpu(lambda: insert(half)),
-        "reference": _cpu(lambda: writer.command(select)),
-    }
-    for view in writer.query(
-        "SELECT name FROM system.tables WHERE engine = 'MaterializedView'"
-        " AND database = currentDatabase()"
-    ).result_rows:
-        writer.command(f"DROP VIEW {view[0]}")
-    costs["insert_5_groups_no_rollups"] = _cpu(lambda: insert(half))
-    costs["reference_no_rollups"] = _cpu(lambda: writer.command(select))
-    return costs
+    def _insert(self) -> None:
+        self._store.insert_file(self._file, f"bench/{next(self._tokens)}")
+
+    def _reference(self) -> None:
+        self._writer.command(
+            f"INSERT INTO {ddl.TABLE} SELECT * FROM memory SETTINGS max_threads = 1,"
+            f" insert_deduplication_token = 'bench/{next(self._tokens)}'"
+        )
+
+    def costs(self) -> tuple[float, float]:
+        """CPU seconds per record of an insert and of the reference."""
+        self._writer.command(f"SYSTEM STOP MERGES {ddl.TABLE}")
+        pairs = [(_cpu(self._insert), _cpu(self._reference)) for _ in range(REPEATS)]
+        ours, reference = (min(costs) / _TOTAL for costs in zip(*pairs, strict=True))
+        return ours, reference
+
+    def drop_views(self) -> None:
+        for view in self._writer.query(
+            "SELECT name FROM system.tables WHERE engine = 'MaterializedView'"
+            " AND database = currentDatabase()"
+        ).result_rows:
+            self._writer.command(f"DROP VIEW {view[0]}")
+
+    def bytes_per_row(self) -> float:
+        """Of records on disk, once they are merged."""
+        self._insert()
+        self._writer.command(f"OPTIMIZE TABLE {ddl.TABLE} FINAL")
+        found = self._writer.query(
+            "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts"
+            f" WHERE active AND table = '{ddl.TABLE}' AND database = currentDatabase()"
+        )
+        return float(found.result_rows[0][0])
 
 
 def _batches() -> tuple[Endpoints, list[FlowBatch]]:
@@ -167,14 +185,11 @@ def _batches() -> tuple[Endpoints, list[FlowBatch]]:
 
 
 def _cpu(step: Callable[[], object]) -> float:
-    """CPU seconds of this process for one ``step``: the least of several runs."""
-    best = float("inf")
-    for _ in range(REPEATS):
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        step()
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return best
+    """CPU seconds of this process for one ``step``."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    step()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

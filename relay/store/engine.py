@@ -18,6 +18,17 @@ from relay.store.errors import StoreError, explain, full
 _MIB = 1024 * 1024
 _RESERVE_BYTES = 256 * _MIB
 
+_TABLES: Mapping[str, object] = {
+    # A file for all columns of a part up to this size, which every insert's part is below: with
+    # files for each of a hundred columns, making them was a third of an insert.
+    "min_bytes_for_wide_part": 32 * _MIB,
+    # Ten parts become one, not five: records are written again less often.
+    "merge_selector_base": 10,
+    # Nothing asks for them, and they are counted anew with each insert and merge.
+    "auto_statistics_types": "",
+}
+"""How the embedded engine writes tables, where it differs from its own way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -211,5 +222,10 @@ def _config(limits: Limits) -> str:
         "max_thread_pool_free_size": 16,
         "max_concurrent_queries": 64,
     }
-    lines = "\n".join(f"  <{name}>{value}</{name}>" for name, value in values.items())
-    return f"<clickhouse>\n{lines}\n</clickhouse>\n"
+    return (
+        f"<clickhouse>\n{_xml(values)}<merge_tree>\n{_xml(_TABLES)}</merge_tree>\n</clickhouse>\n"
+    )
+
+
+def _xml(values: Mapping[str, object]) -> str:
+    return "".join(f"<{name}>{value}</{name}>\n" for name, value in values.items())

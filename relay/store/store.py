@@ -134,7 +134,7 @@ class Store:
                 ddl.NAMES,
                 b"".join(blocks),
                 fmt="Native",
-                settings={"insert_deduplication_token": token, "async_insert": 0},
+                settings={"insert_deduplication_token": token},
             )
         except Exception as error:
             raise explain(error, self.url) from None
@@ -144,9 +144,10 @@ class Store:
         self._engine.check_room()
         try:
             # Without a list of columns: those that the file does not have get their defaults.
+            # The token is in the statement: to set and reset it would be three more of them.
             self._writer.command(
-                f"INSERT INTO {ddl.TABLE} FROM INFILE '{path}' FORMAT Native",
-                settings={"insert_deduplication_token": token, "async_insert": 0},
+                f"INSERT INTO {ddl.TABLE} FROM INFILE '{path}'"
+                f" SETTINGS insert_deduplication_token = '{token}' FORMAT Native"
             )
         except Exception as error:
             raise explain(error, self.url) from None

@@ -1,6 +1,7 @@
 """ClickHouse's HTTP interface over the embedded engine, for tests of the server path.
 
-usage: python clickhouse_shim.py FOLDER PORT-FILE (loopback only; writes its port to the file)
+usage: python clickhouse_shim.py FOLDER PORT-FILE [PORT] (loopback only; writes its port to the
+file)
 
 Not covered: sessions, progress headers, errors in mid stream, multipart bodies. The user "wrong" is
 refused.
@@ -148,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     keep_open = chdb.connect(FOLDER)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3]) if sys.argv[3:] else 0), Handler)
     port_file = Path(sys.argv[2])
     port_file.with_suffix(".new").write_text(str(server.server_address[1]))
     port_file.with_suffix(".new").rename(port_file)

@@ -16,10 +16,12 @@ from typing import TextIO
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from flowobs.schema import Kind
 from relay.committer import DirectCommitter, Group
 from relay.metrics import RelayMetrics
 from relay.store import Store
 from tests.flow_factory import new_table, random_batch
+from tests.relay.counted import counted
 
 ROWS = 100
 WINDOW_S = 0.5
@@ -43,7 +45,7 @@ async def main(url: str, acks: TextIO, first: int, groups: int, kind: str) -> No
     make = Group if kind == "stable" else RandomToken
     for number in range(first, groups + 1):
         stored = asyncio.Event()
-        batch = random_batch(ROWS, new_table(), number)
+        batch = random_batch(ROWS, new_table(), number, kind=Kind.update)
         batch.columns["src_cookie"][:] = number * ROWS + np.arange(ROWS)
         await committer.submit(make("agent", 1, number, [batch], ROWS, stored.set))
         await stored.wait()
@@ -52,8 +54,7 @@ async def main(url: str, acks: TextIO, first: int, groups: int, kind: str) -> No
         acks.write(f"{number}\n")
         acks.flush()
     await committer.stop(5)
-    found = store.reader().query("SELECT count() AS n, uniqExact(src_cookie) AS u FROM flows")
-    print("rows", found["n"][0], found["u"][0], flush=True)
+    print(*counted(store), flush=True)
     store.close()
 
 

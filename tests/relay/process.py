@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -50,8 +50,12 @@ class RelayProcess:
             command += ["--listen", "127.0.0.1:0"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
-        ready = wait_for(lambda: _READY.search(self.log.read_text()) or self._dead(), 20)
-        assert isinstance(ready, re.Match), self.log.read_text()
+        try:
+            ready = wait_for(lambda: _READY.search(self.log.read_text()) or self._dead(), 60)
+            assert isinstance(ready, re.Match), self.log.read_text()
+        except AssertionError:
+            self.process.kill()
+            raise
         self.url, self.agents = ready.groups()
 
     def _dead(self) -> bool:
@@ -87,9 +91,10 @@ class RelayProcess:
 class Agent:
     """Sends batches to a relay from a thread of its own."""
 
-    def __init__(self, target: str, name: str = "node-1") -> None:
+    def __init__(self, target: str, name: str = "node-1", **options: Any) -> None:
+        intervals = {"batch_interval": 0.02, "group_interval": 0.2}
         self.forwarder = Forwarder(
-            target, agent=name, node=name, version="test", batch_interval=0.02, group_interval=0.2
+            target, agent=name, node=name, version="test", **intervals | options
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -1,4 +1,4 @@
-"""A full disk: agents wait, the status says why, and it goes on by itself."""
+"""A full disk: agents keep what they have on theirs, the status says why, it goes on by itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowobs.agent.spill import Spill
 from tests.relay.flows import flows
 from tests.relay.process import Agent, RelayProcess, wait_for
 
@@ -20,7 +21,8 @@ MOUNT = 'mkdir -p "$0" && mount -t tmpfs -o size=300m none "$0" && exec "$@"'
 def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     store = tmp_path / "store"
     relay = RelayProcess(tmp_path, inside=["unshare", "-m", "sh", "-c", MOUNT, str(store)])
-    agent = Agent(relay.agents)
+    spill = Spill(tmp_path / "spool", 64 << 20)
+    agent = Agent(relay.agents, max_bytes=2 << 20, spill=spill)
     ballast = Path(f"/proc/{relay.process.pid}/root{store}/ballast")
 
     def status() -> Any:
@@ -32,19 +34,25 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
         with ballast.open("wb", 0) as file, pytest.raises(OSError, match="No space left"):
             while True:
                 file.write(bytes(1 << 20))
-        agent.put(flows(1000))
-        agent.put(flows(1000))
-        wait_for(lambda: status()["error"])
+        for i in range(20):  # some 5 MB: more than the agent may hold in memory
+            agent.put(flows(1000, first_port=i * 1000))
+            wait_for(lambda: agent.forwarder.spool_bytes <= 1 << 20)
+        wait_for(lambda: status()["error"], 30)
         waiting = status()
         assert "is full: free space, or keep less with --max-disk" in waiting["error"]
         assert (waiting["healthy"], waiting["rows"]) == (False, 1000)
         assert waiting["queued"] >= 1000
         with relay.client() as client:
             assert client.get("/healthz").status_code == 503
-        assert agent.forwarder.spool_records == 2000
+        assert agent.forwarder.spool_records == 20_000
+        assert agent.forwarder.spool_disk_bytes > 0
         ballast.unlink()
-        wait_for(lambda: agent.forwarder.spool_records == 0, 30)
-        wait_for(lambda: (status()["rows"], status()["error"]) == (3000, None))
+        wait_for(lambda: agent.forwarder.spool_records == 0, 60)
+        wait_for(lambda: (status()["rows"], status()["error"]) == (21_000, None), 30)
+        assert not agent.forwarder.dropped
+        with relay.client() as client:
+            answer = client.get("/api/v1/flows?first=30000&format=csv&fields=src_port").text
+        assert len(set(answer.splitlines()[1:])) == 21_000
     finally:
         agent.stop()
         relay.stop()

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -303,102 +300,6 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     )
     assert "is full: free space, or keep less" in done.stdout, done.stderr
     assert len(done.stdout.splitlines()) == 1
-
-
-SHIM = Path(__file__).with_name("clickhouse_shim.py")
-
-
-REAL_SERVER = os.environ.get("FLOWOBS_TEST_CLICKHOUSE_URL", "").rstrip("/")
-"""Such as http://user:password@host:8123, without a database: tests make one and drop it."""
-DATABASE = f"flowobs_test_{os.getpid()}"
-NO_SERVER = "FLOWOBS_TEST_CLICKHOUSE_URL names no server"
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "shim",
-        pytest.param("real", marks=pytest.mark.skipif(not REAL_SERVER, reason=NO_SERVER)),
-    ],
-)
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A server's URL without a database."""
-    if request.param == "real":
-        yield REAL_SERVER
-        admin = Store.open(f"{REAL_SERVER}/{DATABASE}")
-        admin._writer.command(f"DROP DATABASE {DATABASE}")
-        admin.close()
-        return
-    folder = tmp_path_factory.mktemp("server")
-    port = folder / "port"
-    process = subprocess.Popen([sys.executable, str(SHIM), str(folder / "data"), str(port)])
-    deadline = time.monotonic() + 30
-    while not port.exists():
-        assert process.poll() is None, "the shim ended"
-        assert time.monotonic() < deadline, "the shim did not start"
-        time.sleep(0.05)
-    yield f"http://default:secret@127.0.0.1:{port.read_text()}"
-    process.terminate()
-    process.wait(10)
-
-
-def test_the_same_store_over_http(server):
-    remote = Store.open(f"{server}/{DATABASE}")
-    try:
-        assert remote.url == re.sub("//.*@", "//", f"{server}/{DATABASE}")
-        batch = random_batch(500, new_table())
-        for _ in range(2):
-            remote.insert([batch], "a/1/1")
-        stats = remote.stats()
-        assert stats.rows == 500
-        assert (stats.oldest, stats.newest) == (
-            batch.columns["time"].min(),
-            batch.columns["time"].max(),
-        )
-        reader = remote.reader()
-        found = reader.query(
-            "SELECT src_ip, bytes FROM flows WHERE bytes = {b:UInt64}",
-            {"b": int(batch.columns["bytes"][3])},
-        )
-        assert found["src_ip"] == [batch.columns["src_ip"][3].tobytes()]
-        assert sum(t.rows for t in reader.stream("SELECT * FROM flows")) == 500
-        assert reader.raw("SELECT count() FROM flows", "CSV") == b"500\n"
-        newest = reader.query("SELECT time FROM flows ORDER BY time DESC LIMIT 9 WITH TIES")
-        assert newest["time"][0] == stats.newest
-        assert remote.sweep() == 0 and remote.begin is not None
-        minutes = reader.query("SELECT sum(records) AS n FROM flows_1m")["n"]
-        assert minutes == reader.query("SELECT count() AS n FROM flows WHERE kind != 8")["n"]
-        with pytest.raises(StoreError, match=r"(?i)readonly"):
-            reader.query("DROP TABLE flows")
-    finally:
-        remote.close()
-
-
-def test_a_wrong_password_is_said_plainly(server):
-    with pytest.raises(StoreError, match="refuses the user or password"):
-        Store.open(re.sub("//.*@", "//wrong:secret@", f"{server}/{DATABASE}"))
-
-
-def test_closing_stops_queries_on_a_server_too(server):
-    remote = Store.open(f"{server}/{DATABASE}")
-    reader, said = remote.reader(), []
-
-    def run() -> None:
-        try:
-            reader.query("SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1")
-        except StoreError as error:
-            said.append(str(error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    time.sleep(0.5)
-    began = time.monotonic()
-    remote.close()
-    thread.join(10)
-    assert time.monotonic() - began < 3
-    assert "shutting down" in said[0]
 
 
 def test_every_end_of_a_record_is_among_the_ends(store):
