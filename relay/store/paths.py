@@ -77,7 +77,7 @@ class Paths:
 
     def counts_sql(self) -> Iterator[str]:
         """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1 of each question."""
-        values = [f"{self._at()} AS at", f"{_start(self.unit_s)} AS unit", "path"]
+        values = [f"{self._at()} AS at", f"{start(self.unit_s)} AS unit", "path"]
         values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
         values += [f"argMax({side}, last) AS {side}" for side in ("src", "dst")]
         values += [f"sum({name}) AS {name}" for name in COUNTED]
@@ -96,8 +96,16 @@ class Paths:
         """The slices, cut where there are many steps: their groups would not fit into memory."""
         if not self.step_s:
             return [list(self.plan.slices)]
-        steps = (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9)
-        length = self.step_s * max(_STEPS, steps // _QUESTIONS) * 10**9
+        return self.cut(max(_STEPS, self.steps // _QUESTIONS))
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9) if self.step_s else 1
+
+    def cut(self, steps: int) -> list[list[Slice]]:
+        """The slices of each so many steps."""
+        length = steps * self.step_s * 10**9
         found: dict[int, list[Slice]] = {}
         for part in self.plan.slices:
             for i in range(part.from_ns // length, -(-part.to_ns // length)):
@@ -187,7 +195,7 @@ GROUP BY label"""
         return f"({rows} WHERE {self._in(part)})"
 
     def _at(self, bucket: str = "bucket") -> str:
-        return _start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
+        return start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
 
     def _in(self, part: Slice) -> str:
         if part.table != TABLE:
@@ -200,7 +208,8 @@ GROUP BY label"""
 _BY_CHANNEL: Final = " GROUP BY at, channel"
 
 
-def _start(seconds: int, bucket: str = "bucket") -> str:
+def start(seconds: int, bucket: str = "bucket") -> str:
+    """The start (a Unix time) of the stretch of ``seconds`` that a bucket is in."""
     return f"toUInt32(intDiv(toUInt32({bucket}), {seconds}) * {seconds})"
 
 
