@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
 
 from relay.http.queries import Queries, Session
 from relay.http.traffic import Row, Traffic, traffic
@@ -23,6 +22,7 @@ from relay.http.trends import (
     length_of,
     named,
     oldest,
+    route,
     span,
     value,
 )
@@ -55,17 +55,7 @@ class DiffQuery:
 
 def router(queries: Queries) -> APIRouter:
     """The route, over a store."""
-    routes = APIRouter()
-
-    @routes.get("/api/v1/diff")
-    async def diff(request: Request) -> Response:
-        query = diff_query(request)
-        answer = await queries.run(request, lambda session: build(session, query))
-        return Response(
-            answer, media_type="application/json", headers={"cache-control": "no-store"}
-        )
-
-    return routes
+    return route(queries, "/api/v1/diff", diff_query, build)
 
 
 def diff_query(request: Request) -> DiffQuery:

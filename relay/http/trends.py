@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from fastapi import Request
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from starlette.datastructures import QueryParams
 
 from flowobs.filters import Filter
@@ -16,11 +17,13 @@ from flowobs.rows import row_dicts, time_text
 from flowobs.times import UNITS_NS, parse_length
 from relay.http.errors import ApiError
 from relay.http.parameters import check_names, group_of, question, window
-from relay.http.queries import Session
+from relay.http.queries import Queries, Session
 from relay.http.traffic import Key, Row
 from relay.http.traffic_sql import EDGE
 from relay.store.ddl import TABLE
 from relay.store.rollup import HOURS, MINUTES
+
+T = TypeVar("T")
 
 COMMON: Final = {*PARAMETERS, "q", "since", "until", "group", "limit"}
 MOST: Final = 20_000
@@ -36,6 +39,25 @@ class Asked:
     to_ns: int
     group: str
     limit: int
+
+
+def route(
+    queries: Queries,
+    path: str,
+    asked: Callable[[Request], T],
+    build: Callable[[Session, T], bytes],
+) -> APIRouter:
+    """A route that answers with the JSON which ``build`` makes of what was ``asked``."""
+    routes = APIRouter()
+
+    @routes.get(path)
+    async def answer(request: Request) -> Response:
+        query = asked(request)
+        content = await queries.run(request, lambda session: build(session, query))
+        headers = {"cache-control": "no-store"}
+        return Response(content, media_type="application/json", headers=headers)
+
+    return routes
 
 
 def asked(request: Request, more: Collection[str], limit: int, most: int) -> Asked:
@@ -86,8 +108,18 @@ def value(row: Row, measure: str, seconds: float) -> float | None:
     if measure in LATENCIES:
         found: float | None = row[measure]
         return found
-    total: float = sum(row[name] for name in COUNTS[measure])
-    return round(total / seconds, 3) if measure == "rate" else total
+    return per(seconds, sum(row[name] for name in COUNTS[measure]), measure)
+
+
+def per(seconds: float, count: float, measure: str) -> float:
+    """What was counted in ``seconds``, as ``measure`` tells it."""
+    return round(count / seconds, 3) if measure == "rate" else count
+
+
+def largest(values: dict[Key, float | None], limit: int) -> list[Key]:
+    """Keys of the ``limit`` largest values, none that is nothing."""
+    some = {key: number for key, number in values.items() if number}
+    return sorted(some, key=lambda key: (-some[key], key))[:limit]
 
 
 def named(by: str, key: Key) -> dict[str, Any]:
