@@ -21,7 +21,7 @@ from relay.http.queries import Queries, Session
 from relay.http.traffic import Key, Row
 from relay.http.traffic_sql import EDGE
 from relay.store.ddl import TABLE
-from relay.store.rollup import HOURS, MINUTES
+from relay.store.rollup import ROLLUPS
 
 T = TypeVar("T")
 
@@ -154,11 +154,19 @@ def covered(from_ns: int, to_ns: int, oldest_ns: int | None) -> Covered:
 
 def oldest(session: Session) -> int | None:
     """When the oldest that any table has was seen (ns), None of an empty store. Blocks."""
-    tables = [f"SELECT toUnixTimestamp64Nano(min(time)) AS ns FROM {TABLE}"] + [
-        f"SELECT toUnixTimestamp64Nano(min(first)) AS ns FROM {table}"
-        f" WHERE bucket = (SELECT min(bucket) FROM {table})"
-        for table in (MINUTES.name, HOURS.name)
+    # parts know these without being read
+    begins = [f"SELECT toUnixTimestamp64Nano(min(time)) AS ns, '' AS rollup FROM {TABLE}"] + [
+        f"SELECT toUnixTimestamp(min(bucket)) * {10**9}, '{rollup.name}' FROM {rollup.name}"
+        for rollup in ROLLUPS
     ]
-    found = session.query(f"SELECT minIf(ns, ns > 0) AS ns FROM ({' UNION ALL '.join(tables)})", {})
-    ns = int(found["ns"][0])
-    return ns or None
+    found = session.query(f"SELECT ns, rollup FROM ({' UNION ALL '.join(begins)}) WHERE ns > 0", {})
+    begin = dict(zip(found["rollup"], found["ns"], strict=True))
+    known = [begin.pop("")] if "" in begin else []
+    # a rollup reaches further back if it has a bucket that ends before
+    known += [
+        int(session.query(f"SELECT toUnixTimestamp64Nano(min(first)) AS ns FROM {rollup.name}"
+            f" WHERE bucket = (SELECT min(bucket) FROM {rollup.name})", {})["ns"][0])
+        for rollup in ROLLUPS
+        if rollup.name in begin and (not known or begin[rollup.name] + rollup.ns <= known[0])
+    ]  # fmt: skip
+    return min(known, default=None)
