@@ -192,20 +192,21 @@ def _by_more_than_chance(old: int, new: int, seconds: tuple[float, float]) -> bo
 
 
 def _another_rate(old: Row, new: Row, name: str, seconds: tuple[float, float]) -> bool:
-    packets = max(value(old, "packets", 1) or 0, value(new, "packets", 1) or 0)
-    if packets < LEAST_PACKETS:
-        return False
-    if name == "opens" and not _by_more_than_chance(old[name], new[name], seconds):
-        return False
     before, after = _rate(old, name, seconds[0]), _rate(new, name, seconds[1])
-    return before != after and not before / FACTOR < after < before * FACTOR
+    if before == after or before / FACTOR < after < before * FACTOR:
+        return False
+    if max(value(old, "packets", 1) or 0, value(new, "packets", 1) or 0) < LEAST_PACKETS:
+        return False
+    return name != "opens" or _by_more_than_chance(old[name], new[name], seconds)
 
 
 def _another_time(old: Row, new: Row, name: str) -> bool:
     """Whether a latency is another one: slower, or faster."""
     before, after = old[name], new[name]
-    samples = min(value(r, "opens" if "connect" in name else "packets", 1) or 0 for r in (old, new))
-    if before is None or after is None or samples < ENOUGH[name]:
+    if before is None or after is None:
         return False
-    low, high = sorted((before, after))
-    return bool(high >= low * SLOWER and high - low >= LEAST_MS)
+    low, high = (before, after) if before < after else (after, before)
+    if high < low * SLOWER or high - low < LEAST_MS:
+        return False
+    of = "opens" if "connect" in name else "packets"
+    return min(value(row, of, 1) or 0 for row in (old, new)) >= ENOUGH[name]

@@ -21,7 +21,7 @@ from relay.http.trends import MOST, largest, value
 from relay.store.channels import score
 from relay.store.ddl import TABLE
 from relay.store.names import LABEL, label_sql
-from relay.store.paths import Paths, start
+from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 from relay.store.rollup import ENDS, KEYS, OF_PATH, ROLLUPS, SUMS
 
@@ -129,7 +129,8 @@ class _Sums(Paths):
         buckets = range(part.from_ns // 10**9, part.to_ns // 10**9, seconds)
         sample = buckets[:: -(-len(buckets) // _SAMPLE)]
         found = session.query(
-            f"SELECT count() AS n FROM {self._rows(part, {})} AND bucket IN {(*sample, 0)}",
+            f"SELECT count() AS n FROM (SELECT bucket FROM {self._rows(part, {})})"
+            f" WHERE bucket IN {(*sample, 0)}",
             parameters,
         )
         rows = found["n"][0] * len(buckets) // len(sample)
@@ -156,7 +157,7 @@ class _Sums(Paths):
             for part in parts
         )
         # a path is chosen for the smaller one of unit and step
-        piece = start(gcd(self.unit_s, self.step_s))
+        piece = Paths(self.plan, self.filter, gcd(self.unit_s, self.step_s))._at()
         paths = [f"any({name}) AS {name}" for name in ("channel", "reporter", *ends)]
         paths += [f"sum({name}) AS {name}" for name in sums]
         units = [f"{self._at('piece')} AS at"] + [f"argMax({n}, score) AS {n}" for n in ends]

@@ -33,7 +33,7 @@ from relay.store.plan import Plan
 from relay.store.rollup import HOURS, MINUTES
 
 MOST_GROUPS: Final = 20
-MOST_POINTS: Final = 500
+MOST_POINTS: Final = 1_000
 POINTS: Final = 120
 """As many steps at most when none is asked for; at least half of it."""
 STEPS_S: Final = (

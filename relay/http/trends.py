@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from flowobs.filters import Filter
 from flowobs.filters.parameters import PARAMETERS
-from flowobs.measures import COUNTS, DIMENSIONS, LATENCIES, MEASURES
+from flowobs.measures import COUNTS, DIMENSIONS, MEASURES
 from flowobs.rows import row_dicts, time_text
 from flowobs.times import UNITS_NS, parse_length
 from relay.http.errors import ApiError
@@ -105,10 +105,11 @@ def _limit(given: QueryParams, default: int, most: int) -> int:
 
 def value(row: Row, measure: str, seconds: float) -> float | None:
     """``measure`` of a row of traffic in ``seconds``; None for a latency that nothing tells."""
-    if measure in LATENCIES:
+    counters = COUNTS.get(measure)
+    if counters is None:
         found: float | None = row[measure]
         return found
-    return per(seconds, sum(row[name] for name in COUNTS[measure]), measure)
+    return per(seconds, sum([row[name] for name in counters]), measure)
 
 
 def per(seconds: float, count: float, measure: str) -> float:

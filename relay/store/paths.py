@@ -77,7 +77,7 @@ class Paths:
 
     def counts_sql(self) -> Iterator[str]:
         """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1 of each question."""
-        values = [f"{self._at()} AS at", f"{start(self.unit_s)} AS unit", "path"]
+        values = [f"{self._at()} AS at", f"{_start(self.unit_s)} AS unit", "path"]
         values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
         values += [f"argMax({side}, last) AS {side}" for side in ("src", "dst")]
         values += [f"sum({name}) AS {name}" for name in COUNTED]
@@ -195,7 +195,7 @@ GROUP BY label"""
         return f"({rows} WHERE {self._in(part)})"
 
     def _at(self, bucket: str = "bucket") -> str:
-        return start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
+        return _start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
 
     def _in(self, part: Slice) -> str:
         if part.table != TABLE:
@@ -208,8 +208,7 @@ GROUP BY label"""
 _BY_CHANNEL: Final = " GROUP BY at, channel"
 
 
-def start(seconds: int, bucket: str = "bucket") -> str:
-    """The start (a Unix time) of the stretch of ``seconds`` that a bucket is in."""
+def _start(seconds: int, bucket: str = "bucket") -> str:
     return f"toUInt32(intDiv(toUInt32({bucket}), {seconds}) * {seconds})"
 
 
