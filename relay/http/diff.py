@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 from fastapi import APIRouter, Request
 
+from relay.http.errors import ApiError
 from relay.http.queries import Queries, Session
 from relay.http.traffic import Row, Traffic, traffic
 from relay.http.trends import (
@@ -46,11 +47,19 @@ ENOUGH: Final = {"connect_ms": 50, "connect_p95_ms": 200, "rtt_ms": 500, "rtt_p9
 
 @dataclass(frozen=True, slots=True)
 class DiffQuery:
-    """What /api/v1/diff was asked for: it is compared with ``before_ns`` before it."""
+    """What /api/v1/diff was asked for: it is compared with ``before_ns`` before it, or, with
+    ``against_ns``, with as much so long ago."""
 
     asked: Asked
     before_ns: int
     by: str = "edge"
+    against_ns: int = 0
+
+    @property
+    def before(self) -> tuple[int, int]:
+        """From when to when it is compared with (ns)."""
+        end = self.asked.to_ns - self.against_ns if self.against_ns else self.asked.from_ns
+        return max(0, end - self.before_ns), end
 
 
 def router(queries: Queries) -> APIRouter:
@@ -61,9 +70,18 @@ def router(queries: Queries) -> APIRouter:
 def diff_query(request: Request) -> DiffQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    common = asked(request, ("by", "before"), 50, MOST_CHANGES)
-    before_ns = length_of(given, "before") or common.to_ns - common.from_ns
-    return DiffQuery(common, min(before_ns, common.from_ns), dimension_of(given))
+    common = asked(request, ("by", "before", "against"), 50, MOST_CHANGES)
+    length = common.to_ns - common.from_ns
+    before_ns, against_ns = length_of(given, "before"), length_of(given, "against")
+    if against_ns is not None and before_ns is not None:
+        raise ApiError(400, "`against` compares with times of one length; leave out `before`")
+    if against_ns is not None and against_ns < length:
+        raise ApiError(
+            400,
+            f"`against` cannot be `{given['against']}`: so long ago is a part of what is asked for;"
+            " use a longer time, or a shorter `since`",
+        )
+    return DiffQuery(common, before_ns or length, dimension_of(given), against_ns or 0)
 
 
 def build(session: Session, query: DiffQuery) -> bytes:
@@ -71,8 +89,8 @@ def build(session: Session, query: DiffQuery) -> bytes:
     what = query.asked
     oldest_ns = oldest(session)
     after = _traffic(session, query, what.from_ns, what.to_ns)
-    before = _traffic(session, query, what.from_ns - query.before_ns, what.from_ns)
-    reach = covered(what.from_ns - query.before_ns, what.from_ns, oldest_ns)
+    before = _traffic(session, query, *query.before)
+    reach = covered(*query.before, oldest_ns)
     seconds = _seconds(before, oldest_ns), _seconds(after, oldest_ns)
     found = []
     for key in before.rows.keys() | after.rows.keys() if reach != "none" else ():
