@@ -18,6 +18,7 @@ from relay.http.queries import Session
 from relay.http.traffic import Key, plan_of, traffic
 from relay.http.traffic_sql import NAMED, OTHER, By
 from relay.http.trends import MOST, largest, value
+from relay.store import StoreError
 from relay.store.channels import score
 from relay.store.ddl import TABLE
 from relay.store.names import LABEL, label_sql
@@ -33,12 +34,10 @@ _OF_UNIT: Final = {
     "retransmits": "greatest(sum(counted), argMax(again, score))",
 }
 """What a channel's paths have counted; of other measures that is what the best path has."""
-_SIDES: Final = {"src": {"source", "edge", "end"}, "dst": {"destination", "edge", "end"}}
-"""Which end is needed for which rows."""
-
-
 _ROWS: Final = 400_000
 """About so many of a rollup go into one question: groups of more would go to disk."""
+_MOST_ROWS: Final = 30_000_000
+"""About half a minute's work."""
 _FEW_STEPS: Final = 24
 _SAMPLE: Final = 8
 """Buckets from which the number of rows is estimated."""
@@ -134,6 +133,11 @@ class _Sums(Paths):
             parameters,
         )
         rows = found["n"][0] * len(buckets) // len(sample)
+        if rows > _MOST_ROWS:
+            raise StoreError(
+                f"about {rows:,} rows of {part.table} match: ask about a shorter time, or for less"
+                " with a filter"
+            )
         questions = rows // _ROWS + 1
         return self.cut(-(-self.steps // questions)) if questions > 1 else [self.plan.slices]
 

@@ -16,7 +16,7 @@ from flowobs.query import parse
 from flowobs.schema import EndpointKind, Kind, Reporter
 from relay.http import measured as asking
 from relay.http.measured import measured
-from relay.store import Reader, Store
+from relay.store import Reader, Store, StoreError
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
 
@@ -97,7 +97,6 @@ def test_a_measure_of_rollups_is_that_of_records(
     plan = store.plan(begin, begin + 3 * HOUR, step_s * 10**9)
     assert plan.table != "flows"
     records = Plan((Slice("flows", plan.from_ns, plan.to_ns),))
-
     of, reader = (by,) if by else (), store.reader()
 
     def ask(**more: Any) -> list[dict[Any, float]]:
@@ -140,3 +139,6 @@ def test_many_rows_are_asked_for_in_several_questions(
     monkeypatch.setattr(asking, "_ROWS", 50)
     assert points() == one
     assert len(asked) > 6
+    monkeypatch.setattr(asking, "_MOST_ROWS", 100)
+    with pytest.raises(StoreError, match="of flows_1m match: ask about a shorter time"):
+        points()
