@@ -25,7 +25,6 @@ from relay.http.parameters import HintsQuery, MapQuery
 from relay.http.service_map import build
 from relay.http.timeseries import SeriesQuery
 from relay.http.top import TopQuery
-from relay.http.traffic import traffic
 from relay.http.trends import Asked
 from relay.store import Reader, Store, ddl
 from relay.store.plan import Plan, Slice, plan
@@ -121,15 +120,13 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         query = MapQuery(filter, since, until, group, latency)
         return lambda: build(session, query)
 
-    def series() -> object:
-        service = parse("to.workload:workload-7")
-        return traffic(
-            rollups, service, begin, end, group="workload", by=("at",), step_s=60, latency=False
-        )
+    def asked(seconds: int, limit: int = 10, filter: Filter = EVERYTHING) -> Asked:
+        return Asked(filter, end - seconds * 10**9, end, "workload", limit)
 
-    def asked(seconds: int, limit: int = 10) -> Asked:
-        return Asked(EVERYTHING, end - seconds * 10**9, end, "workload", limit)
+    def series(asked: Asked, by: str, step_s: int | None = None) -> Callable[[], object]:
+        return lambda: timeseries.build(rollups, SeriesQuery(asked, by, step_s=step_s))
 
+    service = parse("to.workload:workload-7")
     typed = "ns:ns-3 and pod:workl"
     hints = HintsQuery(typed, len(typed) + 1, end - 300 * 10**9, end)
     questions = {
@@ -145,10 +142,8 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         "map_10h_workload_ms": map(36_000, group="workload"),
         "map_10h_namespace_ms": map(36_000, filter=parse("ns:ns-3")),
         "map_10h_past_ms": map(36_000, until=past),
-        "series_10h_ms": series,
-        "series_10h_largest_ms": lambda: timeseries.build(
-            rollups, SeriesQuery(asked(36_000, 5), "source")
-        ),
+        "series_10h_ms": series(asked(36_000, filter=service), "total", 60),
+        "series_10h_largest_ms": series(asked(36_000, 5), "source"),
         "top_10h_ms": lambda: top.build(rollups, TopQuery(asked(36_000), "edge", "bytes")),
         "top_15m_end_ms": lambda: top.build(rollups, TopQuery(asked(900), "end", "drops")),
         "top_15m_new_ms": lambda: top.build(rollups, TopQuery(asked(900), new=True)),

@@ -289,6 +289,7 @@ def series(output: str | None, color: str, server: str, **given: Any) -> None:
     options.before(
         "How long the time before --since is. Default: as long as what it is compared with."
     ),
+    options.against,
     options.filters,
     options.each(),
     options.by,

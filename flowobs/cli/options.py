@@ -15,7 +15,7 @@ from flowobs.measures import DIMENSIONS, MEASURES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
-MEASURED = ("by", "measure", "limit", "step", "before", "new")
+MEASURED = ("by", "measure", "limit", "step", "before", "against", "new")
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
@@ -145,6 +145,14 @@ step = option(
     "--step",
     metavar="TIME",
     help="Length of a step: 10s, 1m, 1h. Default: such that there are 60 to 120.",
+)
+
+
+against = option(
+    SELECTION,
+    "--against",
+    metavar="TIME",
+    help="Compare with the same time so long ago, 1d or 7d, instead of with what came before.",
 )
 
 

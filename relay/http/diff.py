@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
 
+from relay.http.errors import ApiError
 from relay.http.queries import Queries, Session
 from relay.http.traffic import Row, Traffic, traffic
 from relay.http.trends import (
@@ -23,6 +23,7 @@ from relay.http.trends import (
     length_of,
     named,
     oldest,
+    route,
     span,
     value,
 )
@@ -46,34 +47,41 @@ ENOUGH: Final = {"connect_ms": 50, "connect_p95_ms": 200, "rtt_ms": 500, "rtt_p9
 
 @dataclass(frozen=True, slots=True)
 class DiffQuery:
-    """What /api/v1/diff was asked for: it is compared with ``before_ns`` before it."""
+    """What /api/v1/diff was asked for: it is compared with ``before_ns`` before it, or, with
+    ``against_ns``, with as much so long ago."""
 
     asked: Asked
     before_ns: int
     by: str = "edge"
+    against_ns: int = 0
+
+    @property
+    def before(self) -> tuple[int, int]:
+        """From when to when it is compared with (ns)."""
+        end = self.asked.to_ns - self.against_ns if self.against_ns else self.asked.from_ns
+        return max(0, end - self.before_ns), end
 
 
 def router(queries: Queries) -> APIRouter:
     """The route, over a store."""
-    routes = APIRouter()
-
-    @routes.get("/api/v1/diff")
-    async def diff(request: Request) -> Response:
-        query = diff_query(request)
-        answer = await queries.run(request, lambda session: build(session, query))
-        return Response(
-            answer, media_type="application/json", headers={"cache-control": "no-store"}
-        )
-
-    return routes
+    return route(queries, "/api/v1/diff", diff_query, build)
 
 
 def diff_query(request: Request) -> DiffQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    common = asked(request, ("by", "before"), 50, MOST_CHANGES)
-    before_ns = length_of(given, "before") or common.to_ns - common.from_ns
-    return DiffQuery(common, min(before_ns, common.from_ns), dimension_of(given))
+    common = asked(request, ("by", "before", "against"), 50, MOST_CHANGES)
+    length = common.to_ns - common.from_ns
+    before_ns, against_ns = length_of(given, "before"), length_of(given, "against")
+    if against_ns is not None and before_ns is not None:
+        raise ApiError(400, "`against` compares with times of one length; leave out `before`")
+    if against_ns is not None and against_ns < length:
+        raise ApiError(
+            400,
+            f"`against` cannot be `{given['against']}`: so long ago is a part of what is asked for;"
+            " use a longer time, or a shorter `since`",
+        )
+    return DiffQuery(common, before_ns or length, dimension_of(given), against_ns or 0)
 
 
 def build(session: Session, query: DiffQuery) -> bytes:
@@ -81,8 +89,8 @@ def build(session: Session, query: DiffQuery) -> bytes:
     what = query.asked
     oldest_ns = oldest(session)
     after = _traffic(session, query, what.from_ns, what.to_ns)
-    before = _traffic(session, query, what.from_ns - query.before_ns, what.from_ns)
-    reach = covered(what.from_ns - query.before_ns, what.from_ns, oldest_ns)
+    before = _traffic(session, query, *query.before)
+    reach = covered(*query.before, oldest_ns)
     seconds = _seconds(before, oldest_ns), _seconds(after, oldest_ns)
     found = []
     for key in before.rows.keys() | after.rows.keys() if reach != "none" else ():
@@ -202,20 +210,21 @@ def _by_more_than_chance(old: int, new: int, seconds: tuple[float, float]) -> bo
 
 
 def _another_rate(old: Row, new: Row, name: str, seconds: tuple[float, float]) -> bool:
-    packets = max(value(old, "packets", 1) or 0, value(new, "packets", 1) or 0)
-    if packets < LEAST_PACKETS:
-        return False
-    if name == "opens" and not _by_more_than_chance(old[name], new[name], seconds):
-        return False
     before, after = _rate(old, name, seconds[0]), _rate(new, name, seconds[1])
-    return before != after and not before / FACTOR < after < before * FACTOR
+    if before == after or before / FACTOR < after < before * FACTOR:
+        return False
+    if max(value(old, "packets", 1) or 0, value(new, "packets", 1) or 0) < LEAST_PACKETS:
+        return False
+    return name != "opens" or _by_more_than_chance(old[name], new[name], seconds)
 
 
 def _another_time(old: Row, new: Row, name: str) -> bool:
     """Whether a latency is another one: slower, or faster."""
     before, after = old[name], new[name]
-    samples = min(value(r, "opens" if "connect" in name else "packets", 1) or 0 for r in (old, new))
-    if before is None or after is None or samples < ENOUGH[name]:
+    if before is None or after is None:
         return False
-    low, high = sorted((before, after))
-    return bool(high >= low * SLOWER and high - low >= LEAST_MS)
+    low, high = (before, after) if before < after else (after, before)
+    if high < low * SLOWER or high - low < LEAST_MS:
+        return False
+    of = "opens" if "connect" in name else "packets"
+    return min(value(row, of, 1) or 0 for row in (old, new)) >= ENOUGH[name]

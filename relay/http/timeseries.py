@@ -9,16 +9,15 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
 
 from flowobs.measures import LATENCIES, unit
 from flowobs.rows import time_text
 from relay.http.errors import ApiError
+from relay.http.measured import measured
 from relay.http.queries import Queries, Session
-from relay.http.traffic import Key, Row, traffic
+from relay.http.traffic import Key
 from relay.http.traffic_sql import OTHER
 from relay.http.trends import (
-    MOST,
     Asked,
     asked,
     dimension_of,
@@ -26,14 +25,15 @@ from relay.http.trends import (
     measure_of,
     named,
     oldest,
+    per,
+    route,
     span,
-    value,
 )
 from relay.store.plan import Plan
 from relay.store.rollup import HOURS, MINUTES
 
 MOST_GROUPS: Final = 20
-MOST_POINTS: Final = 500
+MOST_POINTS: Final = 1_000
 POINTS: Final = 120
 """As many steps at most when none is asked for; at least half of it."""
 STEPS_S: Final = (
@@ -58,17 +58,7 @@ class SeriesQuery:
 
 def router(queries: Queries) -> APIRouter:
     """The route, over a store."""
-    routes = APIRouter()
-
-    @routes.get("/api/v1/timeseries")
-    async def timeseries(request: Request) -> Response:
-        query = series_query(request)
-        answer = await queries.run(request, lambda session: build(session, query))
-        return Response(
-            answer, media_type="application/json", headers={"cache-control": "no-store"}
-        )
-
-    return routes
+    return route(queries, "/api/v1/timeseries", series_query, build)
 
 
 def series_query(request: Request) -> SeriesQuery:
@@ -129,19 +119,17 @@ def build(session: Session, query: SeriesQuery) -> bytes:
     begin_ns = max(from_ns, min(least_ns, to_ns - step_s * _NS))
     now_ns = time.time_ns()
     latency = measure in LATENCIES
-    common: dict[str, Any] = {"group": what.group, "latency": latency, "nodes": False}
     points = (to_ns - from_ns) // (step_s * _NS)
     groups: list[Any] = []
-    if by != "total":
-        found = traffic(session, what.filter, begin_ns, to_ns, by=(by,), most=MOST, **common)
-        groups = [key[0] for key in largest(found.rows, measure, what.limit)]
-    rows: dict[Key, Row] = {}
-    if by == "total" or groups:
-        found = traffic(
-            session, what.filter, begin_ns, to_ns, by=(by, "at") if groups else ("at",),
-            step_s=step_s, only=groups, most=(len(groups) + 1) * (points + 1), **common,
-        )  # fmt: skip
-        rows = found.rows
+    of = () if by == "total" else (by,)
+    when = what.filter, begin_ns, to_ns, measure
+    values: dict[Key, float] = {}
+    if of:
+        found = measured(session, *when, group=what.group, by=of, most=what.limit)
+        groups = [key[0] for key in found.values]
+    if not of or groups:
+        found = measured(session, *when, group=what.group, by=of, step_s=step_s, only=groups)
+        values = found.values
     # what the tables were asked for may begin earlier: a rollup's bucket
     starts = [from_ns // _NS + i * step_s for i in range(points)]
     starts = [at for at in starts if at * _NS < now_ns - UNSTORED_NS]
@@ -153,12 +141,12 @@ def build(session: Session, query: SeriesQuery) -> bytes:
     lines: dict[Any, list[float | None]] = {
         name: list(nothing) for name in (groups if by != "total" else [None])
     }
-    for key, row in rows.items():
-        i = place.get(key[-1])
+    for (*whose, at), number in values.items():
+        i = place.get(at)
         if i is not None:
-            seconds = min(step_s, max(1.0, now_ns / _NS - key[-1]))
-            name = None if by == "total" else key[0] if key[0] in groups else OTHER
-            lines.setdefault(name, list(nothing))[i] = value(row, measure, seconds)
+            seconds = min(step_s, max(1.0, now_ns / _NS - at))
+            name = None if not whose else whose[0] if whose[0] in groups else OTHER
+            lines.setdefault(name, list(nothing))[i] = per(seconds, number, measure)
     return msgspec.json.encode(
         {
             **span(from_ns, min(to_ns, max(now_ns, from_ns)), covered_ns),
@@ -172,15 +160,6 @@ def build(session: Session, query: SeriesQuery) -> bytes:
             "series": [{**_named(by, name), "values": lines[name]} for name in lines],
         }
     )
-
-
-def largest(rows: dict[Key, Row], measure: str, limit: int) -> list[Key]:
-    """Keys of the rows that have most of ``measure``; none that has nothing of it."""
-    values = {key: value(row, measure, 1) for key, row in rows.items()}
-    ranked = sorted(
-        (key for key in rows if values[key]), key=lambda key: (-(values[key] or 0), key)
-    )
-    return ranked[:limit]
 
 
 def _named(by: str, name: Any) -> dict[str, Any]:

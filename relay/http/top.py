@@ -7,25 +7,27 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
 
 from flowobs.measures import LATENCIES, unit
 from flowobs.rows import time_text
 from flowobs.times import UNITS_NS
 from relay.http.errors import ApiError
+from relay.http.measured import measured
 from relay.http.parameters import flag
 from relay.http.queries import Queries, Session
-from relay.http.timeseries import largest
 from relay.http.traffic import Row, traffic
 from relay.http.trends import (
     MOST,
     Asked,
     asked,
     dimension_of,
+    largest,
     length_of,
     measure_of,
     named,
     oldest,
+    per,
+    route,
     span,
     value,
 )
@@ -48,17 +50,7 @@ class TopQuery:
 
 def router(queries: Queries) -> APIRouter:
     """The route, over a store."""
-    routes = APIRouter()
-
-    @routes.get("/api/v1/top")
-    async def top(request: Request) -> Response:
-        query = top_query(request)
-        answer = await queries.run(request, lambda session: build(session, query))
-        return Response(
-            answer, media_type="application/json", headers={"cache-control": "no-store"}
-        )
-
-    return routes
+    return route(queries, "/api/v1/top", top_query, build)
 
 
 def top_query(request: Request) -> TopQuery:
@@ -86,15 +78,18 @@ def build(session: Session, query: TopQuery) -> bytes:
     rows = {} if unsure else found.rows
     begin = max(what.from_ns, found.plan.from_ns, covered_ns or 0)
     seconds = max(1.0, (found.plan.to_ns - begin) / 10**9)
-    keys = largest(rows, measure, what.limit)
-    total = None if measure in LATENCIES else _total(session, query, seconds)
-    shown = [
-        {**named(by, key), "value": value(rows[key], measure, seconds), **_told(rows[key])}
-        for key in keys
-    ]
+    values = {key: value(row, measure, seconds) for key, row in rows.items()}
+    keys = largest(values, what.limit)
+    # else each flow is in one row
+    apart = query.new or by == "end" or found.more
+    total = None
+    if measure not in LATENCIES:
+        total = _total(session, query, seconds) if apart else sum(v or 0 for v in values.values())
+        total = round(total, 3)
+    shown = [{**named(by, key), "value": values[key], **_told(rows[key])} for key in keys]
     for row in shown:
         row["share"] = round(row["value"] / total, 6) if total else None
-    rest = [value(row, measure, seconds) for key, row in rows.items() if key not in set(keys)]
+    rest = [number for key, number in values.items() if number and key not in set(keys)]
     return msgspec.json.encode(
         {
             **span(what.from_ns if query.new else found.plan.from_ns, found.plan.to_ns, covered_ns),
@@ -105,7 +100,7 @@ def build(session: Session, query: TopQuery) -> bytes:
             "unit": unit(measure),
             "total": total,
             "rows": shown,
-            "other": _other(query, total, shown, [v for v in rest if v]),
+            "other": _other(query, total, shown, rest),
             "more": found.more,
             **({"new_since": None if unsure else time_text(since_ns)} if query.new else {}),
         }
@@ -119,12 +114,8 @@ def _told(row: Row) -> Row:
 def _total(session: Session, query: TopQuery, seconds: float) -> float:
     """Of all traffic, each flow once."""
     what = query.asked
-    # there are few protocols, and no flow has two
-    found = traffic(
-        session, what.filter, what.from_ns, what.to_ns, by=("proto",), latency=False, nodes=False
-    )
-    values = (value(row, query.measure, seconds) for row in found.rows.values())
-    return round(sum(v for v in values if v), 3)
+    found = measured(session, what.filter, what.from_ns, what.to_ns, query.measure)
+    return per(seconds, found.values.get((), 0), query.measure)
 
 
 def _other(

@@ -79,12 +79,7 @@ def traffic(
     With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
     ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out.
     """
-    # rollups know the ends and the channel; what asks for more is asked of the records
-    if group != "process" and answerable(filter):
-        step = (step_s * 10**9,) if step_s else ()
-        plan = session.plan(from_ns, to_ns, *step)
-    else:
-        plan = Plan((Slice(TABLE, from_ns, to_ns),))
+    plan = plan_of(session, filter, from_ns, to_ns, group, step_s)
     if plan.table == TABLE:
         channels = Channels(plan, filter, group == "process", latency, step_s)
         table, known = _of_records(session, channels, group, by, most, only, new_ns, nodes)
@@ -93,6 +88,17 @@ def traffic(
         table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
     rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
     return Traffic(plan, rows, table.rows > most, known)
+
+
+def plan_of(
+    session: Session, filter: Filter, from_ns: int, to_ns: int, group: str, step_s: int = 0
+) -> Plan:
+    """The coarsest tables that know what the question asks for."""
+    # rollups know the ends and the channel; what asks for more is asked of the records
+    if group != "process" and answerable(filter):
+        step = (step_s * 10**9,) if step_s else ()
+        return session.plan(from_ns, to_ns, *step)
+    return Plan((Slice(TABLE, from_ns, to_ns),))
 
 
 def _of_records(
@@ -111,7 +117,7 @@ def _of_records(
     if only:
         parameters["only"] = list(only)
     ends = traffic_sql.By(channels, group, by, bool(only))
-    table = session.query(traffic_sql.totals_sql(ends, most + 1, new_ns), parameters)
+    table = session.query(traffic_sql.totals_sql(channels, ends, most + 1, new_ns), parameters)
     known = Table({}, 0)
     sides = [name for name in by if name in SIDES]
     if nodes and table.rows and sides:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from flowobs.schema import Reporter
 from relay.store import histogram
@@ -27,11 +27,18 @@ OTHER: Final = "\n"
 """Stands for all ends but some; no name is a line break."""
 
 
+class Ends(Protocol):
+    """Whoever has ends' ids and knows who they are."""
+
+    def ends_sql(self) -> str:
+        """A row per end, or several: ``id``, ``ip``, attributes, when it was ``last`` seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class By:
-    """What rows of ``channels`` differ in: ``by``, of ends put together by ``group``."""
+    """What rows of ``of`` differ in: ``by``, of ends put together by ``group``."""
 
-    channels: Channels
+    of: Ends
     group: str
     by: Sequence[str]
     only: bool = False
@@ -66,7 +73,7 @@ class By:
     def _end(self, side: str) -> str:
         # One scalar for both sides: a join would look at all ends twice.
         names = f"""(SELECT (groupArray(id), groupArray(label)) FROM (
-  SELECT id, argMax({label_sql(self.group)}, last) AS label FROM ({self.channels.ends_sql()})
+  SELECT id, argMax({label_sql(self.group)}, last) AS label FROM ({self.of.ends_sql()})
   GROUP BY id))"""
         return f"transform({side}, {names}.1, {names}.2, '')"
 
@@ -79,10 +86,9 @@ class By:
         return f"if(has({{only:Array({type})}}, {value}), {value}, {other})"
 
 
-def totals_sql(ends: By, limit: int, new_ns: int = 0) -> str:
+def totals_sql(channels: Channels, ends: By, limit: int, new_ns: int = 0) -> str:
     """At most ``limit`` rows: those with trouble, then the busiest first; with ``new_ns`` only
     what was first seen from then on."""
-    channels = ends.channels
     sums = ", ".join(f"sum({name}) AS {name}" for name in NUMBERS)
     # Arrays, because each more column costs the engine a millisecond to plan. Pairs of which one
     # side did not report would look like loss.

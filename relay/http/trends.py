@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from fastapi import Request
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from starlette.datastructures import QueryParams
 
 from flowobs.filters import Filter
 from flowobs.filters.parameters import PARAMETERS
-from flowobs.measures import COUNTS, DIMENSIONS, LATENCIES, MEASURES
+from flowobs.measures import COUNTS, DIMENSIONS, MEASURES
 from flowobs.rows import row_dicts, time_text
 from flowobs.times import UNITS_NS, parse_length
 from relay.http.errors import ApiError
 from relay.http.parameters import check_names, group_of, question, window
-from relay.http.queries import Session
+from relay.http.queries import Queries, Session
 from relay.http.traffic import Key, Row
 from relay.http.traffic_sql import EDGE
 from relay.store.ddl import TABLE
-from relay.store.rollup import HOURS, MINUTES
+from relay.store.rollup import ROLLUPS
+
+T = TypeVar("T")
 
 COMMON: Final = {*PARAMETERS, "q", "since", "until", "group", "limit"}
 MOST: Final = 20_000
@@ -36,6 +39,25 @@ class Asked:
     to_ns: int
     group: str
     limit: int
+
+
+def route(
+    queries: Queries,
+    path: str,
+    asked: Callable[[Request], T],
+    build: Callable[[Session, T], bytes],
+) -> APIRouter:
+    """A route that answers with the JSON which ``build`` makes of what was ``asked``."""
+    routes = APIRouter()
+
+    @routes.get(path)
+    async def answer(request: Request) -> Response:
+        query = asked(request)
+        content = await queries.run(request, lambda session: build(session, query))
+        headers = {"cache-control": "no-store"}
+        return Response(content, media_type="application/json", headers=headers)
+
+    return routes
 
 
 def asked(request: Request, more: Collection[str], limit: int, most: int) -> Asked:
@@ -83,11 +105,22 @@ def _limit(given: QueryParams, default: int, most: int) -> int:
 
 def value(row: Row, measure: str, seconds: float) -> float | None:
     """``measure`` of a row of traffic in ``seconds``; None for a latency that nothing tells."""
-    if measure in LATENCIES:
+    counters = COUNTS.get(measure)
+    if counters is None:
         found: float | None = row[measure]
         return found
-    total: float = sum(row[name] for name in COUNTS[measure])
-    return round(total / seconds, 3) if measure == "rate" else total
+    return per(seconds, sum([row[name] for name in counters]), measure)
+
+
+def per(seconds: float, count: float, measure: str) -> float:
+    """What was counted in ``seconds``, as ``measure`` tells it."""
+    return round(count / seconds, 3) if measure == "rate" else count
+
+
+def largest(values: dict[Key, float | None], limit: int) -> list[Key]:
+    """Keys of the ``limit`` largest values, none that is nothing."""
+    some = {key: number for key, number in values.items() if number}
+    return sorted(some, key=lambda key: (-some[key], key))[:limit]
 
 
 def named(by: str, key: Key) -> dict[str, Any]:
@@ -122,11 +155,19 @@ def covered(from_ns: int, to_ns: int, oldest_ns: int | None) -> Covered:
 
 def oldest(session: Session) -> int | None:
     """When the oldest that any table has was seen (ns), None of an empty store. Blocks."""
-    tables = [f"SELECT toUnixTimestamp64Nano(min(time)) AS ns FROM {TABLE}"] + [
-        f"SELECT toUnixTimestamp64Nano(min(first)) AS ns FROM {table}"
-        f" WHERE bucket = (SELECT min(bucket) FROM {table})"
-        for table in (MINUTES.name, HOURS.name)
+    # parts know these without being read
+    begins = [f"SELECT toUnixTimestamp64Nano(min(time)) AS ns, '' AS rollup FROM {TABLE}"] + [
+        f"SELECT toUnixTimestamp(min(bucket)) * {10**9}, '{rollup.name}' FROM {rollup.name}"
+        for rollup in ROLLUPS
     ]
-    found = session.query(f"SELECT minIf(ns, ns > 0) AS ns FROM ({' UNION ALL '.join(tables)})", {})
-    ns = int(found["ns"][0])
-    return ns or None
+    found = session.query(f"SELECT ns, rollup FROM ({' UNION ALL '.join(begins)}) WHERE ns > 0", {})
+    begin = dict(zip(found["rollup"], found["ns"], strict=True))
+    known = [begin.pop("")] if "" in begin else []
+    # a rollup reaches further back if it has a bucket that ends before
+    known += [
+        int(session.query(f"SELECT toUnixTimestamp64Nano(min(first)) AS ns FROM {rollup.name}"
+            f" WHERE bucket = (SELECT min(bucket) FROM {rollup.name})", {})["ns"][0])
+        for rollup in ROLLUPS
+        if rollup.name in begin and (not known or begin[rollup.name] + rollup.ns <= known[0])
+    ]  # fmt: skip
+    return min(known, default=None)

@@ -47,12 +47,13 @@ _FAR: Final = tuple(f"far_{name}" for name in _COUNTS)
 _BEST: Final = ("opens", "closes", *_COUNTS, "again", "seen")
 
 
-def _score(first: Reporter, second: Reporter) -> str:
+def score(first: Reporter, second: Reporter, packets: str = "packets + reply_packets") -> str:
+    """How good a point is; the best of a unit counts."""
     # One number, because that is what argMax is fast with.
     rank = f"multiIf(reporter = {first:d}, 2, reporter = {second:d}, 1, 0)"
     return (
         f"bitOr(bitShiftLeft(toUInt64(seen > 0), 62), bitShiftLeft(toUInt64({rank}), 60))"
-        " + least(packets + reply_packets, 1000000000000000000)"
+        f" + least({packets}, 1000000000000000000)"
     )
 
 
@@ -128,8 +129,8 @@ GROUP BY p.unit"""
             f", groupArrayIf({histogram.bucket(f'r.{n}')}, r.{n} > 0) AS {n}" for n in self.samples
         )
         # one number is the quickest key; of what does not differ, any will do
-        return f"""SELECT *, {_score(Reporter.source, Reporter.destination)} AS score,
-  {_score(Reporter.destination, Reporter.source)} AS dst_score
+        return f"""SELECT *, {score(Reporter.source, Reporter.destination)} AS score,
+  {score(Reporter.destination, Reporter.source)} AS dst_score
 FROM (SELECT any(r.unit) AS unit, any(r.bucket) AS bucket, any(r.proto) AS proto,
   any(r.port) AS port, any(r.reporter) AS reporter,
   argMax(r.src, r.last) AS src, argMax(r.dst, r.last) AS dst, {sums}, {times},

@@ -96,8 +96,16 @@ class Paths:
         """The slices, cut where there are many steps: their groups would not fit into memory."""
         if not self.step_s:
             return [list(self.plan.slices)]
-        steps = (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9)
-        length = self.step_s * max(_STEPS, steps // _QUESTIONS) * 10**9
+        return self.cut(max(_STEPS, self.steps // _QUESTIONS))
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9) if self.step_s else 1
+
+    def cut(self, steps: int) -> list[list[Slice]]:
+        """The slices of each so many steps."""
+        length = steps * self.step_s * 10**9
         found: dict[int, list[Slice]] = {}
         for part in self.plan.slices:
             for i in range(part.from_ns // length, -(-part.to_ns // length)):

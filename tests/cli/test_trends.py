@@ -123,6 +123,8 @@ def test_diff(relay: FakeRelay) -> None:
         "-- compared with 2026-11-22T09:00:00Z to 2026-11-22T10:00:00Z; counts are per second --",
         "-- the store begins at 2026-11-22T09:30:00Z: what seems new may be older --",
     ]
+    run("diff", "--against", "1d", server=relay.url)
+    assert relay.requests[-1][1]["against"] == ["1d"]
 
 
 def test_csv(relay: FakeRelay) -> None:

@@ -377,3 +377,15 @@ def test_diff_tells_what_changed_and_nothing_else(
     assert changes[5]["measures"].keys() == {"bytes"}
     assert changes[5]["measures"]["bytes"]["factor"] == pytest.approx(1300 / 300, rel=1e-3)
     assert (found["count"], found["more"], found["before"]["covered"]) == (5, False, "all")
+
+
+def test_diff_against_as_much_time_some_time_ago(answers: Answers, truth: Truth) -> None:
+    begin = truth.begin + 21 * HOUR
+    steady(answers, begin, 1, port=7)
+    steady(answers, begin + HOUR, 1, port=8)  # neither in one nor in the other
+    steady(answers, begin + 3 * HOUR, 1, port=7, bytes=1200)
+    what = Asked(EVERYTHING, begin + 3 * HOUR, begin + 4 * HOUR, "pod", 50)
+    found = answers.get(diff, DiffQuery(what, HOUR, against_ns=3 * HOUR))
+    assert [(c["port"], c["change"]) for c in found["changes"]] == [(7, "changed")]
+    assert parse_time(found["before"]["from"], 0) == begin
+    assert parse_time(found["before"]["to"], 0) == begin + HOUR

@@ -64,6 +64,12 @@ def test_every_measure_of_everything(relay: RelayProcess, measure: str, by: str)
         ("top", {"since": "1h", "group": "label:"}, "`group` cannot be `label:`"),
         ("diff", {"measure": "bytes"}, "there is no parameter `measure`; "),
         ("diff", {"group": "pods"}, "`group` cannot be `pods`"),
+        ("diff", {"against": "1d", "before": "1d"}, "leave out `before`"),
+        (
+            "diff",
+            {"since": "2h", "against": "1h"},
+            "`against` cannot be `1h`: so long ago is a part",
+        ),
         ("diff", {"q": "nod:x"}, "there is no field `nod`; did you mean `node`?"),
     ],
 )
@@ -95,6 +101,8 @@ def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
     assert [row["port"] for row in new["rows"]] == [9]
     changes = json.loads(run("diff", "--since", "30m", server=relay.url).stdout)
     assert [(c["port"], c["change"]) for c in changes["changes"]] == [(9, "maybe_new")]
+    yesterday = json.loads(run("diff", "--against", "1d", server=relay.url).stdout)
+    assert yesterday["before"]["covered"] == "none"
     rows = csv.DictReader(
         io.StringIO(run("series", "-o", "csv", "port:9", server=relay.url).stdout)
     )
@@ -107,4 +115,4 @@ def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
 def test_a_refusal_is_exit_code_2(relay: RelayProcess, tmp_path: Path) -> None:
     result = run("series", "--step", "1s", "--since", "1d", server=relay.url)
     assert result.returncode == 2
-    assert "86400 steps are too many; use a `step` of at least 173s" in result.stderr
+    assert "86400 steps are too many; use a `step` of at least 87s" in result.stderr

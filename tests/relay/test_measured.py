@@ -1,0 +1,144 @@
+"""One measure: the engine's choice of what counts is the one that records lead to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowobs.batch import Endpoint, FlowBatch
+from flowobs.filters import EVERYTHING
+from flowobs.query import parse
+from flowobs.schema import EndpointKind, Kind, Reporter
+from relay.http import measured as asking
+from relay.http.measured import measured
+from relay.store import Reader, Store, StoreError
+from relay.store.plan import Plan, Slice
+from tests.relay.flows import flows, table
+
+MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
+PODS = [
+    Endpoint(EndpointKind.pod, "", "shop", f"pod-{i}", f"w-{i % 3}", "Deployment", labels="app=x")
+    for i in range(5)
+]
+POINTS = [
+    {"reporter": Reporter.source, "interface": "veth1"},
+    {"reporter": Reporter.source, "interface": "eth0"},
+    {"reporter": Reporter.destination, "interface": "veth2"},
+    {"reporter": Reporter.transit, "interface": "br0"},
+]
+KINDS = (Kind.open, Kind.update, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail)
+
+
+class Session:
+    """A store's answers by one plan."""
+
+    def __init__(self, reader: Reader, plan: Plan) -> None:
+        self.query, self.arrays = reader.query, reader.arrays
+        self.plan = lambda *_: plan
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store.open(f"chdb://{tmp_path_factory.mktemp('measured')}/store", retention="flows=9d")
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def begin(store: Store) -> int:
+    """Three hours of seven channels, each seen at other points."""
+    begin = (time.time_ns() // HOUR - 30) * HOUR
+    rng, endpoints = np.random.default_rng(3), table()
+    batches = []
+    ends = [(0, 1), (0, 2), (1, 1), (3, 0), (4, 2), (2, 4), (1, 3)]
+    for (i, (source, destination)), kind in product(enumerate(ends), KINDS):
+        if kind == Kind.retransmit and i % 2:
+            continue  # either told as an event or counted: the larger of both is of a unit
+        points = POINTS[i % 4 :]
+        for minute in rng.integers(0, 180, 3).tolist():
+            for n, point in enumerate(points):
+                traffic = kind in (Kind.open, Kind.update)
+                counts = {
+                    name: (9 - n) * (i + 1) if traffic else 0
+                    for name in ("packets", "bytes", "reply_packets", "reply_bytes")
+                }
+                counts["retransmits"] = counts["packets"] * (i % 2)
+                batches.append(
+                    flows(
+                        2, endpoints, src=PODS[source], dst=PODS[destination],
+                        src_ip=f"10.0.0.{source}", dst_ip=f"10.0.0.{destination}",
+                        dst_port=80 + i, start_ns=begin + minute * MINUTE + n, kind=kind,
+                        lost=0 if traffic else n, **counts, **point,
+                    )
+                )  # fmt: skip
+    store.insert([FlowBatch.concat(batches)], "records")
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("measure", "by", "group", "question", "step_s"),
+    [
+        ("bytes", "edge", "pod", "", 60),
+        ("drops", "end", "workload", "", 1800),
+        ("resets", "source", "workload", "to.pod:shop/pod-1", 3600),
+        ("resets", "destination", "pod", "", 3600),
+        ("retransmits", "edge", "label:app", "", 1800),
+        ("packets", "", "pod", "pod:shop/pod-1", 60),
+    ],
+)
+def test_a_measure_of_rollups_is_that_of_records(
+    store: Store, begin: int, measure: str, by: str, group: str, question: str, step_s: int
+) -> None:
+    plan = store.plan(begin, begin + 3 * HOUR, step_s * 10**9)
+    assert plan.table != "flows"
+    records = Plan((Slice("flows", plan.from_ns, plan.to_ns),))
+    of, reader = (by,) if by else (), store.reader()
+
+    def ask(**more: Any) -> list[dict[Any, float]]:
+        return [
+            measured(
+                Session(reader, p), parse(question), begin, begin + 3 * HOUR, measure,  # type: ignore[arg-type]
+                group=group, by=of, **more,
+            ).values
+            for p in (plan, records)
+        ]  # fmt: skip
+
+    most, expected = ask(most=3 if by else 0)
+    assert most == expected and list(most) == list(expected) and most
+    only = [key[0] for key in most] if by else []
+    points, expected = ask(step_s=step_s, only=only)
+    assert len(points) >= 3 and {key[0] for key in points} >= set(only)
+    assert {_key(k, only): v for k, v in points.items()} == {
+        _key(k, only): v for k, v in expected.items()
+    }
+
+
+def _key(key: tuple[Any, ...], only: list[Any]) -> tuple[Any, ...]:
+    return key if not only or key[0] in only else ("other", *key[1:])
+
+
+def test_many_rows_are_asked_for_in_several_questions(
+    store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR, MINUTE))
+    asked: list[str] = []
+    query = session.query
+    session.query = lambda sql, parameters: (asked.append(sql), query(sql, parameters))[1]  # type: ignore[method-assign]
+
+    def points() -> dict[Any, float]:
+        when = begin, begin + 3 * HOUR
+        return measured(session, EVERYTHING, *when, "bytes", step_s=60).values  # type: ignore[arg-type]
+
+    one = points()
+    assert len(asked) == 2  # how many rows there are, and what they add up to
+    monkeypatch.setattr(asking, "_ROWS", 50)
+    assert points() == one
+    assert len(asked) > 6
+    monkeypatch.setattr(asking, "_MOST_ROWS", 100)
+    with pytest.raises(StoreError, match="of flows_1m match: ask about a shorter time"):
+        points()
