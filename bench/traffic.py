@@ -1,7 +1,8 @@
 """Records like those of a busy cluster, always the same for the same seed.
 
 1,000 pods of 200 workloads, 3,000 Zipf-distributed edges. Most records are of short connections
-(open, updates, close), a third of long ones that never close; both ends' agents tell of each.
+(open, updates, close), a third of long ones that never close and began an hour ago; both ends'
+agents tell of each, and saw the same packets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from flowobs.batch import DTYPES, Endpoint, Endpoints, FlowBatch, Strings
 PODS, WORKLOADS, NAMESPACES, EDGES = 1000, 200, 20, 3000
 _SHARE_LONG = 0.3
 _EPHEMERAL = 32_768
+_LONG_NS = 3600 * 10**9
 _RECORDS = 5
 """Of a short connection at one end: open, three updates, close."""
 
@@ -77,12 +79,13 @@ class Traffic:
         edge, port, at, kind, reporter = (a[:rows] for a in (edge, port, at, kind, reporter))
         step = np.concatenate((step[:rows], np.zeros(max(0, rows - len(step)), step.dtype)))
         long = rows - len(edge)
-        more = self._edges(long)
+        pairs = -(-long // 2)
+        more = np.repeat(self._edges(pairs), 2)[:long]
         edge = np.concatenate((edge, more))
         port = np.concatenate((port, 30_000 + more % 2000))
-        at = np.concatenate((at, rng.random(long)))
+        at = np.concatenate((at, np.repeat(rng.random(pairs), 2)[:long]))
         kind = np.concatenate((kind, np.full(long, 2, "u1")))
-        reporter = np.concatenate((reporter, rng.integers(1, 3, long).astype("u1")))
+        reporter = np.concatenate((reporter, np.tile(np.array([1, 2], "u1"), pairs)[:long]))
         order = np.argsort(at, kind="stable")
         edge, port, at, kind, reporter, step = (
             a[order] for a in (edge, port, at, kind, reporter, step)
@@ -108,7 +111,8 @@ class Traffic:
         first = told & (step == 1)
         # the farther, the slower: each edge has a round trip of its own, which varies by half
         rtt_us = self._rtt_us[edge] * rng.lognormal(0, 0.5, rows)
-        packets = rng.geometric(0.1, rows) * counts
+        packets = np.repeat(rng.geometric(0.1, -(-rows // 2)), 2)[:rows] * counts
+        lasted = np.where(port >= _EPHEMERAL, step * 10**8, _LONG_NS) + rng.integers(0, 10**8, rows)
         columns = {
             "time": time,
             "kind": kind,
@@ -130,7 +134,7 @@ class Traffic:
             "connect_ns": told * (rtt_us * 1200).astype("i8"),
             "src_srtt_us": (counts & (reporter == 1)) * rtt_us.astype("i8"),
             "dst_srtt_us": (counts & (reporter == 2)) * rtt_us.astype("i8"),
-            "duration": rng.integers(0, 10**9, rows) * counts,
+            "duration": lasted * counts,
             "drop_reason": drop * self._reason,
             "src_cookie": edge * 65536 + port,
             "src_endpoint": self._pods[source],

@@ -57,6 +57,10 @@ class Rows:
         newest = np.lexsort((units["last"], channels))
         newest = newest[runs(channels[newest])[1]]
         self._channels = channels[newest]
+        place = np.searchsorted(self._channels, channels)
+        self._opens, self._seen = (
+            _sum(place, units[name], len(newest)).astype("<i8") for name in ("opens", "seen")
+        )
         apart = np.zeros(len(channels), bool)
         if "end" in by:  # a unit is of both its ends; what stays within an end counts once
             apart = values["source"] != values["destination"]
@@ -120,14 +124,26 @@ class Rows:
         there = rows >= 0
         return np.nonzero(there)[1], rows[there]
 
-    def flows(self, found: Columns, opens: list[int]) -> list[int]:
-        """How many there were: opened, or open before."""
-        flows = np.array(opens, "<i8")
-        if found:
-            at, row = self.of(found)
-            np.add.at(flows, row, (found["active"] - found["opened"])[at])
-        counts: list[int] = flows.tolist()
-        return counts
+    def flows(self, found: Columns, opens: list[int], begin_s: int) -> list[int]:
+        """How many there were: opened, or open before; or which an agent came late for.
+
+        ``found`` are flows ``carried`` by ``at`` and channel; ``begin_s`` is the first second.
+        """
+        place = np.searchsorted(self._channels, keys(found, "at", "channel"))
+        port = found["carried"].astype("<i8")
+        late = (port >> 16) >= np.maximum(found["at"], begin_s)
+        code = np.unique(place << 17 | (port & 0xFFFF) << 1 | late)
+        before, within = (
+            np.bincount(code[code & 1 == late] >> 17, minlength=len(self._channels))
+            for late in (0, 1)
+        )
+        flows = before + np.maximum(within, self._opens)
+        more = np.maximum(flows, self._seen > 0) - self._opens
+        counts = np.array(opens, "<i8")
+        for row in self._of_channel:
+            np.add.at(counts, row[row >= 0], more[row >= 0])
+        out: list[int] = counts.tolist()
+        return out
 
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""

@@ -1,7 +1,7 @@
 """Traffic from rollups: paths as columns, of which the best of each channel counts.
 
-What is chosen, and why, says ``relay/store/channels.py``; here its unit is a channel in a stretch
-of time (``Paths.unit_s``) instead of a flow.
+What is chosen, and why, says ``relay/store/channels.py``; here its unit is a channel instead of a
+flow. A side that saw much less than another was away, and does not count while that did.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from relay.store.names import LABEL
 from relay.store.paths import COUNTED, MOST, Paths, keys
 
 _EVENTS: Final = ("drops", "fails", "retransmit_events")
+_POINT: Final = ("at", "unit", "path")
+_PART: Final = 0.75
+"""Of what another point saw: one that saw less was away for some of the time."""
+_ALMOST: Final = 0.98
+"""One that saw more was not away for a unit."""
 
 
 def rolled(
@@ -39,10 +44,17 @@ def rolled(
     parameters = paths.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    counted = _counted(session, paths)
-    if not counted:
+    points, flows = _counted(session, paths)
+    if not points:
         return nothing, nothing
-    units = _units(_merged(counted))
+    units = _units(points)
+    if units["apart"].any():
+        apart = np.unique(units["channel"][units["apart"]])
+        points, flows = (
+            _joined([_some(rows, ~np.isin(rows["channel"], apart)), of_units])
+            for rows, of_units in zip((points, flows), _counted(session, paths, apart), strict=True)
+        )
+        units = _units(points)
     nodes, values = nothing, {name: units[name] for name in ("proto", "port", "at")}
     if not NAMED.isdisjoint(by):
         ids = np.unique(np.concatenate((units["src"], units["dst"])))
@@ -59,8 +71,8 @@ def rolled(
 
     whole = np.isin(units["channel"], units["channel"][units["reporter"] != Reporter.source])
     others = np.unique(units["channel"][whole])
-    flows = session.arrays(paths.flows_sql(others), parameters)
-    columns["flows"] = rows.flows(flows, columns["opens"])
+    best = np.isin(keys(flows, *_POINT), keys(units, *_POINT))
+    columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
         columns |= rows.latencies(session.arrays(paths.latencies_sql(others), parameters))
     reasons: list[dict[str, int]] = [{} for _ in range(rows.size)]
@@ -72,13 +84,20 @@ def rolled(
             reasons[row][told[i]] = reasons[row].get(told[i], 0) + counts[i]
     columns["drop_reasons"] = reasons
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
-    return Table(columns, rows.size), _only(nodes, used)
+    return Table(columns, rows.size), _shown(nodes, used)
 
 
-def _counted(session: Session, paths: Paths) -> Columns:
-    found, size = [], 0
-    for sql in paths.counts_sql():
+def _counted(session: Session, paths: Paths, apart: Array | None = None) -> tuple[Columns, Columns]:
+    """What points counted; and, of each, flows that were ``carried`` into its time."""
+    found: list[Columns] = []
+    flows: list[Columns] = []
+    size = 0
+    for sql in paths.counts_sql(apart):
         if part := session.arrays(sql, paths.parameters):
+            ends = part.pop("carried.ends").astype("<i8")
+            flow = {"carried": part.pop("carried")}
+            of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+            flows.append({name: part[name][of] for name in (*_POINT, "channel")} | flow)
             found.append(part)
             size += len(part["path"])
         if size > MOST:
@@ -86,40 +105,45 @@ def _counted(session: Session, paths: Paths) -> Columns:
                 f"more than {MOST:,} paths match: ask about a shorter time, or for less with a"
                 " filter"
             )
-    if len(found) < 2:
-        return found[0] if found else {}
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    return (_merged(_joined(found)), _joined(flows)) if found else ({}, {})
 
 
 def _merged(rows: Columns) -> Columns:
-    """One row per ``at``, unit and path, of those of several slices."""
-    key = keys(rows, "at", "unit", "path")
+    """One row per point, of those of several slices and ends."""
+    key = keys(rows, *_POINT)
     order = np.lexsort((rows["last"], key))
     starts, ends = runs(key[order])
     newest = order[ends]
-    out = {n: rows[n][newest] for n in ("at", "unit", "channel", "reporter", "proto", "port")}
+    out = {n: rows[n][newest] for n in (*_POINT, "channel", "reporter", "proto", "port", "last")}
     out |= {side: rows[side][newest] for side in ("src", "dst")}
     out |= {n: np.add.reduceat(rows[n][order], starts) for n in COUNTED}
     out["first"] = np.minimum.reduceat(rows["first"][order], starts)
-    out["last"] = rows["last"][newest]
+    out["units"] = np.bitwise_or.reduceat(rows["units"][order], starts)
+    pair = keys(rows, "src", "dst")[order]
+    out["moved"] = np.minimum.reduceat(pair, starts) != np.maximum.reduceat(pair, starts)
     return out
 
 
 def _units(points: Columns) -> Columns:
-    """One row per ``at``, unit and channel: what its best path counted, and all paths' events."""
+    """One row per ``at``, unit and channel: what its best point counted, and all points' events."""
     key = keys(points, "at", "unit", "channel")
-    rank = np.zeros(256, "<u8")
-    rank[[Reporter.source, Reporter.destination]] = 2, 1
-    score = (points["seen"] > 0).astype("<u8") << np.uint64(62)
-    score |= rank[points["reporter"]] << np.uint64(60)
-    score += np.minimum(points["packets"] + points["reply_packets"], 10**18)
-    order = np.lexsort((score, key))
+    order = np.argsort(key, kind="stable")
     starts, ends = runs(key[order])
-    best = order[ends]
 
     def all_of(values: Array, how: np.ufunc = np.add) -> Array:
         summed: Array = how.reduceat(values[order], starts)
         return summed
+
+    packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
+    most = np.empty_like(packets)
+    most[order] = np.repeat(all_of(packets, np.maximum), ends - starts + 1)
+    rank = np.zeros(256, "<u8")
+    rank[[Reporter.source, Reporter.destination]] = 2, 1
+    score = (points["seen"] > 0).astype("<u8") << np.uint64(63)
+    score |= (packets >= _PART * most).astype("<u8") << np.uint64(62)
+    score |= rank[points["reporter"]] << np.uint64(60)
+    score += packets
+    best = np.lexsort((score, key))[ends]
 
     out = {name: values[best] for name, values in points.items()}
     out |= {name: all_of(points[name]) for name in _EVENTS}
@@ -130,7 +154,24 @@ def _units(points: Columns) -> Columns:
     out |= {f"far_{n}": all_of(np.where(far, points[n], 0), np.maximum) for n in BOTH}
     out["first"] = all_of(points["first"], np.minimum)
     out["last"] = all_of(points["last"], np.maximum)
+    # away for whole units, in which another point told of more than some packets
+    counted = out["packets"] + out["reply_packets"]
+    away = all_of(points["units"], np.bitwise_or) != out["units"]
+    away &= counted < _ALMOST * all_of(packets, np.maximum)
+    nearest = all_of(np.where(points["seen"] > 0, rank[points["reporter"]], 0), np.maximum)
+    out["apart"] = away | (nearest > rank[out["reporter"]]) | out["moved"]
     return out
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    parts = [part for part in parts if part]
+    if len(parts) < 2:
+        return parts[0] if parts else {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _some(rows: Columns, which: Array) -> Columns:
+    return {name: values[which] for name, values in rows.items()}
 
 
 def _labels(nodes: Table, units: Columns) -> Columns:
@@ -147,7 +188,7 @@ def _labels(nodes: Table, units: Columns) -> Columns:
     return out
 
 
-def _only(nodes: Table, used: set[str]) -> Table:
+def _shown(nodes: Table, used: set[str]) -> Table:
     kept = [i for i, id in enumerate(nodes["id"]) if id in used]
     columns = {name: [nodes.columns[name][i] for i in kept] for name in nodes.columns}
     return Table(columns, len(kept))

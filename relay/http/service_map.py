@@ -70,13 +70,16 @@ def _proto(number: int) -> Any:
 
 
 def _nodes(table: Table) -> list[dict[str, Any]]:
-    nodes = []
-    for i in range(table.rows):
-        fields = dict(zip(NODE_FIELDS, table.columns["fields"][i], strict=True))
-        ends = {f"src_{name}": [fields[name]] for name in _SHOWN}
-        named = next(row_dicts(ends, 1))
-        node = {name: named.get(f"src_{name}", "") for name in _SHOWN}
-        node["kind"] = node["kind"] or "unknown"
-        addresses = sorted(ip_text(a.packed) for a in table.columns["addresses"][i])
-        nodes.append({"id": table.columns["id"][i], **node, "addresses": addresses})
-    return nodes
+    if not table.rows:
+        return []
+    fields = dict(zip(NODE_FIELDS, zip(*table["fields"], strict=True), strict=True))
+    named = row_dicts({f"src_{name}": list(fields[name]) for name in _SHOWN}, table.rows)
+    return [
+        {
+            "id": id,
+            **{name: known.get(f"src_{name}", "") for name in _SHOWN},
+            "kind": known.get("src_kind", "unknown"),
+            "addresses": sorted(ip_text(a.packed) for a in addresses),
+        }
+        for id, addresses, known in zip(table["id"], table["addresses"], named, strict=True)
+    ]

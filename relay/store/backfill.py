@@ -16,7 +16,6 @@ from relay.store.rollup import (
     OF_PATH,
     ONE_END,
     ROLLUPS,
-    SETS,
     SUMS,
     TIMES,
     Rollup,
@@ -58,17 +57,22 @@ def set_aside(client: Client) -> dict[str, str]:
 
 
 def take_over(client: Client, rollup: Rollup, end_ns: int) -> None:
-    """Rows of version 2 before ``end_ns``, without latencies."""
+    """Rows of version 2 before ``end_ns``, without latencies.
+
+    It had sets of flows: how many were open before a bucket is known, and not which.
+    """
     none = ", ".join(
         f"{value} AS {side}_{name}" for side in ("src", "dst") for name, value in _SINCE_3.items()
     )
-    names = ("bucket", *KEYS, *OF_PATH, *SUMS, *TIMES, "drop_reasons", *SETS)
+    names = ("bucket", *KEYS, *OF_PATH, *SUMS, *TIMES, "drop_reasons", "carried")
     channel = "src_ip, dst_ip, proto, port"
     made = {
         "path": f"cityHash64({channel}, reporter, node, interface)",
         "channel": f"cityHash64({channel})",
     }
     made |= {side: end_id(side) for side in ("src", "dst")}
+    active, opened = (f"toInt64(finalizeAggregation({name}))" for name in ("active", "opened"))
+    made["carried"] = f"range(toUInt64(least(greatest({active} - {opened}, 0), 65536)))"
     values = ", ".join(f"{made[name]} AS {name}" if name in made else name for name in names)
     days = client.query(
         f"SELECT DISTINCT toUnixTimestamp(toStartOfDay(bucket)) AS day FROM {rollup.name}{OLD}"

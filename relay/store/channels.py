@@ -36,6 +36,7 @@ from relay.store.rollup import (
     RECORDS,
     SUMS,
     TIMES,
+    carried,
     start_of,
 )
 
@@ -44,7 +45,7 @@ _FROM_SOURCE: Final = f"reporter = {Reporter.source:d}"
 _TO_DESTINATION: Final = f"reporter = {Reporter.destination:d}"
 _COUNTS: Final = ("packets", "bytes", "reply_packets", "reply_bytes")
 _FAR: Final = tuple(f"far_{name}" for name in _COUNTS)
-_BEST: Final = ("opens", "closes", *_COUNTS, "again", "seen")
+_BEST: Final = ("opens", "closes", *_COUNTS, "again", "seen", "before")
 
 
 def score(first: Reporter, second: Reporter, packets: str = "packets + reply_packets") -> str:
@@ -96,7 +97,7 @@ class Channels:
         samples = "".join(f", groupArrayArray({n}) AS {n}" for n in self.samples)
         at = f", {self._at()} AS at" if self.step_s else ""
         return f"""SELECT {_PAIR}{at}, {sums}, {near}, {weights},
-  sum(if(opens > 0, opens, toUInt64(seen > 0))) AS flows,
+  sum(greatest(opens + before, toUInt64(seen > 0))) AS flows,
   sum(greatest(retransmit_events, again)) AS retransmits,
   sumMapArray(reasons) AS reasons, min(first) AS first, max(last) AS last{samples}
 FROM ({self._units_sql()})
@@ -125,6 +126,7 @@ GROUP BY p.unit"""
     def _points_sql(self) -> str:
         sums = ", ".join(f"sum(r.{name}) AS {name}" for name in SUMS if name != "records")
         times = ", ".join(f"{how}(r.{name}) AS {name}" for name, how in TIMES.items())
+        times += ", max(r.before) AS before"
         samples = "".join(
             f", groupArrayIf({histogram.bucket(f'r.{n}')}, r.{n} > 0) AS {n}" for n in self.samples
         )
@@ -142,6 +144,9 @@ GROUP BY cityHash64(r.unit, r.reporter, r.node, r.interface))"""
         values = [f"{self._bucket} AS bucket", *self._keys()]
         values += [f"toUInt64({how}) AS {name}" for name, how in SUMS.items()]
         values += [f"time AS {name}" for name in TIMES]
+        begin = str(self.plan.from_ns // 10**9)
+        begin = f"greatest({begin}, {self._bucket})" if self.step_s else begin
+        values += [f"toUInt64({carried(begin)}) AS before"]
         values += [f"{REASONS} AS drop_reasons"]
         values += [f"cityHash64({FLOW}, bucket) AS unit" if self.step_s else f"{FLOW} AS unit"]
         values += [f"{LATENCIES[name]} AS {name}" for name in self.samples]

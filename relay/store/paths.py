@@ -1,7 +1,8 @@
 """SQL over rollups: what each path counted. Flat, because a deep question takes long to plan.
 
-Of the paths of a channel one is counted (``relay/http/rolled.py`` chooses it), for a *unit* of
-time each: so that where one side's agent is gone, the other side counts from the next unit on.
+Of the paths of a channel one is counted (``relay/http/rolled.py`` chooses it). Where that told of
+some *units* of time only, one is chosen for each unit: where one side's agent is gone, the other
+side counts.
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from relay.store.ddl import TABLE
 from relay.store.names import NODE_FIELDS, label_sql
 from relay.store.plan import Plan, Slice
 from relay.store.rollup import (
+    CARRIED,
     ENDS,
     KEYS,
     LATENCIES,
     OF_PATH,
     RECORDS,
-    SETS,
     SUMS,
     TIMES,
-    merge_sets,
-    new_set,
+    carried,
     start_of,
 )
 
@@ -70,24 +70,43 @@ class Paths:
         return asked(self.filter, self.plan.from_ns, self.plan.to_ns)
 
     @property
+    def begin_s(self) -> int:
+        """The time's first second."""
+        return self.plan.from_ns // 10**9
+
+    @property
     def unit_s(self) -> int:
         """How long a unit is: a twenty-fourth of the time, and at least five minutes."""
         seconds = (self.plan.slices[-1].to_ns - self.plan.from_ns) // 10**9
         return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
 
-    def counts_sql(self) -> Iterator[str]:
-        """A row per ``at``, ``unit``, path and slice; at most ``MOST`` + 1 of each question."""
-        values = [f"{self._at()} AS at", f"{_start(self.unit_s)} AS unit", "path"]
+    def counts_sql(self, apart: Array | None = None) -> Iterator[str]:
+        """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each question.
+
+        Bits of ``units`` say in which units there was traffic. With ``apart``, some channels, a row
+        is of one ``unit`` of theirs.
+        """
+        unit = "toUInt32(0)" if apart is None else _start(self.unit_s)
+        values = [f"{self._at()} AS at", f"{unit} AS unit", *KEYS]
         values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
-        values += [f"argMax({side}, last) AS {side}" for side in ("src", "dst")]
         values += [f"sum({name}) AS {name}" for name in COUNTED]
         values += [f"{how}({name}) AS {name}" for name, how in TIMES.items()]
+        first = self.begin_s // self.unit_s
+        nth = f"toUInt8(least(intDiv(toUInt32(bucket), {self.unit_s}) - {first}, 63))"
+        values.append(f"groupBitOr(if(seen > 0, bitShiftLeft(toUInt64(1), {nth}), 0)) AS units")
+        values.append("groupUniqArrayArray(carried) AS carried")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
         made |= dict.fromkeys(TIMES, "time")
+        since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
+        made["carried"] = f"if({carried(since)}, [{CARRIED}], [])"
+        listed = ""
+        if apart is not None and len(apart) <= _LISTED:
+            listed = f" WHERE channel IN ({', '.join(map(str, apart.tolist()))})"
         for parts in self._stretches():
             pieces = [
-                f"SELECT {', '.join(values)} FROM {self._rows(part, made)} GROUP BY at, unit, path"
+                f"SELECT {', '.join(values)} FROM {self._rows(part, made)}{listed}"
+                f" GROUP BY at, unit, {', '.join(KEYS)}"
                 for part in parts
             ]
             yield f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
@@ -112,12 +131,6 @@ class Paths:
                 begin, end = max(part.from_ns, i * length), min(part.to_ns, (i + 1) * length)
                 found.setdefault(i, []).append(Slice(part.table, begin, end))
         return list(found.values())
-
-    def flows_sql(self, others: Array) -> str:
-        """A row per ``at`` and channel: how many flows were ``active`` and ``opened``."""
-        sizes = ", ".join(f"toInt64({merge_sets(name, finish=True)}) AS {name}" for name in SETS)
-        new = {name: new_set(name) for name in SETS}
-        return f"SELECT at, channel, {sizes} FROM ({self._by_channel(new, others)})" + _BY_CHANNEL
 
     def latencies_sql(self, others: Array) -> str:
         """A row per ``at`` and channel: its histograms' buckets and how many are in each."""
@@ -189,7 +202,7 @@ GROUP BY label"""
 
     def _rows(self, part: Slice, made: dict[str, str]) -> str:
         if part.table != TABLE:
-            return f"{part.table} WHERE {self._in(part)}"
+            return f"(SELECT * FROM {part.table} WHERE {self._in(part)})"
         values = ", ".join(f"{how} AS {name}" for name, how in made.items())
         rows = f"SELECT {start_of('Minute')} AS bucket, {values} FROM {TABLE}"
         return f"({rows} WHERE {self._in(part)})"

@@ -2,8 +2,9 @@
 
 A row is a *path*: a channel (both addresses, protocol, the destination's port) at one observation
 point; with the ids of its ends. Observation points stay apart, so that a query can still count each
-flow once. What one flow did is gone, but for two sets that say how many there were. Who an end is,
-is in a table of its own, once for each day: names are long, and numbers are quick to group by.
+flow once. What one flow did is gone: those that were opened are counted, and those that were open
+before their bucket are listed. Who an end is, is in a table of its own, once for each day: names
+are long, and numbers are quick to group by.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ ENDS: Final = "flows_ends"
 TABLES: Final = (ddl.TABLE, *(rollup.name for rollup in ROLLUPS), ENDS)
 
 _ICMP: Final = f"({Protocol.icmp:d}, {Protocol.icmpv6:d})"
-_TRAFFIC: Final = f"kind IN ({Kind.open:d}, {Kind.update:d}, {Kind.close:d})"
+TRAFFIC: Final = f"kind IN ({Kind.open:d}, {Kind.update:d}, {Kind.close:d})"
 _HANDSHAKE: Final = "bitAnd(bitOr(tcp_flags, reply_tcp_flags), 2) > 0"
 # With the table's name, because rollups call their own columns the same.
 FLOW: Final = f"cityHash64({ddl.TABLE}.proto, src_ip, dst_ip, src_port, dst_port)"
@@ -95,7 +96,7 @@ SUMS: Final[dict[str, str]] = {
     "records": "1",
     "opens": f"kind = {Kind.open:d}",
     "closes": f"kind = {Kind.close:d}",
-    "seen": _TRAFFIC,
+    "seen": TRAFFIC,
     "packets": "packets",
     "bytes": "bytes",
     "reply_packets": "reply_packets",
@@ -122,24 +123,17 @@ LATENCIES: Final[dict[str, str]] = {
 }
 """Histograms: name -> what a record adds, in nanoseconds; nothing where that is 0."""
 
-_SET: Final = "uniqCombined64{}(12)"
-"""Of hashes: exact up to some hundred, then within 2 %, and never more than 3 KB."""
+BEGAN: Final = f"toUInt64(greatest(intDiv(toUnixTimestamp64Nano(time) - duration, {_NS}), 0))"
+"""When a record's flow began: a Unix time."""
 
-SETS: Final[dict[str, str]] = {
-    "active": _TRAFFIC,
-    "opened": f"kind = {Kind.open:d}",
-}
-"""Sets of flows: those with packets, and those that were opened. Name -> which records' flows."""
+CARRIED: Final = f"{BEGAN} * 65536 + src_port"
+"""A flow of a channel: when it began, in the upper 48 bits, and the source's port. Nothing else
+differs: ICMP has its identifier in both ports."""
 
 
-def merge_sets(name: str, *, finish: bool = False) -> str:
-    """Of several rows' sets ``name`` one; with ``finish`` its size."""
-    return f"{_SET.format('Merge' if finish else 'MergeState')}({name})"
-
-
-def new_set(name: str) -> str:
-    """An aggregate of records: their set ``name``."""
-    return f"{_SET.format('StateIf')}({FLOW}, {SETS[name]})"
+def carried(since: str) -> str:
+    """Whether a record is traffic of a flow that began before ``since``, a Unix time."""
+    return f"{TRAFFIC} AND {BEGAN} < {since}"
 
 
 def start_of(unit: str, time: str = "time") -> str:
@@ -156,7 +150,8 @@ def _from_records() -> str:
     values += [f"{function}(time) AS {name}" for name, function in TIMES.items()]
     values += [f"sumMapIf({REASONS}, kind = {Kind.drop:d}) AS drop_reasons"]
     values += [f"{histogram.of(f'({ns})')} AS {name}" for name, ns in LATENCIES.items()]
-    values += [f"{new_set(name)} AS {name}" for name in SETS]
+    before = carried(f"toUnixTimestamp({start_of('Minute')})")
+    values += [f"groupUniqArrayIf({CARRIED}, {before}) AS carried"]
     return ",\n  ".join(values)
 
 
@@ -167,7 +162,7 @@ def _combined() -> str:
     values += [f"sum({name}) AS {name}" for name in SUMS]
     values += [f"{function}({name}) AS {name}" for name, function in TIMES.items()]
     values += [f"sumMap({name}) AS {name}" for name in ("drop_reasons", *LATENCIES)]
-    values += [f"{merge_sets(name)} AS {name}" for name in SETS]
+    values += ["groupUniqArrayArray(carried) AS carried"]
     return ",\n  ".join(values)
 
 
@@ -218,10 +213,8 @@ def create(rollup: Rollup, since: int, window: int) -> list[str]:
             f"`{name}` SimpleAggregateFunction(sumMap, {histogram.TYPE}) CODEC(ZSTD(1))"
             for name in LATENCIES
         ),
-        *(
-            f"`{name}` AggregateFunction({_SET.format('')}, UInt64) CODEC(ZSTD(1))"
-            for name in SETS
-        ),
+        # at most one of each of 65,536 ports, or a few
+        "`carried` SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(1))",
     ]  # fmt: skip
     return [
         f"DROP TABLE IF EXISTS {rollup.name}_view",

@@ -142,10 +142,16 @@ def channels(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
-    """Each record as every point of the channel tells of it."""
+    """Each record as every point of the channel tells of it, after the flow's opening."""
     out = []
     source, destination = (ENDS[i] for i in channel["ends"])
-    for at, kind, flow, packets in channel["records"]:
+    told = sorted(channel["records"], key=lambda record: record[0])
+    began: dict[int, int] = {}
+    for at, kind, flow, packets in told:
+        if kind != Kind.lost and (flow not in began or kind == Kind.open):
+            began[flow] = at
+            if kind != Kind.open:
+                out += records(maps, channel | {"records": [(at, Kind.open, flow, 0)]})
         counts = packets if kind in (Kind.update, Kind.close) else 0
         for point in channel["points"]:
             out.append(
@@ -163,6 +169,7 @@ def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
                     kind=kind,
                     lost=packets if kind in (Kind.drop, Kind.lost) else 0,
                     drop_reason="NO_SOCKET" if kind == Kind.drop else "",
+                    duration=(at - began[flow]) * 10**9 if counts else 0,
                     packets=counts * (9 - point),
                     bytes=counts * 100,
                     reply_packets=counts,
@@ -184,7 +191,7 @@ def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
 )
 @given(
     channels(),
-    MARGIN,
+    st.integers(0, 3600).map(lambda s: s * 10**9),  # when flows began is known to the second
     MARGIN,
     st.sampled_from(("", "ns-1")),
     st.sampled_from(("pod", "workload", "namespace", "address", "label:app")),
@@ -256,7 +263,8 @@ def test_rows_of_any_kind_are_the_same(
 
 def test_long_flows_count_once_over_all_buckets(maps: Maps) -> None:
     for minute in range(0, 240, 7):
-        maps.add(flows(50, maps.endpoints, start_ns=maps.begin + minute * MINUTE))
+        start = {"start_ns": maps.begin + minute * MINUTE, "duration": minute * MINUTE}
+        maps.add(flows(50, maps.endpoints, **start))
     _, answer = maps.both(maps.begin + MINUTE // 2, maps.begin + 4 * HOUR - 1)
     (edge,) = answer["edges"]
     assert (edge["flows"], edge["packets"]) == (50, 34 * 50 * 2)
@@ -264,21 +272,35 @@ def test_long_flows_count_once_over_all_buckets(maps: Maps) -> None:
 
 def test_where_they_differ(maps: Maps) -> None:
     """Flows of one channel with different best points: a rollup knows the channel's only."""
-    maps.add(flows(2, maps.endpoints, start_ns=maps.begin + 90 * MINUTE))
+    opened = {"start_ns": maps.begin + 90 * MINUTE, "kind": Kind.open}
+    maps.add(flows(3, maps.endpoints, **opened))
     other = {"reporter": Reporter.destination, "first_port": 2000}
-    maps.add(flows(3, maps.endpoints, start_ns=maps.begin + 90 * MINUTE, **other))
+    maps.add(flows(2, maps.endpoints, **opened, **other))
     from_records, from_rollups = maps.both(maps.begin, maps.begin + 4 * HOUR)
     edges = [answer["edges"][0] for answer in (from_records, from_rollups)]
-    assert [(edge["flows"], edge["packets"]) for edge in edges] == [(5, 10), (2, 4)]
+    assert [(edge["flows"], edge["packets"]) for edge in edges] == [(5, 10), (3, 6)]
 
 
-def test_many_flows_are_estimated(maps: Maps) -> None:
-    for step in range(4):  # each flow goes on in the next bucket
+def test_many_flows_are_counted(maps: Maps) -> None:
+    for step in range(4):  # half of the flows go on in the next bucket
         batch = flows(10_000, maps.endpoints, start_ns=maps.begin + (40 + 20 * step) * MINUTE)
         batch.columns["src_port"][:] = np.arange(10_000) + 5_000 * step
+        batch.columns["kind"][5_000 * (step > 0) :] = Kind.open
+        batch.columns["duration"][: 5_000 * (step > 0)] = 20 * MINUTE
         maps.add(batch)
     _, answer = maps.both(maps.begin, maps.begin + 4 * HOUR)
-    assert answer["edges"][0]["flows"] == pytest.approx(25_000, rel=0.05)
+    assert answer["edges"][0]["flows"] == 25_000
+    _, answer = maps.both(maps.begin + 90 * MINUTE, maps.begin + 4 * HOUR)
+    assert answer["edges"][0]["flows"] == 10_000  # one bucket, of which half were open before
+
+
+def test_flows_that_an_agent_came_late_for(maps: Maps) -> None:
+    """Nothing tells of their opening."""
+    for minute in range(60, 90, 5):
+        lasted = (minute - 55) * MINUTE
+        maps.add(flows(5, maps.endpoints, start_ns=maps.begin + minute * MINUTE, duration=lasted))
+    for answer in maps.both(maps.begin, maps.begin + 4 * HOUR):
+        assert answer["edges"][0]["flows"] == 5
 
 
 def test_latencies_and_loss(maps: Maps) -> None:
@@ -320,7 +342,7 @@ def test_the_other_side_counts_when_an_agent_is_gone(maps: Maps) -> None:
     far = {"reporter": Reporter.destination, "interface": "veth1"}
     for minute in range(0, 240, 5):
         start = maps.begin + minute * MINUTE
-        if minute < 120:
+        if minute < 127:  # within a unit
             maps.add(flows(1, maps.endpoints, start_ns=start))
         maps.add(flows(1, maps.endpoints, start_ns=start, **far))
     _, answer = maps.both(maps.begin, maps.begin + 4 * HOUR)
