@@ -170,7 +170,7 @@ class Pipeline:
                 self._begin_drain()
                 first = False
             # Here, after the maps were switched: so the opening of each of these flows goes before.
-            self._collect()
+            self._collect(late=time.perf_counter() - started > _LATE_S)
             self._flush()
             again, decoder = self._retransmits.of(keys), self._current_decoder()
             self._hand_over(decoder.flows(keys, flows, self._clock.offset_ns(), again))

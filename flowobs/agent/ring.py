@@ -20,8 +20,8 @@ _HEADER = struct.Struct("<IHH")
 _LOST = struct.Struct("<QQ")
 _ALIGN = 8
 
-RING_BYTES, RINGS_BYTES = 2 << 20, 16 << 20
-"""Of one CPU, about 15,000 events of 116 bytes; and of all: of more than 8 CPUs, each has less."""
+RING_BYTES, RINGS_BYTES = 1 << 20, 16 << 20
+"""Of one CPU, about 7,700 events of 116 bytes; and of all: of more than 16 CPUs, each has less."""
 _LEAST_BYTES = 256 << 10
 
 
