@@ -119,6 +119,7 @@ def flows(*arguments: str) -> Any:
 
 def one(rows: list[dict[str, Any]], side: str) -> dict[str, Any]:
     """What is known of that end, the same on all ``rows``."""
+    rows = [row for row in rows if row["kind"] != "lost"]  # those pass every filter
     shown = {
         json.dumps({k.removeprefix(f"{side}_"): v for k, v in row.items() if k in _names(side)})
         for row in rows
