@@ -30,7 +30,8 @@ class Maps:
     """A store, and its maps from records and from rollups."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
+        self._waiting: list[FlowBatch] = []
         self.reader: Reader = store.reader()
         self.endpoints = table()
         self.begin = (time.time_ns() // HOUR - 600) * HOUR
@@ -40,8 +41,17 @@ class Maps:
         self.begin += 5 * HOUR
 
     def add(self, batch: FlowBatch) -> None:
-        self.inserts += 1
-        self.store.insert([batch], f"insert-{self.inserts}")
+        self._waiting.append(batch)
+
+    @property
+    def store(self) -> Store:
+        """It has what was added, by three inserts: rollups have parts to merge."""
+        for part in (self._waiting[n::3] for n in range(3)):
+            if part:
+                self.inserts += 1
+                self._store.insert(part, f"insert-{self.inserts}")
+        self._waiting = []
+        return self._store
 
     def session(self, plan: Plan) -> Any:
         class Session:

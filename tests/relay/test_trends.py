@@ -119,9 +119,8 @@ class Answers:
         return self.store.plan(*when)
 
     def add(self, *batches: FlowBatch) -> None:
-        for batch in batches:
-            self._inserts += 1
-            self.store.insert([batch], f"insert-{self._inserts}")
+        self._inserts += 1
+        self.store.insert(batches, f"insert-{self._inserts}")
 
     def get(self, part: Any, query: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(part.build(self, query))

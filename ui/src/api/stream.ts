@@ -32,10 +32,10 @@ export function openStream(query: () => Query, events: StreamEvents): () => void
       events.open(resumed);
     };
     source.addEventListener("alive", (event: MessageEvent<string>) => {
-      seen = event.lastEventId;
+      seen = event.lastEventId || seen;
     });
     source.addEventListener("flows", (event: MessageEvent<string>) => {
-      seen = event.lastEventId;
+      seen = event.lastEventId || seen;
       events.records(JSON.parse(event.data) as FlowRecord[]);
     });
     source.onerror = () => {
