@@ -2,7 +2,7 @@
 //
 //   node dev/mock-relay.mjs [--port 8080] [--mode shop|no-agent|no-flows|hostile|lossy|old-names|store-down|crowd] [--prefix /x] [--root dist]
 //
-// POST /_mock?mode=... changes the mode while it runs.
+// POST /_mock?mode=... changes the mode while it runs; POST /_mock?away=5 is away for 5 s.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, extname, join, normalize } from "node:path";
@@ -214,10 +214,19 @@ async function file(response, path) {
   }
 }
 
+/** Nobody answers for some seconds. */
+function away(seconds) {
+  const { port } = server.address();
+  server.close();
+  setTimeout(() => server.closeAllConnections(), 50); // what is being answered gets its answer
+  setTimeout(() => server.listen(port, "127.0.0.1"), seconds * 1000);
+}
+
 const server = createServer((request, response) => {
   const url = new URL(request.url, "http://relay");
   if (url.pathname === "/_mock") {
     mode = url.searchParams.get("mode") ?? mode;
+    if (url.searchParams.has("away")) away(Number(url.searchParams.get("away")));
     return json(response, 200, { mode });
   }
   if (!url.pathname.startsWith(options.prefix)) return json(response, 404, { error: "Outside the prefix." });
@@ -232,6 +241,7 @@ const server = createServer((request, response) => {
   if (path === "/api/v1/flows") return flows(response, url.searchParams);
   return file(response, path);
 });
-server.listen(Number(options.port), "127.0.0.1", () => {
+server.once("listening", () => {
   console.log(`mock relay on http://127.0.0.1:${server.address().port}${options.prefix}/`);
 });
+server.listen(Number(options.port), "127.0.0.1");
