@@ -39,7 +39,7 @@ _ROWS: Final = 400_000
 _MOST_ROWS: Final = 30_000_000
 """About half a minute's work."""
 _FEW_STEPS: Final = 24
-_SAMPLE: Final = 8
+_SAMPLE: Final = 4
 """Buckets from which the number of rows is estimated."""
 _PLACES: Final = 256
 """More than ``only`` ever names."""

@@ -28,6 +28,8 @@ READ_SETTINGS: dict[str, Any] = {
     "max_bytes_before_external_sort": 96 * _MIB,
     "max_bytes_ratio_before_external_group_by": 0,
     "max_bytes_ratio_before_external_sort": 0,
+    # Five slices of time that each list some thousand channels are more than the default, 256 KiB.
+    "max_query_size": 2 * _MIB,
     # A buffer for each of some eighty columns of each part: the default is 1 MiB.
     "max_read_buffer_size": 64 * 1024,
     # A query that runs away leaves half of the machine to the others.

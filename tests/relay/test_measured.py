@@ -17,6 +17,7 @@ from flowobs.schema import EndpointKind, Kind, Reporter
 from relay.http import measured as asking
 from relay.http.measured import measured
 from relay.store import Reader, Store, StoreError
+from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
 
@@ -142,3 +143,19 @@ def test_many_rows_are_asked_for_in_several_questions(
     monkeypatch.setattr(asking, "_MOST_ROWS", 100)
     with pytest.raises(StoreError, match="of flows_1m match: ask about a shorter time"):
         points()
+
+
+def test_a_question_lists_thousands_of_channels_of_each_slice(store: Store, begin: int) -> None:
+    plan = Plan(
+        (
+            Slice("flows", begin, begin + MINUTE),
+            Slice("flows_1m", begin + MINUTE, begin + HOUR),
+            Slice("flows_1h", begin + HOUR, begin + 2 * HOUR),
+            Slice("flows_1m", begin + 2 * HOUR, begin + 3 * HOUR - MINUTE),
+            Slice("flows", begin + 3 * HOUR - MINUTE, begin + 3 * HOUR),
+        )
+    )
+    channels = np.arange(5_000, dtype="<u8") + np.uint64(2**63)
+    assert len(Paths(plan, EVERYTHING).latencies_sql(channels)) > 2**19
+    found = store.reader().arrays(Paths(plan, EVERYTHING).latencies_sql(channels))
+    assert len(found["channel"])
