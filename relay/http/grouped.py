@@ -145,6 +145,15 @@ class Rows:
         out: list[int] = counts.tolist()
         return out
 
+    def reasons(self, found: Columns) -> list[dict[str, int]]:
+        """Of each row, its ``drop_reasons`` and how many drops of each."""
+        out: list[dict[str, int]] = [{} for _ in range(self.size)]
+        at, rows = self.of(found)
+        reasons, counts = found["drop_reasons.keys"][at], found["drop_reasons"][at]
+        for row, reason, n in zip(rows.tolist(), reasons.tolist(), counts.tolist(), strict=True):
+            out[row][reason] = out[row].get(reason, 0) + n
+        return out
+
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
         out = {}

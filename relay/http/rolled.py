@@ -44,15 +44,17 @@ def rolled(
     parameters = paths.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    points, flows = _counted(session, paths)
+    points, flows, reasons = _counted(session, paths)
     if not points:
         return nothing, nothing
     units = _units(points)
     if units["apart"].any():
         apart = np.unique(units["channel"][units["apart"]])
-        points, flows = (
+        points, flows, reasons = (
             _joined([_some(rows, ~np.isin(rows["channel"], apart)), of_units])
-            for rows, of_units in zip((points, flows), _counted(session, paths, apart), strict=True)
+            for rows, of_units in zip(
+                (points, flows, reasons), _counted(session, paths, apart), strict=True
+            )
         )
         units = _units(points)
     nodes, values = nothing, {name: units[name] for name in ("proto", "port", "at")}
@@ -75,29 +77,24 @@ def rolled(
     columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
         columns |= rows.latencies(session.arrays(paths.latencies_sql(others), parameters))
-    reasons: list[dict[str, int]] = [{} for _ in range(rows.size)]
-    if any(columns["drops"]):
-        table = session.query(paths.reasons_sql(), parameters)
-        found = {name: np.array(table[name], "<u8") for name in ("at", "channel")}
-        told, counts = table["reason"], table["n"]
-        for i, row in np.stack(rows.of(found), 1).tolist():
-            reasons[row][told[i]] = reasons[row].get(told[i], 0) + counts[i]
-    columns["drop_reasons"] = reasons
+    columns["drop_reasons"] = rows.reasons(reasons)
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
     return Table(columns, rows.size), _shown(nodes, used)
 
 
-def _counted(session: Session, paths: Paths, apart: Array | None = None) -> tuple[Columns, Columns]:
-    """What points counted; and, of each, flows that were ``carried`` into its time."""
+def _counted(
+    session: Session, paths: Paths, apart: Array | None = None
+) -> tuple[Columns, Columns, Columns]:
+    """What points counted; of each, flows that were ``carried`` into its time; and reasons of its
+    drops."""
     found: list[Columns] = []
     flows: list[Columns] = []
+    reasons: list[Columns] = []
     size = 0
     for sql in paths.counts_sql(apart):
         if part := session.arrays(sql, paths.parameters):
-            ends = part.pop("carried.ends").astype("<i8")
-            flow = {"carried": part.pop("carried")}
-            of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-            flows.append({name: part[name][of] for name in (*_POINT, "channel")} | flow)
+            flows.append(_apiece(part, "carried"))
+            reasons.append(_apiece(part, "drop_reasons"))
             found.append(part)
             size += len(part["path"])
         if size > MOST:
@@ -105,7 +102,16 @@ def _counted(session: Session, paths: Paths, apart: Array | None = None) -> tupl
                 f"more than {MOST:,} paths match: ask about a shorter time, or for less with a"
                 " filter"
             )
-    return (_merged(_joined(found)), _joined(flows)) if found else ({}, {})
+    points = _merged(_joined(found)) if found else {}
+    return points, _joined(flows), _joined(reasons)
+
+
+def _apiece(rows: Columns, name: str) -> Columns:
+    """A row per value of the list ``name``, which ``rows`` have no longer."""
+    ends = rows.pop(f"{name}.ends").astype("<i8")
+    of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    values = {part: rows.pop(part) for part in (name, f"{name}.keys") if part in rows}
+    return {part: rows[part][of] for part in (*_POINT, "channel")} | values
 
 
 def _merged(rows: Columns) -> Columns:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -50,18 +51,21 @@ def build(session: Session, query: MapQuery) -> bytes:
             "table": found.plan.table,
             "group": query.group,
             "nodes": _nodes(found.nodes),
-            "edges": [_edge(key, row) for key, row in found.rows.items()],
+            "edges": _edges(found.rows),
             "more": found.more,
         }
     )
 
 
-def _edge(key: Key, row: Row) -> Row:
-    edge = dict(zip(EDGE, key, strict=True)) | row
-    edge["proto"] = _proto(edge["proto"])
-    for name in ("first_seen", "last_seen"):
-        edge[name] = time_text(row[name])
-    return edge
+def _edges(rows: dict[Key, Row]) -> list[Row]:
+    edges = [dict(zip(EDGE, key, strict=True)) | row for key, row in rows.items()]
+    for edge in edges:
+        edge["proto"] = _proto(edge["proto"])
+    for name in ("first_seen", "last_seen"):  # thousands: `time_text` takes ten times as long
+        times = np.array([edge[name] for edge in edges], "<i8").view("<M8[ns]")
+        for edge, text in zip(edges, np.datetime_as_string(times).tolist(), strict=True):
+            edge[name] = f"{text}Z"
+    return edges
 
 
 @cache  # one of 256

@@ -6,8 +6,9 @@ found.rows[("shop/web",)]["bytes"]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 from flowobs.filters import Filter
@@ -35,6 +36,8 @@ _PATH: Final = (
     "arrived_packets", "arrived_bytes", "reply_sent_packets", "reply_sent_bytes",
 )  # fmt: skip
 """Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
+
+_UNTOLD: Final = (None,) * (len(_PATH) + 1)
 
 _REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
 
@@ -86,8 +89,7 @@ def traffic(
     else:
         paths = Paths(plan, filter, step_s)
         table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
-    rows = {_key(table, by, i): _row(table.columns, i) for i in range(min(table.rows, most))}
-    return Traffic(plan, rows, table.rows > most, known)
+    return Traffic(plan, _rows(table, by, most), table.rows > most, known)
 
 
 def plan_of(
@@ -127,21 +129,27 @@ def _of_records(
     return table, known
 
 
-def _key(table: Table, by: Sequence[str], i: int) -> Key:
-    return tuple(table.columns[name][i] for name in by)
-
-
-def _row(columns: Mapping[str, list[Any]], i: int) -> Row:
-    return {
-        **{name: columns[name][i] for name in traffic_sql.NUMBERS},
-        **_latency("connect", columns["connect_ms"][i] if "connect_ms" in columns else []),
-        **_latency("rtt", columns["rtt_ms"][i] if "rtt_ms" in columns else []),
-        "drop_reasons": dict(columns["drop_reasons"][i]),
-        "reporter": _reporter(columns["told_by"][i]),
-        "first_seen": columns["first_seen"][i],
-        "last_seen": columns["last_seen"][i],
-        **_path(columns["path"][i]),
+def _rows(table: Table, by: Sequence[str], most: int) -> dict[Key, Row]:
+    if not table.rows:
+        return {}
+    columns = {name: table[name][:most] for name in table.columns}
+    values: dict[str, Iterable[Any]] = {name: columns[name] for name in traffic_sql.NUMBERS}
+    for name in ("connect", "rtt"):
+        known = columns.get(f"{name}_ms", ())
+        for i, level in enumerate(_LEVELS):
+            of_level = [ms[i] if ms else None for ms in known]
+            values[f"{name}{level}_ms"] = of_level or repeat(None)
+    values |= {
+        "drop_reasons": map(dict, columns["drop_reasons"]),
+        "reporter": map(_reporter, columns["told_by"]),
+        "first_seen": columns["first_seen"],
+        "last_seen": columns["last_seen"],
     }
+    paths = zip(*map(_path, columns["path"]), strict=True)
+    values |= zip((*_PATH, "path_loss"), paths, strict=True)
+    keys = zip(*(columns[name] for name in by), strict=True)
+    rows = zip(*values.values(), strict=False)
+    return {key: dict(zip(values, row, strict=True)) for key, row in zip(keys, rows, strict=True)}
 
 
 def _reporter(flows: list[int]) -> str:
@@ -149,16 +157,9 @@ def _reporter(flows: list[int]) -> str:
     return max(_REPORTERS, key=lambda r: flows[r]).name
 
 
-def _path(counts: list[int]) -> Mapping[str, int | None]:
+def _path(counts: list[int]) -> Sequence[int | None]:
     """What each side sent and what arrived at the other; None where one of them did not tell."""
     if not counts:
-        return dict.fromkeys((*_PATH, "path_loss"))
-    path: dict[str, int] = dict(zip(_PATH, counts, strict=True))
-    there = path["sent_packets"] - path["arrived_packets"]
-    back = path["reply_sent_packets"] - path["reply_arrived_packets"]
-    return path | {"path_loss": max(0, there) + max(0, back)}
-
-
-def _latency(name: str, milliseconds: list[float]) -> dict[str, float | None]:
-    values: Sequence[float | None] = milliseconds or (None,) * len(_LEVELS)
-    return {f"{name}{level}_ms": ms for level, ms in zip(_LEVELS, values, strict=True)}
+        return _UNTOLD
+    sent, _, reply_arrived, _, arrived, _, reply_sent, _ = counts
+    return (*counts, max(0, sent - arrived) + max(0, reply_sent - reply_arrived))

@@ -20,7 +20,8 @@ _SIMPLE: Final = re.compile(r"SimpleAggregateFunction\(\w+, (.*)\)")
 def columns(data: bytes) -> Columns:
     """The columns of an answer without rows, or of its blocks, one after the other.
 
-    An Array(T) becomes two: ``name``, with all values, and ``name.ends``, where each row's end.
+    An Array(T) becomes two: ``name``, with all values, and ``name.ends``, where each row's end. A
+    Map(String, T) has ``name.keys``, too.
     """
     found: dict[str, list[Array]] = {}
     at = 0
@@ -32,10 +33,17 @@ def columns(data: bytes) -> Columns:
             type, at = _text(data, at)
             if simple := _SIMPLE.fullmatch(type):
                 type = simple[1]
-            if type.startswith("Array("):
+            if type.startswith(("Array(", "Map(String, ")):
                 ends = np.frombuffer(data, "<u8", rows, at)
                 at += ends.nbytes
-                values = np.frombuffer(data, _dtype(type[6:-1]), int(ends[-1]) if rows else 0, at)
+                size = int(ends[-1]) if rows else 0
+                if type.startswith("Map"):
+                    texts: Array = np.empty(size, object)
+                    for i in range(size):
+                        texts[i], at = _text(data, at)
+                    found.setdefault(f"{name}.keys", []).append(texts)
+                of = type[:-1].removeprefix("Array(").removeprefix("Map(String, ")
+                values = np.frombuffer(data, _dtype(of), size, at)
                 base = sum(len(part) for part in found.get(name, ()))
                 found.setdefault(f"{name}.ends", []).append(ends + np.uint64(base))
             else:

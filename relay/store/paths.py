@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from flowobs.filters import Filter, where
-from flowobs.schema import Kind, Reporter
+from flowobs.schema import Reporter
 from relay.store import histogram
 from relay.store.arrays import Array
 from relay.store.asked import Where, asked
@@ -27,6 +27,7 @@ from relay.store.rollup import (
     KEYS,
     LATENCIES,
     OF_PATH,
+    REASONS,
     RECORDS,
     SUMS,
     TIMES,
@@ -46,6 +47,8 @@ _QUESTIONS: Final = 6
 """About as many at most: each costs some milliseconds, however little it reads."""
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
+
+_ENDS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,12 @@ class Paths:
         nth = f"toUInt8(least(intDiv(toUInt32(bucket), {self.unit_s}) - {first}, 63))"
         values.append(f"groupBitOr(if(seen > 0, bitShiftLeft(toUInt64(1), {nth}), 0)) AS units")
         values.append("groupUniqArrayArray(carried) AS carried")
+        values.append("sumMapIf(drop_reasons, drops > 0) AS drop_reasons")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
         made |= dict.fromkeys(TIMES, "time")
         since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
+        made["drop_reasons"] = REASONS
         made["carried"] = f"if({carried(since)}, [{CARRIED}], [])"
         listed = ""
         if apart is not None and len(apart) <= _LISTED:
@@ -165,27 +170,6 @@ class Paths:
                 )
         return " UNION ALL ".join(pieces)
 
-    def reasons_sql(self) -> str:
-        """A row per ``at``, channel and ``reason`` of drops: how many."""
-        pieces = []
-        for part in self.plan.slices:
-            if part.table == TABLE:
-                made = f"{OF_PATH['channel'][1]} AS channel, toString(drop_reason) AS reason"
-                pieces.append(
-                    f"SELECT {self._at(start_of('Minute'))} AS at, {made}, {SUMS['drops']} AS n"
-                    f" FROM {TABLE} WHERE {self._in(part)} AND kind = {Kind.drop:d}"
-                )
-            else:
-                pieces.append(
-                    f"SELECT {self._at()} AS at, channel, reason, n FROM {part.table} ARRAY JOIN"
-                    " mapKeys(drop_reasons) AS reason, mapValues(drop_reasons) AS n"
-                    f" PREWHERE drops > 0 WHERE {self._in(part)}"
-                )
-        return (
-            f"SELECT at, channel, reason, toUInt64(sum(n)) AS n FROM ({' UNION ALL '.join(pieces)})"
-            f"{_BY_CHANNEL}, reason"
-        )
-
     def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
         """A row per node of ``group``: its ends' ``ids``; ``attributes`` of the newest."""
         known = (
@@ -194,7 +178,8 @@ class Paths:
             if attributes
             else ""
         )
-        listed = f" AND id IN ({', '.join(map(str, ids.tolist()))})" if len(ids) <= _LISTED else ""
+        # to parse a thousand numbers takes as long as to read ten thousand ends
+        listed = f" AND id IN ({', '.join(map(str, ids.tolist()))})" if len(ids) <= _ENDS else ""
         return f"""SELECT label AS id, groupUniqArray(end) AS ends{known}
 FROM (SELECT *, id AS end, ({label_sql(group)}) AS label, (workload != '', last) AS at
   FROM {ENDS} WHERE {self._asked.days}{listed})
