@@ -159,7 +159,7 @@ def run() -> list[dict[str, object]]:
         _nginx(lab, folder, "a", "backend", BACKEND)
         _nginx(lab, folder, "b", "proxy", PROXY.format(a=V4["a"], kept=KEPT, new=NEW))
         time.sleep(1)
-        flowobs = Stack(lab)
+        flowobs = Stack(lab, drain_interval=1)
         try:
             flowobs.start_relay()
             for port in SUFFIX:

@@ -41,7 +41,7 @@ def run() -> list[dict[str, object]]:
 
     Wall-clock milliseconds under light load (20 connections a second).
     """
-    with Lab() as lab, stack(lab) as flowobs:
+    with Lab() as lab, stack(lab, drain_interval=1) as flowobs:
         lab.server(V4["b"], 8080)
         command = [sys.executable, "-m", "flowobs.cli.flows", "--server", flowobs.url]
         flows = subprocess.Popen(
