@@ -105,13 +105,17 @@ class OwnerTable:
         have = np.flatnonzero(cookies)
         if have.size:
             self._speak(batch.endpoints.strings)
-            rows[have] = self._rows(cookies[have])
-            gone = have[(rows[have] == 0) & (proto[have] == socket.IPPROTO_TCP)]
-            gone = gone[gone >= len(batch)]  # destinations
-            if gone.size and self._bound is not None:
-                # accepted and closed again: whoever listens there will do
-                listeners = _at(self._bound, columns, gone)
-                rows[gone] = np.where(listeners, self._rows(listeners), 0)
+            for _ in range(2):
+                generation = self.generation
+                rows[have] = self._rows(cookies[have])
+                gone = have[(rows[have] == 0) & (proto[have] == socket.IPPROTO_TCP)]
+                gone = gone[gone >= len(batch)]  # destinations
+                if gone.size and self._bound is not None:
+                    # accepted and closed again: whoever listens there will do
+                    listeners = _at(self._bound, columns, gone)
+                    rows[gone] = np.where(listeners, self._rows(listeners), 0)
+                if self.generation == generation:
+                    break  # else rows found before are of the half that is the old one now
         found = rows.reshape(2, len(batch))
         processes = self._young.processes[found]
         for side, mine, numbers in zip(("src", "dst"), found, processes, strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,9 +41,9 @@ class Kernel:
             _put(row["owner"], owner)
         return rows
 
-    def table(self, capacity: int = 64) -> OwnerTable:
+    def table(self, capacity: int = 64, bound: Any = None) -> OwnerTable:
         clock = {"clock": lambda: self.now, "cost": lambda: self.now}
-        return OwnerTable(self.lookup, self.sockets, capacity=capacity, **clock)
+        return OwnerTable(self.lookup, self.sockets, capacity=capacity, bound=bound, **clock)
 
 
 def _put(row: Array, owner: tuple[int, int, bytes]) -> None:
@@ -93,6 +96,23 @@ def test_sockets_of_one_process_have_one_number(kernel: Kernel) -> None:
         (5, "curl"),
         (6, "nginx"),
     ]
+
+
+def test_a_listener_that_finds_no_room_takes_nobodys_place(kernel: Kernel) -> None:
+    class Listeners:
+        def find(self, proto: Array, ip: Array, port: Array) -> Array:
+            return port.astype(np.uint64)
+
+    kernel.map = {c: (c, 77, b"p%d" % c) for c in (*range(1, 9), 80)}
+    table = kernel.table(capacity=8, bound=Listeners())
+    table.fill(batch(list(range(1, 8))))
+    flows = batch([7, 6], [999, 5])
+    flows.columns["proto"][:] = socket.IPPROTO_TCP
+    flows.columns["dst_port"][:] = 80
+    numbers = table.fill(flows)
+    assert flows.strings("src_process") == ["p7", "p6"]
+    assert flows.strings("dst_process") == ["p80", "p5"]
+    assert [[table.pid(n) for n in side] for side in numbers.tolist()] == [[7, 6], [80, 5]]
 
 
 def test_what_the_packet_told_stays(kernel: Kernel) -> None:
