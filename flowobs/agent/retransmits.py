@@ -16,8 +16,11 @@ from flowobs.identity import special
 Array = NDArray[Any]
 
 _KEY = np.dtype(f"V{FLOW_KEY.dtype.itemsize}")
-_DRAINS = 3
-"""A segment may be counted in one interval and pass an interface in the next one."""
+_DRAINS = 120
+"""A segment may be counted in one interval and its packets in another; then its flow's next one
+has it, and every connection ends with one. What nobody observes has none."""
+_MOST = 2048
+"""Counts that wait; those that have waited longest go."""
 
 
 class Retransmits:
@@ -27,22 +30,25 @@ class Retransmits:
     it is seen, so that a pod's retransmits are on the records of its veth.
     """
 
-    _keys: Array
-    _segments: Array
-    _left: Array
-    _seen: Array
-
     def __init__(self, netns: int) -> None:
         self._netns = netns
-        self._forget()
+        self._keys = np.zeros(0, _KEY)
+        self._segments = np.zeros((0, 2), np.uint32)
+        self._left = np.zeros(0, np.uint8)
+        self._seen = np.zeros(0, np.bool_)
+        self._gave: list[Array] = []
+        self._late_keys = self._had = self._keys
+        self._late_segments = self._segments
 
     def begin(self, keys: Array, counts: Array) -> None:
         """A drain begins, with what the kernel has counted: dtypes FLOW_KEY and RETRANSMITS."""
-        waiting = ~self._seen & (self._left > 1)
-        if not len(keys) and not waiting.any():
-            self._forget()
-            return
+        # One interface may have had the packet just before the drain, the next one just after it.
+        self._late_keys, self._late_segments = self._keys[self._seen], self._segments[self._seen]
+        self._had = np.unique(np.concatenate(self._gave)) if self._gave else self._keys[:0]
+        self._gave = []
         keys, counts = self._ours(keys, counts)
+        waiting = np.flatnonzero(~self._seen & (self._left > 1))
+        waiting = waiting[np.argsort(self._left[waiting], kind="stable")][-_MOST:]
         both = np.concatenate((self._keys[waiting], _without_place(keys)))
         segments = np.concatenate((self._segments[waiting], counts["segments"]))
         left = np.concatenate((self._left[waiting] - 1, np.full(len(keys), _DRAINS, np.uint8)))
@@ -56,25 +62,34 @@ class Retransmits:
     def of(self, keys: Array) -> NDArray[np.uint32]:
         """Segments that a and b of each of these flows have sent again, shape (n, 2)."""
         segments = np.zeros((len(keys), 2), np.uint32)
-        if len(self._keys):
-            wanted = _without_place(keys)
-            at = np.searchsorted(self._keys, wanted)
-            at[at == len(self._keys)] = 0
-            rows = np.flatnonzero(self._keys[at] == wanted)
-            segments[rows] = self._segments[at[rows]]
-            self._seen[at[rows]] = True
+        if not len(self._keys) and not len(self._late_keys):
+            return segments
+        flows, places = _without_place(keys), np.ascontiguousarray(keys).view(_KEY)
+        rows, at = _found(self._keys, flows)
+        segments[rows] = self._segments[at]
+        self._seen[at] = True
+        self._gave.append(places[rows])
+        rows, at = _found(self._late_keys, flows)
+        had, _ = _found(self._had, places[rows])
+        new = np.ones(len(rows), np.bool_)
+        new[had] = False
+        segments[rows[new]] += self._late_segments[at[new]]
         return segments
-
-    def _forget(self) -> None:
-        self._keys = np.zeros(0, _KEY)
-        self._segments = np.zeros((0, 2), np.uint32)
-        self._left = np.zeros(0, np.uint8)
-        self._seen = np.zeros(0, np.bool_)
 
     def _ours(self, keys: Array, counts: Array) -> tuple[Array, Array]:
         foreign = np.flatnonzero(keys["ifindex"] != self._netns).tolist()
         loopback = [i for i in foreign if special.is_loopback(keys["addr_a"][i].tobytes())]
         return np.delete(keys, loopback), np.delete(counts, loopback)
+
+
+def _found(table: Array, wanted: Array) -> tuple[Array, Array]:
+    """Rows of ``wanted`` that are in ``table``, which is ascending, and where they are there."""
+    if not len(table):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    at = np.searchsorted(table, wanted)
+    at[at == len(table)] = 0
+    rows = np.flatnonzero(table[at] == wanted)
+    return rows, at[rows]
 
 
 def _without_place(keys: Array) -> Array:

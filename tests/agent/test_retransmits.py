@@ -50,12 +50,38 @@ def test_they_wait_for_a_packet_of_the_next_interval_and_add_up() -> None:
     assert again.of(keys(5)).tolist() == [[3, 1]]
 
 
-def test_they_do_not_wait_for_ever() -> None:
+def test_they_wait_for_a_flow_that_is_silent_but_not_for_ever() -> None:
+    again = Retransmits(HERE)
+    for drains, given in ((119, 3), (120, 0)):
+        again.begin(keys(5, ifindex=POD), counts((2, 1)))
+        for _ in range(drains):
+            again.begin(*NONE)
+            assert again.of(keys(6)).sum() == 0
+        assert again.of(keys(5)).sum() == given
+        again.begin(*NONE)
+
+
+def test_what_waits_is_bounded() -> None:
+    again = Retransmits(HERE)
+    ports = range(1, 3001)
+    again.begin(keys(1, ifindex=POD), counts((1, 0)))
+    again.begin(keys(*ports[1:], ifindex=POD), counts(*[(1, 0)] * 2999))
+    again.begin(*NONE)
+    again.begin(*NONE)
+    flows = again.of(keys(*ports))
+    assert (flows.sum(), flows[0].sum()) == (2048, 0)
+
+
+def test_an_interface_whose_packet_came_after_the_drain_has_them_too() -> None:
     again = Retransmits(HERE)
     again.begin(keys(5, ifindex=POD), counts((2, 1)))
-    for _ in range(3):
-        again.begin(*NONE)
-    assert again.of(keys(5)).sum() == 0
+    assert again.of(keys(5, ifindex=3)).sum() == 3
+    again.begin(keys(5, ifindex=POD), counts((7, 0)))
+    assert again.of(keys(5, ifindex=3)).tolist() == [[7, 0]]
+    assert again.of(keys(5, ifindex=4)).tolist() == [[9, 1]]
+    again.begin(*NONE)
+    assert again.of(keys(5, ifindex=3)).sum() == again.of(keys(5, ifindex=4)).sum() == 0
+    assert again.of(keys(5, ifindex=5)).sum() == 7
 
 
 def test_loopback_is_another_machine_in_another_namespace() -> None:
