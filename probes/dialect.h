@@ -3,7 +3,7 @@
  *
  * BCC refuses map calls inside macros, so its loader rewrites MAP_*, SOCKET_GET/NEW and PERF_OUT by regular
  * expressions before it compiles. It has no kernel headers either: KREAD and KADDR take the member's offset from
- * OFF_<struct>_<member>, which the loader computes from the running kernel's BTF. */
+ * OFF_<struct>_<member>, which the loader computes from the running kernel's BTF, as it does HAS_RETRANSMIT_ERROR. */
 #pragma once
 
 #ifdef FO_BCC
@@ -80,6 +80,10 @@ typedef __u64 u64;
 #define PERF_OUT(m, ctx, p, n) bpf_perf_event_output(ctx, &m, BPF_F_CURRENT_CPU, p, n)
 #define INLINE static __always_inline
 #define HAS_COARSE_CLOCK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_coarse_ns)
+struct trace_event_raw_tcp_retransmit_skb {
+    int err;
+} __attribute__((preserve_access_index));
+#define HAS_RETRANSMIT_ERROR bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err)
 #define KADDR(ptr, type, member) ((void *)__builtin_preserve_access_index(&((const struct type *)(ptr))->member))
 
 #endif

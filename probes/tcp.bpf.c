@@ -72,8 +72,10 @@ INLINE int sent_again(void *ctx, void *sk, u32 segments) {
     return 0;
 }
 
-/* (sk, skb, ...): the local end sends again. */
+/* (sk, skb, error): the local end sends again. Kernels that tell the error (6.18 does, 6.12 does not) come here also
+ * when they did not send, most often because the segment is still in a queue of this machine (EBUSY). */
 PROGRAM("raw_tp/tcp_retransmit_skb") int tcp_retransmit(struct bpf_raw_tracepoint_args *ctx) {
+    if (HAS_RETRANSMIT_ERROR && (int)ctx->args[2]) return 0;
     return sent_again(ctx, (void *)ctx->args[0], queued_segments((void *)ctx->args[1]));
 }
 

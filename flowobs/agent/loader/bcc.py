@@ -30,6 +30,9 @@ _MAX_FDS = 253  # SCM_MAX_FD: the kernel passes no more in one message
 # enum bpf_prog_type, linux/bpf.h
 _KPROBE, _SCHED_CLS, _CGROUP_SOCK, _RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 2, 3, 9, 17, 18
 
+_OPTIONAL = {"HAS_RETRANSMIT_ERROR": ("trace_event_raw_tcp_retransmit_skb", "err")}
+"""Macros that say whether this kernel's struct has a member."""
+
 _NO_BCC = "no Python here has BCC: install python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora)"
 
 
@@ -49,7 +52,7 @@ def load(sources: Path, programs: Sequence[Program], flow_entries: int) -> Probe
     offsets, unknown = kernel_offsets(sources, sorted({p.source for p in wanted}))
     missing |= {p.name: unknown[p.source] for p in wanted if p.source in unknown}
     wanted = [program for program in wanted if program.source not in unknown]
-    flags = [f"-D{macro}={offset}" for macro, offset in sorted(offsets.items())]
+    flags = [f"-D{macro}={offset:d}" for macro, offset in sorted(offsets.items())]
     flags += ["-DFO_BCC=1", f"-DFLOW_ENTRIES={flow_entries}"]
     flags.append(f"-D__TARGET_ARCH_{stub.architecture()}")
     try:
@@ -71,7 +74,8 @@ def load(sources: Path, programs: Sequence[Program], flow_entries: int) -> Probe
 def kernel_offsets(sources: Path, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
     """Offsets of the kernel struct members that the files read, from the running kernel's BTF.
 
-    Returns ``{macro: offset}`` and, for files that cannot be compiled here, ``{file: reason}``.
+    Returns ``{macro: offset}``, 0 or 1 for those of ``_OPTIONAL``, and, for files that cannot be
+    compiled here, ``{file: reason}``.
     """
     needed = {name: dialect.kernel_members(sources, name) for name in names}
     offsets: dict[str, int] = {}
@@ -84,6 +88,10 @@ def kernel_offsets(sources: Path, names: Sequence[str]) -> tuple[dict[str, int],
         reason = f"BCC does not know where the kernel keeps what it reads: {error.strerror}"
         return offsets, {name: reason for name, members in needed.items() if members}
     with kernel:
+        for macro, (struct, member) in _OPTIONAL.items():
+            offsets[macro] = 0
+            with contextlib.suppress(BpfError):
+                offsets[macro] = kernel.offset(struct, member) > 0
         for name, members in needed.items():
             try:
                 offsets |= {m.macro: kernel.offset(m.struct, m.member) for m in members}

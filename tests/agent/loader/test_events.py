@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,42 @@ def test_retransmits_without_room_are_counted(probes: Probes, namespace: str) ->
         os.close(link)
         for name in ("retransmits_0", "retransmits_1"):
             bpf.drain(probes.maps[name], key, np.empty(room, RETRANSMITS.dtype))
+
+
+def test_a_segment_that_could_not_be_sent_again_is_none(probes: Probes, namespace: str) -> None:
+    """Kernels that tell the error say so at the same place."""
+    room = bpf.map_info(probes.maps["retransmits_0"]).max_entries
+    keys, counts = np.empty(room, FLOW_KEY.dtype), np.empty(room, RETRANSMITS.dtype)
+    link = bpf.attach_raw_tracepoint(probes.programs["tcp_retransmit"], "tcp_retransmit_skb")
+    try:
+        netns.call(namespace, lose_the_route)
+        inode = Path(namespace).stat().st_ino
+        for name in ("retransmits_0", "retransmits_1"):
+            found = bpf.drain(probes.maps[name], keys, counts)
+            assert inode not in keys[:found]["ifindex"].tolist()
+    finally:
+        os.close(link)
+
+
+def lose_the_route() -> None:
+    """Try to connect, and leave the kernel no way when it is to send the SYN again."""
+    subprocess.run(["ip", "route", "add", "10.9.9.8", "dev", "lo"], check=True)
+    before = counter("TCPTimeouts")
+    with socket.socket() as client:
+        client.setblocking(False)
+        assert client.connect_ex(("10.9.9.8", 9)) == errno.EINPROGRESS
+        subprocess.run(["ip", "route", "del", "10.9.9.8"], check=True)
+        deadline = time.monotonic() + 20
+        while counter("TCPTimeouts") == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def counter(name: str) -> int:
+    """One of this thread's network namespace."""
+    lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
+    names, values = lines[0].split(), lines[1].split()
+    return int(values[names.index(name)])
 
 
 def silence() -> None:
