@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,17 @@ def netns_path(name: str) -> str | None:
 
 class Agent:
     """One agent. ``learn`` asks the relay for names, ``start`` loads and attaches, ``run`` works
-    until ``stop_soon`` or a fatal error.
+    until ``stop_soon`` or a fatal error. ``on_pace`` hears again and again whether it is behind.
 
     Raises ConfigError, InventoryError (a wrong inventory file), AccessError (no way to a cluster),
     LoadError (the probes), OSError (a port, a namespace).
     """
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(
+        self, config: AgentConfig, on_pace: Callable[[bool], None] = lambda behind: None
+    ) -> None:
         self.config = config
+        self._on_pace = on_pace
         self.node = config.node or socket.gethostname()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
@@ -191,7 +195,7 @@ class Agent:
                 table_full=table_full,
                 on_drain=self._nat.poll,
                 release=self._holdback.release,
-                on_pace=Pace().note,
+                on_pace=self._on_pace,
                 drain_interval=c.drain_interval,
             )
             self._show()
@@ -326,7 +330,7 @@ def run(config: AgentConfig) -> None:
     assert threading.current_thread() is threading.main_thread()
 
     async def main() -> None:
-        agent = Agent(config)
+        agent = Agent(config, Pace().note)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, agent.stop_soon)
