@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -52,6 +53,14 @@ def unit(name: str) -> dict[str, str]:
 
 def test_kubectl_finds_every_manifest() -> None:
     assert sorted(path.name for path in DEPLOY.glob("*.yaml")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
+@pytest.mark.parametrize("manifest", OBJECTS, ids=lambda o: f"{o['kind']}-{o['metadata']['name']}")
+def test_an_api_server_knows_every_field(manifest: dict[str, Any], version: str) -> None:
+    assert kubernetes_validate.validate(manifest, version, strict=True) == version
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest | {"hostNetwrk": True}, version, strict=True)
 
 
 def test_the_relay_is_where_the_agents_look() -> None:
