@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.unseen import unseen
 from tests.vm import boot, conformance, table
 from tests.vm.found import LOADERS, Run
 from tests.vm.image import ROOT
@@ -42,8 +43,14 @@ def _here() -> dict[str, Any]:
     boot.CACHE.mkdir(parents=True, exist_ok=True)
     out = boot.CACHE / "here"
     command = [sys.executable, "-m", "tests.vm.conformance", str(out), *LOADERS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr
+    kept = unseen()
+    for _ in range(3):
+        if kept:
+            kept.clear()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
+        assert done.returncode == 0, done.stderr
+        if not (kept and kept.count()):
+            break
     return conformance.unpack(out.read_bytes())
 
 
