@@ -5,6 +5,7 @@
 #pragma once
 #include "dialect.h"
 #include "records.h"
+#include "maps.h"
 #include "packet.h"
 
 #define OPENER_BITS 14
@@ -42,7 +43,7 @@ INLINE u64 mix(u64 hash, u64 word) {
 INLINE u64 hash_ends(struct flow_key *k) {
     u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
     u64 rest = (u64)k->proto << 48 | (u64)k->icmp << 32 | (u64)k->port_b << 16 | k->port_a;
-    return mix(mix(mix(mix(mix(0, a[0]), a[1]), b[0]), b[1]), rest);
+    return mix(mix(mix(mix(mix(hash_seed(), a[0]), a[1]), b[0]), b[1]), rest);
 }
 
 /* `at` is a constant: the verifier wants no other index. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -97,6 +98,7 @@ class FlowDrain:
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
         self._active = 0
+        self._seed = secrets.randbits(32)
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
         self._flows = np.empty(self.capacity, FLOW.dtype)
         self._switch(0)
@@ -123,7 +125,7 @@ class FlowDrain:
 
     def _switch(self, active: int) -> None:
         control = np.zeros((), CONTROL.dtype)
-        control["active"] = active
+        control["active"], control["seed"] = active, self._seed
         bpf.update(self._control, np.uint32(0), control)
         self._active = active
 
