@@ -94,9 +94,9 @@ class FlowDrain:
         self._again = _Pair(retransmits, FLOW_KEY.dtype, RETRANSMITS.dtype)
         self._held = _Pair(held, HELD_KEY.dtype, EVENT.dtype)
         self.retransmits = self._again.none
-        """(keys, counts) of the last drain, known from its first row on; views like its rows."""
+        """(keys, counts) of the last drain, known from its first row on."""
         self.held = self._held.none[1]
-        """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
+        """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = 0
         self._seed = secrets.randbits(32)
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
@@ -113,7 +113,9 @@ class FlowDrain:
         self._switch(1 - self._active)
         self.unsure_waits += not wait_grace_period()
         self.fill = 0
-        self.retransmits = self._again.drain(1 - self._active)
+        keys, counts = self._again.drain(1 - self._active)
+        flows = keys["proto"] != 0  # one entry is the programs' own: probes/tcp.bpf.c
+        self.retransmits = keys[flows], counts[flows]
         _, self.held = self._held.drain(1 - self._active)
         while count := bpf.drain(quiet, self._keys, self._flows):
             self.fill += count
