@@ -59,7 +59,8 @@ INLINE u32 is_broadcast(struct __sk_buff *skb, struct packet *p) {
 
 /* The first packet of an interval: what is known of the flow from before, or its opening. */
 INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
-    u64 at = conn_at(k);
+    u64 ends = hash_ends(k), at = conn_at(k, ends);
+    fetch_places(at, ends);
     struct conn *known = find_conn(&at, now);
     f->conn = at;
     u32 opens = p->proto == PROTO_TCP ? (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN : 1;
@@ -75,7 +76,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->state = (known->state & ~FLOW_OPEN_LATE) | (over ? FLOW_CLOSED_BEFORE : 0);
             recall_handshake(f, known);
             known->last_ns = now;
-            remember_opener(k, f->initiator, 0, now);
+            remember_opener(k, ends, f->initiator, 0, now);
             return;
         }
     }
@@ -101,7 +102,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
         *known = fresh;
     else
         f->conn = keep_conn(at, &fresh, now);
-    remember_opener(k, f->initiator, opens, now);
+    remember_opener(k, ends, f->initiator, opens, now);
     if (opens) open(skb, k, f, dir, p->tcp_flags, now);
 }
 
@@ -130,7 +131,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
             *c = fresh;
         else
             count(STAT_FORGOTTEN, 1, 0);
-        remember_opener(k, f->initiator, 1, now);
+        remember_opener(k, hash_ends(k), f->initiator, 1, now);
         open(skb, k, f, dir, flags, now);
         return;
     }

@@ -61,12 +61,16 @@ INLINE void at_interface(struct flow_key *k, struct opener *o, const u32 at) {
     k->tunnel = o->tunnel[at];
 }
 
-/* `opens`: this packet opens the flow. It passes all of our interfaces within a moment. */
-INLINE void remember_opener(struct flow_key *k, u8 initiator, u32 opens, u64 now) {
-    u64 hash = hash_ends(k);
-    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1, way = 0;
+INLINE struct opener_place *opener_place(u64 ends) {
+    u32 index = ends >> (64 - OPENER_BITS);
+    return MAP_GET(openers, &index);
+}
+
+/* `ends`: their hash. `opens`: this packet opens the flow. It passes all of our interfaces within a moment. */
+INLINE void remember_opener(struct flow_key *k, u64 ends, u8 initiator, u32 opens, u64 now) {
+    u32 tag = (u32)ends | 1, way = 0;
     u32 ms = (u32)(now >> MS_SHIFT) | 1;
-    struct opener_place *place = MAP_GET(openers, &index);
+    struct opener_place *place = opener_place(ends);
     if (!place) return;
 #pragma unroll
     for (u32 i = 0; i < OPENER_WAYS; i++) {
@@ -90,9 +94,9 @@ INLINE void remember_opener(struct flow_key *k, u8 initiator, u32 opens, u64 now
 }
 
 INLINE struct opener *find_opener(struct flow_key *k) {
-    u64 hash = hash_ends(k);
-    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1;
-    struct opener_place *place = MAP_GET(openers, &index);
+    u64 ends = hash_ends(k);
+    u32 tag = (u32)ends | 1;
+    struct opener_place *place = opener_place(ends);
     if (!place) return 0;
 #pragma unroll
     for (u32 i = 0; i < OPENER_WAYS; i++)

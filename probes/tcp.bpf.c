@@ -134,7 +134,7 @@ PROGRAM("raw_tp/tcp_receive_reset") int tcp_receive_reset(struct bpf_raw_tracepo
 /* Closes the flow at an interface, with its next record where it had packets since the last one. */
 INLINE void time_out(void *ctx, struct event *e) {
     struct flow *f;
-    u64 at = conn_at(&e->key);
+    u64 at = conn_at(&e->key, hash_ends(&e->key));
     struct conn *c = find_conn(&at, e->time_ns);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;
