@@ -33,6 +33,8 @@
 #define MT_PERCPU_ARRAY "percpu_array"
 #define INLINE static inline __attribute__((always_inline))
 #define KADDR(ptr, type, member) ((void *)(ptr) + OFF_##type##_##member)
+/* Entries of a map whose size the loader may have changed. */
+#define ENTRIES(map, n) ((u64)(n))
 #define HAS_COARSE_CLOCK (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0))
 
 #else
@@ -79,6 +81,10 @@ typedef __u64 u64;
 #define SOCKET_NEW(m, sk, v) bpf_sk_storage_get(&m, sk, v, BPF_SK_STORAGE_GET_F_CREATE)
 #define PERF_OUT(m, ctx, p, n) bpf_perf_event_output(ctx, &m, BPF_F_CURRENT_CPU, p, n)
 #define INLINE static __always_inline
+struct bpf_map {
+    u32 max_entries;
+} __attribute__((preserve_access_index));
+#define ENTRIES(map, n) ((u64)((struct bpf_map *)&map)->max_entries)
 #define HAS_COARSE_CLOCK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_coarse_ns)
 struct trace_event_raw_tcp_retransmit_skb {
     int err;

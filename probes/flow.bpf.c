@@ -7,19 +7,15 @@
 #include "packet.h"
 #include "parse.h"
 #include "inside.h"
+#include "conns.h"
 #include "health.h"
 
 LICENSED
-
-/* A conversation without connections (UDP, ICMP ...) that was silent for so long opens anew; so does a SYN on a
- * connection whose end was not seen. */
-#define IDLE_NS (60 * SECOND_NS)
 
 /* A flow of which nothing is known: the stack has no room for one. */
 MAP(MT_ARRAY, blank, u32, struct flow, 1)
 
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
-#define ALREADY_THERE (-17) /* -EEXIST */
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
     struct event e = {};
@@ -46,10 +42,6 @@ INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 k
     }
 }
 
-INLINE int ended(u8 fin_a, u8 fin_b, u8 closer) {
-    return (fin_a && fin_b) || closer >= CLOSER_RST_A;
-}
-
 /* An opening is told at once; that of a flow in a tunnel with its first counts, which have room for the tunnel's ends. */
 INLINE void open(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u32 dir, u8 tcp_flags, u64 now) {
     if (k->tunnel)
@@ -67,7 +59,10 @@ INLINE u32 is_broadcast(struct __sk_buff *skb, struct packet *p) {
 
 /* The first packet of an interval: what is known of the flow from before, or its opening. */
 INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
-    struct conn *known = MAP_GET(conns, k);
+    u64 ends = hash_ends(k), at = conn_at(k, ends);
+    fetch_places(at, ends);
+    struct conn *known = find_conn(&at, now);
+    f->conn = at;
     u32 opens = p->proto == PROTO_TCP ? (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN : 1;
     if (known) {
         u32 over = ended(known->fin[0], known->fin[1], known->closer);
@@ -81,7 +76,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->state = (known->state & ~FLOW_OPEN_LATE) | (over ? FLOW_CLOSED_BEFORE : 0);
             recall_handshake(f, known);
             known->last_ns = now;
-            remember_opener(k, f->initiator, 0, now);
+            remember_opener(k, ends, f->initiator, 0, now);
             return;
         }
     }
@@ -103,14 +98,11 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     f->start_ns = now;
     f->initiator = fresh.initiator;
     f->state = fresh.state;
-    long error;
     if (known)
-        error = MAP_PUT(conns, k, &fresh);
+        *known = fresh;
     else
-        error = MAP_NEW(conns, k, &fresh);
-    if (error == ALREADY_THERE) return; /* another CPU was first: the event is its own */
-    if (error) count(STAT_FORGOTTEN, 1, 0);
-    remember_opener(k, f->initiator, opens, now);
+        f->conn = keep_conn(at, &fresh, now);
+    remember_opener(k, ends, f->initiator, opens, now);
     if (opens) open(skb, k, f, dir, p->tcp_flags, now);
 }
 
@@ -119,7 +111,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
     u8 flags = p->tcp_flags;
     u32 opens = (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
     if (opens && f->start_ns == now) return; /* begin() has told */
-    struct conn *c = MAP_GET(conns, k);
+    struct conn *c = known_conn(f->conn);
     if (opens) {
         /* the same ports again within one interval: close the old connection, open the new one */
         if (!ended(f->fin[0], f->fin[1], f->closer)) {
@@ -135,8 +127,11 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
         f->start_ns = now;
         struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .state = FLOW_OPENED, .initiator = dir};
         recall_handshake(f, &fresh);
-        if (MAP_PUT(conns, k, &fresh)) count(STAT_FORGOTTEN, 1, 0);
-        remember_opener(k, f->initiator, 1, now);
+        if (c)
+            *c = fresh;
+        else
+            count(STAT_FORGOTTEN, 1, 0);
+        remember_opener(k, hash_ends(k), f->initiator, 1, now);
         open(skb, k, f, dir, flags, now);
         return;
     }
@@ -257,7 +252,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
         if (edges)
             edge(skb, &k, f, &p, dir, now);
         else if (connects)
-            established(&k, f, dir, now);
+            established(f, dir, now);
     } else if (tick > f->last_ns) {
         f->last_ns = tick;
     }

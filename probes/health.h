@@ -3,7 +3,7 @@
 #pragma once
 #include "dialect.h"
 #include "records.h"
-#include "maps.h"
+#include "conns.h"
 #include "packet.h"
 #include "owners.h"
 
@@ -33,9 +33,9 @@ INLINE void answered(struct flow *f, struct conn *c, u32 dir, u64 now) {
 }
 
 /* The ACK that ends the handshake. */
-INLINE void established(struct flow_key *k, struct flow *f, u32 dir, u64 now) {
+INLINE void established(struct flow *f, u32 dir, u64 now) {
     f->handshake = 0;
-    struct conn *c = MAP_GET(conns, k);
+    struct conn *c = known_conn(f->conn);
     if (!c || !(c->handshake & HANDSHAKE_ANSWERED)) return;
     f->rtt_ns[dir & 1] = c->rtt_ns[dir & 1] = round_trip(c, now);
     f->connect_ns = c->connect_ns = now - c->start_ns;

@@ -12,8 +12,6 @@
 /* Two flow maps: one is written while the other, quiet, is drained (docs/internals.md). */
 MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
-/* twice as many: one that ended takes room until it is the oldest */
-MAP(MT_LRU_HASH, conns, struct flow_key, struct conn, 2 * FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
 MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
@@ -35,6 +33,12 @@ INLINE u32 active_map(void) {
     u32 zero = 0;
     struct control *c = MAP_GET(control, &zero);
     return c ? *(volatile u32 *)&c->active : 0;
+}
+
+INLINE u64 hash_seed(void) {
+    u32 zero = 0;
+    struct control *c = MAP_GET(control, &zero);
+    return c ? c->seed : 0;
 }
 
 #define EVENTS_PER_SECOND 5

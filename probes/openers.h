@@ -5,6 +5,7 @@
 #pragma once
 #include "dialect.h"
 #include "records.h"
+#include "maps.h"
 #include "packet.h"
 
 #define OPENER_BITS 14
@@ -42,7 +43,7 @@ INLINE u64 mix(u64 hash, u64 word) {
 INLINE u64 hash_ends(struct flow_key *k) {
     u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
     u64 rest = (u64)k->proto << 48 | (u64)k->icmp << 32 | (u64)k->port_b << 16 | k->port_a;
-    return mix(mix(mix(mix(mix(0, a[0]), a[1]), b[0]), b[1]), rest);
+    return mix(mix(mix(mix(mix(hash_seed(), a[0]), a[1]), b[0]), b[1]), rest);
 }
 
 /* `at` is a constant: the verifier wants no other index. */
@@ -60,12 +61,16 @@ INLINE void at_interface(struct flow_key *k, struct opener *o, const u32 at) {
     k->tunnel = o->tunnel[at];
 }
 
-/* `opens`: this packet opens the flow. It passes all of our interfaces within a moment. */
-INLINE void remember_opener(struct flow_key *k, u8 initiator, u32 opens, u64 now) {
-    u64 hash = hash_ends(k);
-    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1, way = 0;
+INLINE struct opener_place *opener_place(u64 ends) {
+    u32 index = ends >> (64 - OPENER_BITS);
+    return MAP_GET(openers, &index);
+}
+
+/* `ends`: their hash. `opens`: this packet opens the flow. It passes all of our interfaces within a moment. */
+INLINE void remember_opener(struct flow_key *k, u64 ends, u8 initiator, u32 opens, u64 now) {
+    u32 tag = (u32)ends | 1, way = 0;
     u32 ms = (u32)(now >> MS_SHIFT) | 1;
-    struct opener_place *place = MAP_GET(openers, &index);
+    struct opener_place *place = opener_place(ends);
     if (!place) return;
 #pragma unroll
     for (u32 i = 0; i < OPENER_WAYS; i++) {
@@ -89,9 +94,9 @@ INLINE void remember_opener(struct flow_key *k, u8 initiator, u32 opens, u64 now
 }
 
 INLINE struct opener *find_opener(struct flow_key *k) {
-    u64 hash = hash_ends(k);
-    u32 index = hash >> (64 - OPENER_BITS), tag = (u32)hash | 1;
-    struct opener_place *place = MAP_GET(openers, &index);
+    u64 ends = hash_ends(k);
+    u32 tag = (u32)ends | 1;
+    struct opener_place *place = opener_place(ends);
     if (!place) return 0;
 #pragma unroll
     for (u32 i = 0; i < OPENER_WAYS; i++)

@@ -39,7 +39,7 @@
 #define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
 #define STAT_HELD_FULL 7 /* events held back that found no room in their map: nobody tells of them */
 #define STAT_RETRANSMITS_FULL 8 /* segments sent again whose flow found no room in the map of retransmits */
-#define STAT_FORGOTTEN 9 /* connections that could not be remembered past their interval: they may open again */
+#define STAT_FORGOTTEN 9 /* connections that had to go for newer ones before they ended: they may open again */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {
@@ -76,11 +76,12 @@ struct flow {
     u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
     u8 sampled[2]; /* 1: srtt_us was read in this interval */
     u8 pad[6]; /* 0 */
+    u64 conn; /* where its struct conn is (probes/conns.h) */
     u32 tunnel_id[2]; /* VNI or GRE key on the way from a to b, and back */
     u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
 };
 
-/* What must outlive a drain: in an LRU map, where losing one costs a label and never a count. */
+/* What must outlive a drain. Losing one costs a label and never a count. */
 struct conn {
     u64 start_ns; /* first packet of the flow */
     u64 last_ns; /* last time an interval began with it */
@@ -162,5 +163,5 @@ struct count {
 /* What user space tells the programs while they run. */
 struct control {
     u32 active; /* the flow map to write to: 0 or 1 */
-    u32 pad; /* 0 */
+    u32 seed; /* of hashes: nobody else can tell which flows share a place */
 };

@@ -5,6 +5,7 @@
 #include "dialect.h"
 #include "records.h"
 #include "maps.h"
+#include "conns.h"
 #include "openers.h"
 #include "packet.h"
 #include "sock.h"
@@ -42,20 +43,38 @@ INLINE void reverse(struct packet *p) {
     p->dst[0] = a0, p->dst[1] = a1, p->dport = port;
 }
 
+INLINE struct retransmits *retransmits_of(u32 active, struct flow_key *k) {
+    if (active) return MAP_GET(retransmits_1, k);
+    return MAP_GET(retransmits_0, k);
+}
+
+INLINE struct retransmits *retransmits_from(u32 active, struct flow_key *k) {
+    struct retransmits none = {};
+    if (active)
+        MAP_NEW(retransmits_1, k, &none);
+    else
+        MAP_NEW(retransmits_0, k, &none);
+    return retransmits_of(active, k);
+}
+
+/* Whether a flow that no interface of ours has shown may have an entry. Others' are among them, such as those of the
+ * machine's other containers: half of the map is not theirs. How many have one is in the map, too, under no flow's key,
+ * so that it goes with them. */
+INLINE int stranger_fits(u32 active) {
+    struct flow_key none = {};
+    struct retransmits *strangers = retransmits_from(active, &none);
+    if (!strangers || strangers->segments[0] >= RETRANSMIT_ENTRIES / 2) return 0;
+    __sync_fetch_and_add(&strangers->segments[0], 1);
+    return 1;
+}
+
 /* Exactly, where events are held back: for the flow's next record. */
 INLINE void count_retransmit(struct packet *p, u32 netns, u32 segments) {
     struct flow_key k = {};
-    struct retransmits *r;
     u32 dir = set_key(&k, p), active = active_map();
-    struct retransmits fresh = {};
     k.ifindex = netns;
-    if (active) {
-        MAP_NEW(retransmits_1, &k, &fresh);
-        r = MAP_GET(retransmits_1, &k);
-    } else {
-        MAP_NEW(retransmits_0, &k, &fresh);
-        r = MAP_GET(retransmits_0, &k);
-    }
+    struct retransmits *r = retransmits_of(active, &k);
+    if (!r && (find_opener(&k) || stranger_fits(active))) r = retransmits_from(active, &k);
     if (r)
         __sync_fetch_and_add(&r->segments[dir & 1], segments);
     else
@@ -115,7 +134,8 @@ PROGRAM("raw_tp/tcp_receive_reset") int tcp_receive_reset(struct bpf_raw_tracepo
 /* Closes the flow at an interface, with its next record where it had packets since the last one. */
 INLINE void time_out(void *ctx, struct event *e) {
     struct flow *f;
-    struct conn *c = MAP_GET(conns, &e->key);
+    u64 at = conn_at(&e->key, hash_ends(&e->key));
+    struct conn *c = find_conn(&at, e->time_ns);
     if (!c || c->closer >= CLOSER_RST_A) return;
     c->closer = CLOSER_TIMEOUT;
     if (active_map())

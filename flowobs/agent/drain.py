@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -93,10 +94,11 @@ class FlowDrain:
         self._again = _Pair(retransmits, FLOW_KEY.dtype, RETRANSMITS.dtype)
         self._held = _Pair(held, HELD_KEY.dtype, EVENT.dtype)
         self.retransmits = self._again.none
-        """(keys, counts) of the last drain, known from its first row on; views like its rows."""
+        """(keys, counts) of the last drain, known from its first row on."""
         self.held = self._held.none[1]
-        """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
+        """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = 0
+        self._seed = secrets.randbits(32)
         self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
         self._flows = np.empty(self.capacity, FLOW.dtype)
         self._switch(0)
@@ -111,7 +113,9 @@ class FlowDrain:
         self._switch(1 - self._active)
         self.unsure_waits += not wait_grace_period()
         self.fill = 0
-        self.retransmits = self._again.drain(1 - self._active)
+        keys, counts = self._again.drain(1 - self._active)
+        flows = keys["proto"] != 0  # one entry is the programs' own: probes/tcp.bpf.c
+        self.retransmits = keys[flows], counts[flows]
         _, self.held = self._held.drain(1 - self._active)
         while count := bpf.drain(quiet, self._keys, self._flows):
             self.fill += count
@@ -123,7 +127,7 @@ class FlowDrain:
 
     def _switch(self, active: int) -> None:
         control = np.zeros((), CONTROL.dtype)
-        control["active"] = active
+        control["active"], control["seed"] = active, self._seed
         bpf.update(self._control, np.uint32(0), control)
         self._active = active
 

@@ -89,6 +89,7 @@ FLOW = Struct(
         ("u8", "handshake", 1, "1: SYN and SYN-ACK were seen, the ACK was not"),
         ("u8", "sampled", 2, "1: srtt_us was read in this interval"),
         ("u8", "pad", 6, "0"),
+        ("u64", "conn", 1, "where its struct conn is (probes/conns.h)"),
         ("u32", "tunnel_id", 2, "VNI or GRE key on the way from a to b, and back"),
         ("u64", "tunnel_ends", 4, "two addresses: of the tunnel's end on the side of a, and of the other one"),
     ),
@@ -96,7 +97,7 @@ FLOW = Struct(
 
 CONN = Struct(
     "conn",
-    "What must outlive a drain: in an LRU map, where losing one costs a label and never a count.",
+    "What must outlive a drain. Losing one costs a label and never a count.",
     (
         ("u64", "start_ns", 1, "first packet of the flow"),
         ("u64", "last_ns", 1, "last time an interval began with it"),
@@ -187,7 +188,10 @@ COUNT = Struct(
 CONTROL = Struct(
     "control",
     "What user space tells the programs while they run.",
-    (("u32", "active", 1, "the flow map to write to: 0 or 1"), ("u32", "pad", 1, "0")),
+    (
+        ("u32", "active", 1, "the flow map to write to: 0 or 1"),
+        ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
+    ),
 )
 
 SOCKET_OWNER = Struct(
@@ -236,7 +240,7 @@ STATS = {
     "STAT_OPEN_LATE": (6, "openings the ring had no room for: the next drain tells of them"),
     "STAT_HELD_FULL": (7, "events held back that found no room in their map: nobody tells of them"),
     "STAT_RETRANSMITS_FULL": (8, "segments sent again whose flow found no room in the map of retransmits"),
-    "STAT_FORGOTTEN": (9, "connections that could not be remembered past their interval: they may open again"),
+    "STAT_FORGOTTEN": (9, "connections that had to go for newer ones before they ended: they may open again"),
 }
 """Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
 

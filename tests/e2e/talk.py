@@ -1,7 +1,7 @@
 """A process that makes TCP connections as it is told, a line at a time: stdlib only.
 
-listen ADDRESS PORT, deaf ADDRESS PORT, connect ADDRESS PORT, send N, echo N, flood, wait,
-patience MS, reset, close, pid
+listen ADDRESS PORT, deaf ADDRESS PORT, connect ADDRESS PORT [OWN PORT], send N, echo N, flood,
+wait, patience MS, reset, close, pid
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ class Client:
     def __init__(self) -> None:
         self.socket = socket.socket()
 
-    def connect(self, address: str, port: str) -> str:
+    def connect(self, address: str, port: str, own: str = "0") -> str:
         self.socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        if own != "0":
+            self.socket.bind(("", int(own)))
         started = time.perf_counter()
         try:
             self.socket.connect((address, int(port)))

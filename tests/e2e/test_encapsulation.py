@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import MAC, V4, V6, Lab, Stack, stack
+from tests.e2e.test_health import Talk, flush, nft, rows
 from tests.truth.kernel import proc_net
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
@@ -98,6 +99,51 @@ def test_a_tunnel_is_one_edge_between_those_who_talk_in_it(running: tuple[Lab, S
     assert [(e["proto"], e["port"], e["flows"]) for e in edges] == [("tcp", 8080, 50)]
     assert edges[0]["bytes"] == sum(r["bytes"] for r in mine)
     assert len(flowobs.rows(q="tunnel:vxlan+tunnel_id:4097")) == len(mine) * 2
+
+
+def in_tunnel(row: dict[str, Any]) -> bool:
+    names = ("tunnel", "tunnel_id", "tunnel_src_ip", "tunnel_dst_ip")
+    return [row.get(name) for name in names] == ["vxlan", VNI, V4["a"], V4["b"]]
+
+
+def test_a_close_without_packets_knows_its_tunnel(running: tuple[Lab, Stack]) -> None:
+    """The other end goes silent for longer than a drain takes: an event tells of the close."""
+    lab, flowobs = running
+    port = 7080
+    with Talk(lab, "b") as server, Talk(lab, "a") as client:
+        server.say(f"listen {INSIDE['b']} {port}")
+        client.say(f"connect {INSIDE['b']} {port}")
+        client.say("echo 10")
+        client.say("patience 2000")  # TCP_USER_TIMEOUT
+        nft(lab, "b", f"add rule inet lab in tcp dport {port} drop")
+        client.say("send 100")
+        assert client.say("wait") == "TimeoutError"
+        flush(lab, "b")
+    flowobs.settle()
+    closes = rows(flowobs, port, "close")
+    reasons = [(r["close_reason"], r["interface"]) for r in closes]
+    assert sorted(reasons) == [("timeout", "va"), ("timeout", "vb")]
+    assert all(map(in_tunnel, rows(flowobs, port, "open", "update", "close")))
+
+
+def test_the_same_ports_again_in_a_tunnel_are_another_connection(
+    running: tuple[Lab, Stack],
+) -> None:
+    lab, flowobs = running
+    port, own = 7081, 34567
+    with Talk(lab, "b") as server, Talk(lab, "a") as client:
+        server.say(f"listen {INSIDE['b']} {port}")
+        for _ in range(2):
+            float(client.say(f"connect {INSIDE['b']} {port} {own}"))
+            client.say("echo 10")
+            flowobs.new_interval()
+            client.say("reset")
+    flowobs.settle()
+    for link in ("va", "vb"):
+        mine = [r for r in rows(flowobs, port, "open", "close") if r.get("interface") == link]
+        assert Counter(r["kind"] for r in mine) == {"open": 2, "close": 2}
+        assert {(r["src_port"], in_tunnel(r)) for r in mine} == {(own, True)}
+        assert {r["close_reason"] for r in mine if r["kind"] == "close"} == {"reset_source"}
 
 
 def test_arp_in_a_tunnel_makes_no_edge(running: tuple[Lab, Stack]) -> None:

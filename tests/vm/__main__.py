@@ -10,12 +10,16 @@ import sys
 from tests.vm import boot, conformance, kernel, table
 from tests.vm.found import LOADERS
 
-PAGE = {"5.10": ("core", "bcc", "bcc-kprobes"), kernel.DEFAULT: LOADERS, "6.12": ("core",)}
+PAGE = {
+    "5.10": ("core", "bcc", "bcc-kprobes"),
+    kernel.DEFAULT: ("core", "bcc", "adapters", "kprobes"),
+    "6.12": ("core",),
+}
 """The columns of each kernel: the more there are, the less they are read."""
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        found = [boot.run((*LOADERS, "bcc-kprobes"), each) for each in sys.argv[1:]]
+        found = [boot.run(LOADERS, each) for each in sys.argv[1:]]
     else:
         found = [boot.run(loaders, each) for each, loaders in PAGE.items()]
         found.append(conformance.main(list(LOADERS)))

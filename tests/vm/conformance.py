@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import os
 import platform
@@ -18,7 +19,6 @@ import time
 import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from flowobs.agent.config import AgentConfig
 from flowobs.agent.doctor import examine
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.forward import ForwardStats
-from flowobs.agent.loader import Probes, bcc
+from flowobs.agent.loader import Probes, bcc, load
 from flowobs.agent.perf import KPROBES
 from flowobs.batch import FlowBatch
 from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab, run
@@ -126,13 +126,27 @@ class Sink:
         pass
 
 
+@functools.cache
+def compiled() -> Probes:
+    """BCC's, for all runs: in a virtual machine it compiles for half a minute."""
+    return load("bcc")
+
+
+def copy(probes: Probes) -> Probes:
+    """With file descriptors of its own."""
+    programs, maps = (
+        {name: os.dup(fd) for name, fd in fds.items()} for fds in (probes.programs, probes.maps)
+    )
+    return Probes(probes.loader, programs, maps, dict(probes.missing))
+
+
 class Recorder(Agent):
     """The agent, but its records stay here, and it does without the programs of ``taken``."""
 
     taken: Set[str] = frozenset()
 
     def _load_probes(self) -> Probes:
-        probes = super()._load_probes()
+        probes = copy(compiled()) if self.config.loader == "bcc" else super()._load_probes()
         for name in self.taken & probes.programs.keys():
             os.close(probes.programs.pop(name))
             probes.missing[name] = "left out, as if this kernel did not have it"
@@ -250,7 +264,7 @@ def hush(lab: Lab) -> None:
     for pod in ("a", "b"):
         for name in ("eth0", *DEVICES):
             knob = Path("/proc/sys/net/ipv6/conf", name, "accept_ra")
-            netns.call(f"/run/netns/{lab.ns(pod)}", partial(silence, knob))
+            netns.call(f"/run/netns/{lab.ns(pod)}", functools.partial(silence, knob))
 
 
 def make_device(lab: Lab, name: str, device: Device) -> str:
@@ -282,7 +296,9 @@ def make_nat(lab: Lab) -> None:
         lab.ip("node", f"neigh replace {V4[pod]} lladdr {MAC[pod]} dev br0 nud permanent")
         lab.ip(pod, f"neigh replace {GATEWAY} lladdr {GATEWAY_MAC} dev eth0 nud permanent")
     for knob in ("ip_forward", "conf/all/send_redirects", "conf/br0/send_redirects"):
-        write = partial(Path("/proc/sys/net/ipv4", knob).write_text, str(int(knob == "ip_forward")))
+        write = functools.partial(
+            Path("/proc/sys/net/ipv4", knob).write_text, str(int(knob == "ip_forward"))
+        )
         netns.call(f"/run/netns/{lab.ns('node')}", write)
     lab.exec("node", "nft", NAT)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.vm.table import series
 
-LOADERS = ("core", "bcc", "adapters", "kprobes")
+LOADERS = ("core", "bcc", "adapters", "kprobes", "bcc-kprobes")
 """The runs of each test; "adapters" and the like are in ``conformance.TAKEN``."""
 
 Row = dict[str, Any]

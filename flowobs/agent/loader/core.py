@@ -11,8 +11,8 @@ from flowobs.agent.features import Program
 from flowobs.agent.loader.reasons import explain
 from flowobs.agent.loader.result import Probes
 
-FLOW_MAPS = {"flows_0": 1, "flows_1": 1, "conns": 2}
-"""The maps that grow with flows, and how many times ``flow_entries`` they hold (probes/maps.h)."""
+FLOW_MAPS = {"flows_0": 1, "flows_1": 1, "conns": 4}
+"""The maps that grow with flows, and flows for each entry (probes/maps.h, conns.h)."""
 
 
 def load(objects: Path, programs: Sequence[Program], flow_entries: int) -> Probes:
@@ -58,7 +58,7 @@ def _try(
                 if name in probes.maps:
                     file.share(name, probes.maps[name])
                 elif name in FLOW_MAPS:
-                    file.resize(name, flow_entries * FLOW_MAPS[name])
+                    file.resize(name, flow_entries // FLOW_MAPS[name])
             try:
                 file.load()
             except bpf.BpfError as error:

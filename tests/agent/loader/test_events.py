@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 
 from flowobs.agent import bpf, loader, netns
 from flowobs.agent.btf import Btf
+from flowobs.agent.drain import FlowDrain
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import (
@@ -160,20 +164,53 @@ def test_retransmits_without_room_are_counted(probes: Probes, namespace: str) ->
     for name in ("retransmits_0", "retransmits_1"):
         for row in key:
             bpf.update(probes.maps[name], row, np.zeros((), RETRANSMITS.dtype))
-    stat = STATS["STAT_RETRANSMITS_FULL"][0]
-
-    def full() -> int:
-        return int(bpf.lookup_percpu(probes.maps["stats"], stat, COUNT.dtype)["packets"].sum())
-
     link = bpf.attach_raw_tracepoint(probes.programs["tcp_retransmit"], "tcp_retransmit_skb")
     try:
-        before = full()
+        before = without_room(probes)
         netns.call(namespace, silence)
-        assert full() > before
+        assert without_room(probes) > before
     finally:
         os.close(link)
         for name in ("retransmits_0", "retransmits_1"):
             bpf.drain(probes.maps[name], key, np.empty(room, RETRANSMITS.dtype))
+
+
+def test_strangers_leave_half_of_the_retransmits_to_flows_that_were_seen(
+    probes: Probes, namespace: str
+) -> None:
+    """Here as many as are let in were there before."""
+    room = bpf.map_info(probes.maps["retransmits_0"]).max_entries
+    strangers = np.zeros((), RETRANSMITS.dtype)
+    strangers["segments"] = room // 2
+    for name in ("retransmits_0", "retransmits_1"):
+        bpf.update(probes.maps[name], np.zeros((), FLOW_KEY.dtype), strangers)
+    link = bpf.attach_raw_tracepoint(probes.programs["tcp_retransmit"], "tcp_retransmit_skb")
+    drain = FlowDrain(
+        (probes.maps["flows_0"], probes.maps["flows_1"]),
+        probes.maps["control"],
+        retransmits=(probes.maps["retransmits_0"], probes.maps["retransmits_1"]),
+    )
+    try:
+        before = without_room(probes)
+        bpf.test_run(probes.programs["flow_egress"], syn("10.9.9.9", 9, source=41235))
+        with ThreadPoolExecutor() as both:
+            waits = [
+                both.submit(netns.call, namespace, partial(silence, port)) for port in (0, 41235)
+            ]
+        for wait in waits:
+            wait.result()
+        assert without_room(probes) > before
+    finally:
+        os.close(link)
+    told = []
+    for _ in range(2):
+        for _ in drain.drain():
+            pass
+        keys, _ = drain.retransmits
+        ours = keys[keys["ifindex"] == Path(namespace).stat().st_ino]
+        told += ours[["port_a", "port_b"]].tolist()
+        assert keys["proto"].all()
+    assert list(map(set, told)) == [{9, 41235}]
 
 
 def test_a_segment_that_could_not_be_sent_again_is_none(probes: Probes, namespace: str) -> None:
@@ -212,12 +249,27 @@ def counter(name: str) -> int:
     return int(values[names.index(name)])
 
 
-def silence() -> None:
+def without_room(probes: Probes) -> int:
+    """Segments sent again that found no room in their map, so far."""
+    stat = STATS["STAT_RETRANSMITS_FULL"][0]
+    return int(bpf.lookup_percpu(probes.maps["stats"], stat, COUNT.dtype)["packets"].sum())
+
+
+def syn(destination: str, port: int, *, source: int) -> bytes:
+    """The frame that opens a connection from 127.0.0.1."""
+    ends = socket.inet_aton("127.0.0.1") + socket.inet_aton(destination)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + ends
+    tcp = struct.pack("!HHIIBBHHH", source, port, 1, 0, 0x50, 2, 512, 0, 0)
+    return bytes(12) + b"\x08\0" + ip + tcp
+
+
+def silence(source: int = 0) -> None:
     """Try to connect to an address that does not answer, until the SYN was sent again: due after a
     second, later on a busy machine.
     """
-    subprocess.run(["ip", "route", "add", "10.9.9.9", "dev", "lo"], check=True)
+    subprocess.run(["ip", "route", "replace", "10.9.9.9", "dev", "lo"], check=True)
     with socket.socket() as client, pytest.raises(TimeoutError):
+        client.bind(("127.0.0.1", source))
         client.settimeout(3.5)
         client.connect(("10.9.9.9", 9))
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf]
 MAPS = {
     "flows_0": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "flows_1": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
-    "conns": (FLOW_KEY.dtype.itemsize, CONN.dtype.itemsize, 2000),
+    "conns": (4, 16 * (8 + CONN.dtype.itemsize), 250),
     "control": (4, CONTROL.dtype.itemsize, 1),
     "overflow": (4, COUNT.dtype.itemsize, 512),
     "owners": (8, OWNER.dtype.itemsize, 65536),

@@ -1,0 +1,86 @@
+"""What outlives a drain is in a table that holds as many connections as the flow map, and others
+while there is room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+import flowobs
+from bench.kernel import packet
+from flowobs.agent import bpf
+from flowobs.agent.drain import Counters, FlowDrain
+from flowobs.agent.features import REQUIRED
+from flowobs.agent.loader import load
+from flowobs.agent.records import EVENT
+from flowobs.agent.ring import RingReader
+from flowobs.schema import Kind
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+OBJECT = Path(flowobs.__file__).parents[1] / "probes" / "build" / "flow.bpf.o"
+WAYS = 16
+SYN, ACK, RST = 0x02, 0x10, 0x04
+
+
+@contextmanager
+def one_place() -> Iterator[tuple[int, dict[str, int]]]:
+    """The program and its maps where all connections have one place."""
+    with bpf.BpfObject(OBJECT) as made:
+        made.select(["flow_ingress"])
+        made.resize("conns", 1)
+        made.load()
+        program = made.program_fd("flow_ingress")
+        maps = {name: made.map_fd(name) for name in made.maps}
+    try:
+        yield program, maps
+    finally:
+        for fd in (program, *maps.values()):
+            os.close(fd)
+
+
+def test_an_opening_is_told_where_nothing_remembers_it() -> None:
+    with one_place() as (program, maps):
+        counters = Counters(maps["stats"], maps["overflow"])
+        with closing(RingReader(maps["events"], EVENT.dtype)) as ring:
+            for flow in range(WAYS + 3):
+                bpf.test_run(program, packet(flow, flags=SYN))
+            told = [kind for events in ring.read() for kind in events["kind"].tolist()]
+        assert told == [Kind.open] * (WAYS + 3)
+        assert counters.read().stats["forgotten"][0] == 3
+
+
+def test_a_connection_that_ended_is_no_loss() -> None:
+    with one_place() as (program, maps):
+        counters = Counters(maps["stats"], maps["overflow"])
+        for flow in range(2 * WAYS):
+            bpf.test_run(program, packet(flow, flags=SYN))
+            bpf.test_run(program, packet(flow, flags=RST))
+        assert counters.read().stats["forgotten"][0] == 0
+
+
+def test_as_many_as_the_flow_map_holds_are_all_remembered() -> None:
+    count = 60_000
+    with load("core", only=REQUIRED) as probes:
+        maps, program = probes.maps, probes.programs["flow_ingress"]
+        counters = Counters(maps["stats"], maps["overflow"])
+        drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+
+        def begins(flags: int) -> dict[bytes, int]:
+            """When each flow began, as its record tells after a packet of each."""
+            bpf.test_run_each(program, [packet(flow, flags=flags) for flow in range(count)])
+            return {
+                key.tobytes(): began
+                for keys, flows in drain.drain()
+                for key, began in zip(keys, flows["start_ns"].tolist(), strict=True)
+            }
+
+        first = begins(SYN)
+        assert len(first) == count
+        assert begins(ACK) == first
+        assert counters.read().stats["forgotten"][0] == 0
