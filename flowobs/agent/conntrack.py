@@ -50,6 +50,9 @@ class Changes(NamedTuple):
     """The connection is not tracked any more."""
 
 
+_NOTHING = Changes(np.zeros(0, TRANSLATION), np.zeros(0, np.bool_))
+
+
 class Conntrack:
     """The translations of the network namespace at ``namespace`` (None: this one)."""
 
@@ -95,6 +98,8 @@ class Conntrack:
                 break
             self._rows[count, got:] = 0
             count += 1
+        if not count:
+            return _NOTHING
         rows = self._rows[:count]
         known, found = self._parse(rows[:, _HEADER_BYTES:])
         types = rows[known, 4:6].copy().view("<u2")[:, 0]

@@ -201,8 +201,8 @@ class Counters:
     @staticmethod
     def _sums(map_fd: int, entries: int) -> NDArray[np.uint64]:
         """(packets, bytes) of each entry over all CPUs, shape (entries, 2)."""
-        sums = np.zeros((entries, 2), np.uint64)
-        for index in range(entries):
-            values = bpf.lookup_percpu(map_fd, index, COUNT.dtype)
-            sums[index] = values["packets"].sum(), values["bytes"].sum()
+        values = np.zeros((entries, bpf.possible_cpus()), COUNT.dtype)
+        rows = values.view(f"V{values.strides[0]}")[:, 0]
+        bpf.lookup_each(map_fd, np.arange(entries, dtype=np.uint32), rows)
+        sums: NDArray[np.uint64] = values.view(np.uint64).reshape(entries, -1, 2).sum(axis=1)
         return sums
