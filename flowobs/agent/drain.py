@@ -97,14 +97,14 @@ class FlowDrain:
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; otherwise as ``retransmits``."""
         self._active = 0
-        self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
-        self._flows = np.empty(self.capacity, FLOW.dtype)
+        self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
+        self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
         self._switch(0)
 
     def drain(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Switch maps and empty the quiet one: (keys, flows) of at most BATCH_ROWS rows at a time.
 
-        The arrays are views that the next drain overwrites. Consume all of it: what is left behind
+        The arrays are views that the next step overwrites. Consume all of it: what is left behind
         stays in the map until the drain after the next one.
         """
         quiet = self._maps[self._active]
@@ -113,13 +113,9 @@ class FlowDrain:
         self.fill = 0
         self.retransmits = self._again.drain(1 - self._active)
         _, self.held = self._held.drain(1 - self._active)
-        while count := bpf.drain(quiet, self._keys, self._flows):
+        for count in bpf.drain_pieces(quiet, self._keys, self._flows):
             self.fill += count
-            for start in range(0, count, BATCH_ROWS):
-                rows = slice(start, min(start + BATCH_ROWS, count))
-                yield self._keys[rows], self._flows[rows]
-            if count < self.capacity:
-                return  # the map is quiet: one pass that did not fill the arrays saw everything
+            yield self._keys[:count], self._flows[:count]
 
     def _switch(self, active: int) -> None:
         control = np.zeros((), CONTROL.dtype)
