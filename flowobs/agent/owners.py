@@ -246,10 +246,11 @@ class OwnerTable:
 def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:
     """Cookies at some of the ends: the sources, then the destinations."""
     count = len(columns["proto"])
-    side = np.where(which < count, 0, 1)
-    row = which % count
-    ip = np.where((side == 0)[:, None], columns["src_ip"][row], columns["dst_ip"][row])
-    port = np.where(side == 0, columns["src_port"][row], columns["dst_port"][row])
+    source = which < count
+    row = np.where(source, which, which - count)
+    src, dst = columns["src_ip"].view("<u8"), columns["dst_ip"].view("<u8")
+    ip = np.where(source[:, None], src[row], dst[row]).view(np.uint8)
+    port = np.where(source, columns["src_port"][row], columns["dst_port"][row])
     return bound.find(columns["proto"][row], ip, port)
 
 
