@@ -23,7 +23,7 @@ from flowobs.agent.records import (
     STATS,
 )
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 8192
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
