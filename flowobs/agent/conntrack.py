@@ -62,7 +62,6 @@ class Conntrack:
         self._namespace = namespace
         self._receive_buffer_bytes = receive_buffer_bytes
         self._rows = np.zeros((_ROWS, _ROW), np.uint8)
-        self._slots = [row.data for row in self._rows]
 
     def open(self) -> None:
         """Listen from now on. Raises OSError where the kernel tells of no translations."""
@@ -93,7 +92,7 @@ class Conntrack:
         count = 0
         while count < _ROWS:
             try:
-                got = self._monitor.recv_into(self._slots[count], 0, socket.MSG_DONTWAIT)
+                got = self._monitor.recv_into(self._rows[count], 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             self._rows[count, got:] = 0

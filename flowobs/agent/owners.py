@@ -38,7 +38,8 @@ class _Known:
         self.owners = np.zeros(capacity + 1, OWNER.dtype)
         self.processes = np.zeros(capacity + 1, np.uint32)
         self.tries = np.zeros(capacity + 1, np.uint8)
-        self.retry_at = np.full(capacity + 1, np.inf)
+        self.retry_at = np.zeros(capacity + 1)
+        self.retry_at[0] = np.inf
 
     def find(self, cookies: Array) -> NDArray[np.intp]:
         """Rows of cookies, 0 where a cookie is not known."""
@@ -166,10 +167,11 @@ class OwnerTable:
         rows[new] = self._young.add(cookies[new])
         young, old = self._young, self._old
         young.retry_at[rows[new]] = now
-        before = np.where(new, old.find(cookies), 0)
-        moved, back = rows[before > 0], before[before > 0]
-        young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
-        young.retry_at[moved] = old.retry_at[back]
+        if len(old.table):
+            before = np.where(new, old.find(cookies), 0)
+            moved, back = rows[before > 0], before[before > 0]
+            young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
+            young.retry_at[moved] = old.retry_at[back]
         due = young.retry_at[rows] <= now
         if due.any():
             self._ask(cookies[due], rows[due], now)
