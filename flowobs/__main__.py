@@ -1,6 +1,6 @@
 """``python -m flowobs``: the ``flowobs`` command."""
 
-from flowobs.cli.flowobs import main
+from flowobs.cli.entry import flowobs
 
 if __name__ == "__main__":
-    main()
+    flowobs()

@@ -45,11 +45,12 @@ class WireError(ValueError):
 def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
     """A serialized MicroBatch. Columns that are zero throughout are left out."""
     message = pb.MicroBatch(group=group, rows=len(batch), close=close)
-    if len(batch):
-        for wire, (name, _) in _BY_ID.items():
-            values = batch.columns[name]
-            if values.any():
-                message.columns.add(id=wire, data=np.ascontiguousarray(values).tobytes())
+    # comparing bytes is several times faster than numpy's any()
+    zeros = {width: bytes(width * len(batch)) for width in set(_WIDTH.values())}
+    for wire, (name, type) in _BY_ID.items():
+        data = batch.columns[name].tobytes()
+        if data != zeros[_WIDTH[type]]:
+            message.columns.add(id=wire, data=data)
     return message.SerializeToString()
 
 

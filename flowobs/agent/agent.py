@@ -197,6 +197,7 @@ class Agent:
                 release=self._holdback.release,
                 on_pace=self._on_pace,
                 drain_interval=c.drain_interval,
+                flush_interval=lambda: self._forwarder.batch_interval,
             )
             self._show()
             self._pipeline.start()

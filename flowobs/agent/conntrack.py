@@ -50,6 +50,9 @@ class Changes(NamedTuple):
     """The connection is not tracked any more."""
 
 
+_NOTHING = Changes(np.zeros(0, TRANSLATION), np.zeros(0, np.bool_))
+
+
 class Conntrack:
     """The translations of the network namespace at ``namespace`` (None: this one)."""
 
@@ -59,7 +62,6 @@ class Conntrack:
         self._namespace = namespace
         self._receive_buffer_bytes = receive_buffer_bytes
         self._rows = np.zeros((_ROWS, _ROW), np.uint8)
-        self._slots = [row.data for row in self._rows]
 
     def open(self) -> None:
         """Listen from now on. Raises OSError where the kernel tells of no translations."""
@@ -90,11 +92,13 @@ class Conntrack:
         count = 0
         while count < _ROWS:
             try:
-                got = self._monitor.recv_into(self._slots[count], 0, socket.MSG_DONTWAIT)
+                got = self._monitor.recv_into(self._rows[count], 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             self._rows[count, got:] = 0
             count += 1
+        if not count:
+            return _NOTHING
         rows = self._rows[:count]
         known, found = self._parse(rows[:, _HEADER_BYTES:])
         types = rows[known, 4:6].copy().view("<u2")[:, 0]

@@ -22,6 +22,10 @@ _IS_ICMP[[Protocol.icmp, Protocol.icmpv6]] = True
 _IS_EVENT = np.zeros(256, np.bool_)
 _IS_EVENT[[Kind.open, Kind.close, Kind.drop, Kind.retransmit, Kind.reset, Kind.fail]] = True
 _IS_EVENT[Kind.icmp_error] = True
+_VERDICTS = np.full(256, Verdict.forwarded, np.uint8)
+"""Kind of an event -> Verdict."""
+_VERDICTS[Kind.drop] = Verdict.dropped
+_VERDICTS[[Kind.fail, Kind.icmp_error]] = Verdict.error
 _TWO_WORDS: Any = ("<u8", 2)
 _ADDRESS_WORDS = np.dtype(
     [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
@@ -149,27 +153,25 @@ class Decoder:
         # The hook ran in the process of the end that sent.
         columns["src_pid"][:] = np.where(reply, 0, events["pid"])
         columns["dst_pid"][:] = np.where(reply, events["pid"], 0)
-        dropped, failed = kind == Kind.drop, kind == Kind.fail
-        told = kind == Kind.icmp_error
-        columns["verdict"][:] = np.select(
-            (dropped, failed | told), (Verdict.dropped, Verdict.error), Verdict.forwarded
+        columns["verdict"][:] = _VERDICTS[kind]
+        dropped, failed, closed, told = (
+            np.flatnonzero(kind == one)
+            for one in (Kind.drop, Kind.fail, Kind.close, Kind.icmp_error)
         )
-        if told.any():
+        if told.size:
             columns["icmp_ip"][told] = events["cookie"][told].view("u1")
             columns["src_cookie"][told] = columns["dst_cookie"][told] = 0
             columns["icmp_type"][told] = events["reason"][told] >> 8 & 0xFF
             columns["icmp_code"][told] = events["reason"][told] & 0xFF
-        columns["close_reason"][:] = np.select(
-            (kind == Kind.close, failed),
-            (
-                _CLOSE_REASONS[events["closer"], initiator],
-                _FAIL_REASONS[np.minimum(events["reason"], len(_FAIL_REASONS) - 1)],
-            ),
-            0,
-        )
+        if closed.size:
+            closers = events["closer"][closed], initiator[closed]
+            columns["close_reason"][closed] = _CLOSE_REASONS[closers]
+        if failed.size:
+            reasons = np.minimum(events["reason"][failed], len(_FAIL_REASONS) - 1)
+            columns["close_reason"][failed] = _FAIL_REASONS[reasons]
         if columns["tunnel"].any():  # a close without packets of its own
             self._unwrap(columns, self._tunnels.of(events["key"]), swap)
-        if dropped.any():
+        if dropped.size:
             columns["drop_reason"][dropped] = self._reasons(events["reason"][dropped])
         return decoded
 
@@ -221,9 +223,10 @@ class Decoder:
             columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(ends[name], swap)
         columns["proto"][:] = keys["proto"]
         columns["vlan"][:] = keys["vlan"]
-        icmp = np.where(_IS_ICMP[keys["proto"]], keys["icmp"], 0)
-        columns["icmp_type"][:] = icmp >> 8
-        columns["icmp_code"][:] = icmp & 0xFF
+        icmp = np.flatnonzero(_IS_ICMP[keys["proto"]])
+        if icmp.size:
+            columns["icmp_type"][icmp] = keys["icmp"][icmp] >> 8
+            columns["icmp_code"][icmp] = keys["icmp"][icmp] & 0xFF
         columns["tunnel"][:] = keys["tunnel"]
         columns["cast"][:] = _cast(columns["dst_ip"], ends["state"])
         return Decoded(
@@ -286,9 +289,9 @@ def _cast(addresses: Array, state: Array) -> NDArray[np.uint8]:
     is_ipv4 = (high == 0) & (low & 0xFFFFFFFF == 0xFFFF0000)
     group = (high & 0xFF == 0xFF) | (is_ipv4 & (low >> 36 & 0xF == 0xE))
     everybody = (is_ipv4 & (low >> 32 == 0xFFFFFFFF)) | (state & _BROADCAST != 0)
-    found: NDArray[np.uint8] = np.select(
-        (group, everybody), (np.uint8(Cast.multicast), np.uint8(Cast.broadcast)), np.uint8(0)
-    )
+    found = np.zeros(len(state), np.uint8)
+    found[everybody] = Cast.broadcast
+    found[group] = Cast.multicast
     return found
 
 

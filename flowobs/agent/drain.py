@@ -24,7 +24,7 @@ from flowobs.agent.records import (
     STATS,
 )
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 8192
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
@@ -99,14 +99,14 @@ class FlowDrain:
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = 0
         self._seed = secrets.randbits(32)
-        self._keys = np.empty(self.capacity, FLOW_KEY.dtype)
-        self._flows = np.empty(self.capacity, FLOW.dtype)
+        self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
+        self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
         self._switch(0)
 
     def drain(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Switch maps and empty the quiet one: (keys, flows) of at most BATCH_ROWS rows at a time.
 
-        The arrays are views that the next drain overwrites. Consume all of it: what is left behind
+        The arrays are views that the next step overwrites. Consume all of it: what is left behind
         stays in the map until the drain after the next one.
         """
         quiet = self._maps[self._active]
@@ -117,13 +117,9 @@ class FlowDrain:
         flows = keys["proto"] != 0  # one entry is the programs' own: probes/tcp.bpf.c
         self.retransmits = keys[flows], counts[flows]
         _, self.held = self._held.drain(1 - self._active)
-        while count := bpf.drain(quiet, self._keys, self._flows):
+        for count in bpf.drain_pieces(quiet, self._keys, self._flows):
             self.fill += count
-            for start in range(0, count, BATCH_ROWS):
-                rows = slice(start, min(start + BATCH_ROWS, count))
-                yield self._keys[rows], self._flows[rows]
-            if count < self.capacity:
-                return  # the map is quiet: one pass that did not fill the arrays saw everything
+            yield self._keys[:count], self._flows[:count]
 
     def _switch(self, active: int) -> None:
         control = np.zeros((), CONTROL.dtype)
@@ -205,8 +201,8 @@ class Counters:
     @staticmethod
     def _sums(map_fd: int, entries: int) -> NDArray[np.uint64]:
         """(packets, bytes) of each entry over all CPUs, shape (entries, 2)."""
-        sums = np.zeros((entries, 2), np.uint64)
-        for index in range(entries):
-            values = bpf.lookup_percpu(map_fd, index, COUNT.dtype)
-            sums[index] = values["packets"].sum(), values["bytes"].sum()
+        values = np.zeros((entries, bpf.possible_cpus()), COUNT.dtype)
+        rows = values.view(f"V{values.strides[0]}")[:, 0]
+        bpf.lookup_each(map_fd, np.arange(entries, dtype=np.uint32), rows)
+        sums: NDArray[np.uint64] = values.view(np.uint64).reshape(entries, -1, 2).sum(axis=1)
         return sums

@@ -166,7 +166,8 @@ class Enricher:
     def _name_service(self, batch: FlowBatch, rows: Array) -> None:
         """The service of a backend (``rows``) that was asked for by address is that very one."""
         columns, endpoints = batch.columns, batch.endpoints
-        at = np.flatnonzero(columns["virtual_ip"].any(axis=1))
+        high, low = columns["virtual_ip"].view("<u8").T
+        at = np.flatnonzero(high | low)
         if not at.size:
             return
         asked = self._addresses.lookup(
@@ -189,9 +190,10 @@ class Enricher:
     @staticmethod
     def _inside(scope: Container[int], decoded: Decoded, flags: Array) -> Array:
         netns = decoded.netns
+        told = netns[netns != 0]
         # an interface is of the observed namespace; a record of loss is nowhere but ours
         ours = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == Kind.lost)
-        for inode in np.unique(netns).tolist():
+        for inode in np.unique(told).tolist() if told.size else ():
             if inode in scope:
                 ours |= netns == inode
         # the kernel does not always know the namespace; then an address that we know must do

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import math
 import random
 import threading
 import time
@@ -43,6 +44,8 @@ _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 10.0
 _STUMBLES, _REFUSALS = 2, 2
 _CAREFUL_PAUSE = 0.1
 _SLOWEST_BATCH, _SLOWEST_GROUP = 2.0, 30.0
+_ENOUGH = 0.8
+"""Of an interval: who puts once in each, give or take, is never made to wait for its end."""
 
 _Call = grpc.aio.StreamStreamCall[Any, pb.RelayMessage]
 
@@ -132,7 +135,8 @@ class Forwarder:
         self._target = target
         self._tls = tls
         self._agent, self._node, self._version = agent, node, version
-        self._batch_interval = batch_interval
+        self.batch_interval = batch_interval
+        """Seconds between micro-batches, as the relay advises: to ``put`` sooner is no use."""
         self._own_intervals = (batch_interval, group_interval)
         self._spool = Spool(
             node=node,
@@ -213,16 +217,20 @@ class Forwarder:
         return lost
 
     async def _cut(self) -> None:
+        last = -math.inf
         while True:
             # not wait_for: Python 3.11's forgets a cancellation that comes with what it waits for
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._spool.close_in()):
                     await self._wake.wait()
+            early = last + _ENOUGH * self.batch_interval - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(early)
+            last = time.monotonic()
             self._wake.clear()
             self._woken.clear()
             self._spool.cut()
             self._more.set()
-            await asyncio.sleep(self._batch_interval)
 
     async def _deliver(self) -> None:
         channel = open_channel(self._target, self._tls)
@@ -347,7 +355,7 @@ class Forwarder:
     def _take_advice(self, batch: float, group: float) -> None:
         """Slow down to what the relay asks for, within reason; never get faster than configured."""
         own_batch, own_group = self._own_intervals
-        self._batch_interval = max(own_batch, min(batch, _SLOWEST_BATCH))
+        self.batch_interval = max(own_batch, min(batch, _SLOWEST_BATCH))
         self._spool.group_interval = max(own_group, min(group, _SLOWEST_GROUP))
 
     def _healthy(self) -> None:

@@ -55,6 +55,7 @@ class Nat:
         self._running = False
         self._behind = True
         self._listed = -np.inf
+        metrics.nat_translations.set_function(lambda: len(self._known) // 2)
 
     def start(self) -> None:
         """Read all translations there are, and listen. ``missing`` says where that is refused."""
@@ -84,11 +85,10 @@ class Nat:
         for _ in range(_MOST_READS):
             if not self._running or not self._read():
                 break
-        metrics = self._metrics
-        metrics.nat_translations.set(len(self._known) // 2)
         lost = self._known.overflow + self._conntrack.unreadable
-        metrics.nat_lost.inc(lost - self._told)
-        self._told = lost
+        if lost > self._told:
+            self._metrics.nat_lost.inc(lost - self._told)
+            self._told = lost
 
     def translate(self, batch: FlowBatch) -> None:
         """Have the records of translated flows say client and backend. Columns change in place."""
@@ -120,8 +120,10 @@ class Nat:
             self._behind = True
             return True
         found, gone = changes.translations, changes.gone
+        if not len(found):
+            return False
         self._known.learn(found, np.where(gone, time.time_ns(), STILL_THERE))
-        return len(found) > 0
+        return True
 
     def _list(self) -> None:
         """Everything anew: the kernel may tell nothing of connections older than our socket.

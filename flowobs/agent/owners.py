@@ -38,7 +38,8 @@ class _Known:
         self.owners = np.zeros(capacity + 1, OWNER.dtype)
         self.processes = np.zeros(capacity + 1, np.uint32)
         self.tries = np.zeros(capacity + 1, np.uint8)
-        self.retry_at = np.full(capacity + 1, np.inf)
+        self.retry_at = np.zeros(capacity + 1)
+        self.retry_at[0] = np.inf
 
     def find(self, cookies: Array) -> NDArray[np.intp]:
         """Rows of cookies, 0 where a cookie is not known."""
@@ -166,10 +167,11 @@ class OwnerTable:
         rows[new] = self._young.add(cookies[new])
         young, old = self._young, self._old
         young.retry_at[rows[new]] = now
-        before = np.where(new, old.find(cookies), 0)
-        moved, back = rows[before > 0], before[before > 0]
-        young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
-        young.retry_at[moved] = old.retry_at[back]
+        if len(old.table):
+            before = np.where(new, old.find(cookies), 0)
+            moved, back = rows[before > 0], before[before > 0]
+            young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
+            young.retry_at[moved] = old.retry_at[back]
         due = young.retry_at[rows] <= now
         if due.any():
             self._ask(cookies[due], rows[due], now)
@@ -246,10 +248,11 @@ class OwnerTable:
 def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:
     """Cookies at some of the ends: the sources, then the destinations."""
     count = len(columns["proto"])
-    side = np.where(which < count, 0, 1)
-    row = which % count
-    ip = np.where((side == 0)[:, None], columns["src_ip"][row], columns["dst_ip"][row])
-    port = np.where(side == 0, columns["src_port"][row], columns["dst_port"][row])
+    source = which < count
+    row = np.where(source, which, which - count)
+    src, dst = columns["src_ip"].view("<u8"), columns["dst_ip"].view("<u8")
+    ip = np.where(source[:, None], src[row], dst[row]).view(np.uint8)
+    port = np.where(source, columns["src_port"][row], columns["dst_port"][row])
     return bound.find(columns["proto"][row], ip, port)
 
 

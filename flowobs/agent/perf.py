@@ -158,7 +158,11 @@ def cpu_list(text: str) -> list[int]:
 
 
 def online_cpus() -> list[int]:
-    return cpu_list(Path("/sys/devices/system/cpu/online").read_text())
+    fd = os.open("/sys/devices/system/cpu/online", os.O_RDONLY)  # each second: no file object
+    try:
+        return cpu_list(os.read(fd, 4096).decode())
+    finally:
+        os.close(fd)
 
 
 class Ring:

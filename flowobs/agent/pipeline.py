@@ -36,12 +36,12 @@ _LATE_S, _FILLED = 0.3, 0.25
 class Pipeline:
     """Moves records of ``probes`` to ``sink``, named by ``enrich``; both are called in its thread.
 
-    Events wait at most ``ring_timeout`` seconds, flows ``drain_interval``; ``on_drain`` is called
-    before each drain; what ``enrich`` holds back, ``release`` gives out later. ``on_pace`` hears
-    whether we are behind. ``drop_reasons`` are the running kernel's, ``netns`` is the inode of the
-    observed network namespace. Once ``table_full`` says so of the batches' endpoint table, later
-    batches have a new one.
-    ``on_crash`` hears what ended the thread if not ``stop``: nothing is read any more.
+    Events wait at most ``flush_interval()`` seconds, flows ``drain_interval``; ``on_drain`` is
+    called before each drain; what ``enrich`` holds back, ``release`` gives out later. ``on_pace``
+    hears whether we are behind. ``drop_reasons`` are the running kernel's, ``netns`` is the inode
+    of the observed network namespace. Once ``table_full`` says so of the batches' endpoint table,
+    later batches have a new one. ``on_crash`` hears what ended the thread if not ``stop``:
+    nothing is read any more.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Pipeline:
         release: Release = lambda everything: (),
         on_pace: Callable[[bool], None] = lambda behind: None,
         drain_interval: float = 1.0,
-        ring_timeout: float = 0.05,
+        flush_interval: Callable[[], float] = lambda: 0.1,
     ) -> None:
         self._probes = probes
         self._enrich = enrich
@@ -71,11 +71,12 @@ class Pipeline:
         self._on_drain = on_drain
         self._on_pace = on_pace
         self._drain_interval = drain_interval
-        self._ring_timeout = ring_timeout
+        self._flush_interval = flush_interval
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
         self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
+        self._pending_events = 0
         self._losing = False
         self._stopping = -1
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -124,30 +125,34 @@ class Pipeline:
 
     def _loop(self, waiting: select.epoll) -> None:
         now = time.monotonic()
-        next_flush, next_drain = now + self._ring_timeout, now + self._drain_interval
+        next_flush, next_drain = now + self._flush_interval(), now + self._drain_interval
         while True:
             due = min(next_flush, next_drain)
             ready = waiting.poll(max(0.0, due - now))
             if any(fd == self._stopping for fd, _ in ready):
                 return
-            # A ring that wakes us is only emptied; the rest is paid once per timeout.
+            # A ring that wakes us is only emptied; the rest is paid once per interval.
             now = time.monotonic()
             self._collect(late=now - due > _LATE_S)
-            if now >= next_flush:
-                self._flush()
-                self._let_go()
-                next_flush = now + self._ring_timeout
             if now >= next_drain:
                 self._drain_flows()
                 for fd in self._ring.follow(losing=self._losing):
                     waiting.register(fd, select.EPOLLIN)
                 next_drain = max(next_drain, now) + self._drain_interval
-                now = time.monotonic()
+            elif now >= next_flush or self._pending_events >= BATCH_ROWS:
+                self._flush()
+                self._let_go()
+            else:
+                continue
+            now = time.monotonic()
+            next_flush = now + self._flush_interval()
 
     def _collect(self, late: bool = False) -> None:
         if found := self._ring.read():
             self._pending += found
-            self._metrics.ring_events.inc(sum(map(len, found)))
+            events = sum(map(len, found))
+            self._pending_events += events
+            self._metrics.ring_events.inc(events)
         self._on_pace(late or self._ring.fill > _FILLED)
 
     def _flush(self) -> None:
@@ -155,6 +160,7 @@ class Pipeline:
             return
         events = np.concatenate(self._pending)
         self._pending.clear()
+        self._pending_events = 0
         for start in range(0, len(events), BATCH_ROWS):
             decoder = self._current_decoder()
             self._hand_over(
@@ -178,6 +184,7 @@ class Pipeline:
             self._begin_drain()
         self._collect()
         self._flush()
+        self._let_go()
         self._account()
         self._metrics.fill_ratio.set(self._drain.fill / self._drain.capacity)
         self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)

@@ -42,6 +42,8 @@ class Retransmits:
 
     def begin(self, keys: Array, counts: Array) -> None:
         """A drain begins, with what the kernel has counted: dtypes FLOW_KEY and RETRANSMITS."""
+        if not (len(keys) or len(self._keys) or len(self._late_keys) or self._gave):
+            return
         # One interface may have had the packet just before the drain, the next one just after it.
         self._late_keys, self._late_segments = self._keys[self._seen], self._segments[self._seen]
         self._had = np.unique(np.concatenate(self._gave)) if self._gave else self._keys[:0]

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 
 import click
 
+from flowobs.cli.entry import INTERRUPTED
+
 
 class CliError(click.ClickException):
     """One sentence and the next step, on stderr."""
@@ -55,7 +57,7 @@ def guarded(debug: bool) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        raise click.exceptions.Exit(130) from stop
+        raise click.exceptions.Exit(INTERRUPTED) from stop
     except BrokenPipeError as gone:
         # What is still buffered has no reader; the interpreter would trip over it on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

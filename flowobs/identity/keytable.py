@@ -28,7 +28,7 @@ class KeyTable:
         bits = max(4, (capacity * _SLOTS_PER_KEY - 1).bit_length())
         self.capacity = capacity
         self.size = 0
-        self._slots = np.full(1 << bits, -1, np.int32)
+        self._slots = np.zeros(1 << bits, np.int32)  # a row + 1; untouched, it takes no memory
         self._mask = (1 << bits) - 1
         self._shift = np.uint64(64 - bits)
         self._a = np.zeros(capacity, np.uint64)
@@ -50,7 +50,8 @@ class KeyTable:
         return self._a[: self.size], self._b[: self.size]
 
     def clear(self) -> None:
-        self._slots.fill(-1)
+        if self.size:
+            self._slots = np.zeros_like(self._slots)
         self.size = 0
 
     def find(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:
@@ -58,12 +59,13 @@ class KeyTable:
         slots = self._slot(a, b)
         # take with "wrap" reads without bounds checks: -1 reads some key, and is sorted out by >= 0
         rows = self._slots.take(slots, mode="wrap").astype(np.intp)
+        rows -= 1
         wrong = (self._a.take(rows, mode="wrap") != a) | (self._b.take(rows, mode="wrap") != b)
         wrong &= rows >= 0
         pending = np.flatnonzero(wrong)
         while pending.size:
             slots[pending] = at = (slots[pending] + 1) & self._mask
-            rows[pending] = got = self._slots[at]
+            rows[pending] = got = self._slots[at] - 1
             wrong = (self._a[got] != a[pending]) | (self._b[got] != b[pending])
             pending = pending[(got >= 0) & wrong]
         return rows
@@ -78,10 +80,10 @@ class KeyTable:
         pending = np.arange(count)
         while pending.size:
             at = slots[pending]
-            free = self._slots[at] < 0
+            free = self._slots[at] == 0
             # Two keys may take the same free slot here: the last one has it, the other goes on.
-            self._slots[at[free]] = rows[pending[free]]
-            pending = pending[self._slots[at] != rows[pending]]
+            self._slots[at[free]] = rows[pending[free]] + 1
+            pending = pending[self._slots[at] != rows[pending] + 1]
             slots[pending] = (slots[pending] + 1) & self._mask
         return rows
 

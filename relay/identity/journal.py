@@ -124,9 +124,9 @@ class Journal:
         return self.version - len(self._log) <= version <= self.version
 
     def after(self, version: int, most: int = MAX_LOG_DELTAS) -> list[Entry]:
-        """The first ``most`` deltas after a ``version`` that is covered."""
+        """The first ``most`` deltas after ``version``; none where it is not covered."""
         start = len(self._log) - (self.version - version)
-        return list(islice(self._log, start, start + most))
+        return list(islice(self._log, start, start + most)) if start >= 0 else []
 
     def lag(self, version: int) -> float:
         """For how many seconds ``version`` has not been all there is to tell."""

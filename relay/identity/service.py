@@ -171,10 +171,11 @@ class IdentityService:
         """Tell a follower what it does not have."""
         journal = self._journal
         while follower.sent != journal.version:
-            if journal.covers(follower.sent):
-                for entry in journal.after(follower.sent, _AT_ONCE):
-                    await context.write(entry.message)
-                    follower.sent = entry.version
+            entries = journal.after(follower.sent, _AT_ONCE)
+            for entry in entries:
+                await context.write(entry.message)
+                follower.sent = entry.version
+            if entries:
                 continue
             snapshot = await journal.snapshot()
             follower.snapshots += 1

@@ -100,14 +100,14 @@ def test_events_that_are_left_out_make_it_list_again(lab: NetLab) -> None:
     metrics = Metrics(CollectorRegistry())
     nat = Nat(Conntrack(lab.path, receive_buffer_bytes=1), metrics)
     nat.start()
-    assert metrics.nat_translations._value.get() == 0
+    assert metrics.registry.get_sample_value("flowobs_agent_nat_translations") == 0
     send(lab, VIRTUAL, 80, 200)
     nat._listed = -np.inf  # as if it were seconds later
     nat.poll()
     nat._listed = -np.inf
     nat.poll()
     assert metrics.nat_overruns._value.get() == 1
-    assert metrics.nat_translations._value.get() == 200
+    assert metrics.registry.get_sample_value("flowobs_agent_nat_translations") == 200
     nat.stop()
 
 

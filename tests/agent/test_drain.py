@@ -74,7 +74,8 @@ def test_more_than_one_batch(probes: Probes, monkeypatch: pytest.MonkeyPatch) ->
 
     sizes = [len(keys) for keys, _ in source.drain()]
 
-    assert sizes == [64] * 15 + [40]
+    # a bucket of the map's is never split
+    assert sum(sizes) == 1000 and max(sizes) <= 64 and len(sizes) <= 20
 
 
 def test_a_full_map_is_drained_to_the_last_flow(probes: Probes) -> None:

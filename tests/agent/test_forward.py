@@ -258,7 +258,7 @@ async def test_it_slows_down_to_what_acks_advise_and_no_further_than_sensible(re
     async with running(relay) as forwarder:
         await in_thread(forwarder.put, random_batch(1, new_table()))
         await until(lambda: forwarder.stats.stored_records == 1)
-        assert forwarder._batch_interval == 0.5
+        assert forwarder.batch_interval == 0.5
         assert forwarder._spool.group_interval == forward._SLOWEST_GROUP
 
 

@@ -234,14 +234,14 @@ def test_events_are_handed_over_in_time(
     made.stop()
 
     assert len(made.delay_ns) == 40
-    # one ring_timeout, a drain that was under way, and the machine's other work
+    # one flush_interval, a drain that was under way, and the machine's other work
     assert np.percentile(made.delay_ns, 90) < 150e6 + 5e9 * busy.seconds
 
 
 def test_stop_hands_over_what_no_drain_has_seen(
     make: Callable[..., Made], lab: NetLab, server: None
 ) -> None:
-    made = make(drain_interval=3600.0, ring_timeout=3600.0)
+    made = make(drain_interval=3600.0, flush_interval=lambda: 3600.0)
     made.start()
     lab.python(CLIENT)
     time.sleep(0.2)
