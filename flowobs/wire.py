@@ -236,7 +236,7 @@ def parse(data: bytes) -> pb.MicroBatch:
 
 def _take(table: Array, ids: Array, what: str, where: str) -> Array:
     try:
-        taken: Array = table[ids]  # ids have no sign: what is not there is beyond the end
+        taken: Array = table.take(ids)  # ids have no sign: what is not there is beyond the end
     except IndexError:
         raise WireError(f"unknown {what} {where}: {int(ids.max())} of {len(table)}") from None
     return taken

@@ -87,7 +87,7 @@ def _of_ends(batches: list[FlowBatch]) -> Iterator[tuple[str, Iterable[bytes]]]:
             if column.type == "string":
                 yield f"{side}_{column.name}", _keyed(values, compact, endpoints)
             else:
-                yield f"{side}_{column.name}", (values[compact].tobytes(),)
+                yield f"{side}_{column.name}", (values.take(compact).tobytes(),)
 
 
 def _joined(arrays: list[Array]) -> Array:
@@ -101,7 +101,7 @@ def _compact(ids: Array) -> tuple[Array, Array]:
     used = np.flatnonzero(flags)
     table = np.empty(len(flags), _index_type(len(used)))
     table[used] = np.arange(len(used))
-    return used, table[ids]
+    return used, table.take(ids)
 
 
 def _index_type(size: int) -> np.dtype[np.unsignedinteger]:
@@ -122,4 +122,4 @@ def _keyed(string_ids: Array, compact: Array, endpoints: Endpoints) -> Iterator[
     yield np.array([_OWN_KEYS | _INDEX_TYPES.index(index.dtype), len(keys)], "<u8").tobytes()
     yield b"".join([_text(values[i]) for i in keys.tolist()])
     yield np.array([len(compact)], "<u8").tobytes()
-    yield index[compact].tobytes()
+    yield index.take(compact).tobytes()
