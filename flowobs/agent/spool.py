@@ -127,22 +127,26 @@ class Spool:
 
     def put(self, batch: FlowBatch) -> None:
         """Take records over. Never waits for the relay. A new endpoint table begins a new epoch."""
-        if not len(batch):
-            return
-        size = len(batch) * ROW_BYTES
-        if self.bytes + size > self.max_bytes:
+        if len(batch) and not self._keep(batch):
             self.cut()
+            while not self._keep(batch):
+                with self._lock:
+                    if not self._drop_unsent(spilled=False):
+                        self._count_loss("spool_full", *_losses(batch))
+                        return
+
+    def _keep(self, batch: FlowBatch) -> bool:
+        size = len(batch) * ROW_BYTES
         with self._lock:
             epoch = self._epochs[-1]
             if batch.endpoints is not epoch.endpoints:
                 epoch = self._begin(batch.endpoints)
-            while self.bytes + size > self.max_bytes:
-                if not self._drop_unsent(spilled=False):
-                    self._count_loss("spool_full", *_losses(batch))
-                    return
+            if self.bytes + size > self.max_bytes:
+                return False
             epoch.pending.append((batch, Mark.of(batch.endpoints)))
             self.rows += len(batch)
             self.bytes += size
+            return True
 
     def _begin(self, endpoints: Endpoints) -> Epoch:
         epoch = self._epochs[-1]
