@@ -21,7 +21,31 @@ DTYPES: dict[schema.ColumnType, np.dtype[Any]] = {
 }
 """numpy dtype of each column type. ``ip`` columns have shape (rows, 16), all others (rows,)."""
 
+RECORD_TYPES: dict[str, schema.ColumnType] = {
+    **{c.name: c.type for c in schema.RECORD_COLUMNS},
+    **dict.fromkeys(schema.ENDPOINT_WIRE, "u32"),
+}
+"""Type of each column of a batch."""
+
 Array = NDArray[Any]
+
+_ZEROS: Array = np.zeros(65_536 * 16, "u1")
+_ZEROS.flags.writeable = False
+_NOTHING: dict[schema.ColumnType, Array] = {
+    t: _ZEROS.reshape(-1, 16) if t == "ip" else _ZEROS.view(DTYPES[t]) for t in DTYPES
+}
+
+
+def nothing(type: schema.ColumnType, rows: int) -> Array:
+    """A column of zeros, for reading only. Most columns of most batches are: theirs share memory,
+    and need not be copied to be joined (see :func:`is_nothing`)."""
+    zeros = _NOTHING[type]
+    return zeros[:rows] if rows <= len(zeros) else np.zeros((rows, *zeros.shape[1:]), zeros.dtype)
+
+
+def is_nothing(column: Array) -> bool:
+    """Whether a column is known to be zero throughout, without looking at its rows."""
+    return column.base is _ZEROS
 
 
 class Strings:
@@ -151,11 +175,9 @@ class FlowBatch:
     def zeros(cls, rows: int, endpoints: Endpoints) -> FlowBatch:
         """A batch of ``rows`` records in which everything is zero or empty."""
         columns: dict[str, Array] = {
-            c.name: np.zeros((rows, 16) if c.type == "ip" else rows, DTYPES[c.type])
-            for c in schema.RECORD_COLUMNS
+            name: np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
+            for name, type in RECORD_TYPES.items()
         }
-        for name in schema.ENDPOINT_WIRE:
-            columns[name] = np.zeros(rows, DTYPES["u32"])
         return cls(columns, endpoints)
 
     @classmethod
@@ -169,10 +191,16 @@ class FlowBatch:
             return first
         if any(b.endpoints is not first.endpoints for b in batches):
             raise ValueError("batches of different endpoint tables cannot be joined")
-        return cls(
-            {k: np.concatenate([b.columns[k] for b in batches]) for k in first.columns},
-            first.endpoints,
-        )
+        rows = sum(map(len, batches))
+        joined = {}
+        for name in first.columns:
+            parts = [b.columns[name] for b in batches]
+            joined[name] = (
+                nothing(RECORD_TYPES[name], rows)
+                if all(map(is_nothing, parts))
+                else np.concatenate(parts)
+            )
+        return cls(joined, first.endpoints)
 
     def __len__(self) -> int:
         return len(self.columns["time"])

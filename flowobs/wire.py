@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from flowobs import schema
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
-from flowobs.batch import DTYPES, TEXTS, Array, Endpoint, Endpoints, FlowBatch
+from flowobs.batch import (
+    DTYPES,
+    RECORD_TYPES,
+    TEXTS,
+    Array,
+    Endpoint,
+    Endpoints,
+    FlowBatch,
+    nothing,
+)
 
 MAX_ROWS = 50_000
 """Most rows a micro-batch may hold: bounds what a hostile sender can make us allocate (12 MB)."""
@@ -30,9 +39,10 @@ _CHUNK_CHARACTERS = 1024 * 1024
 _WIDTH: dict[schema.ColumnType, int] = {
     t: (16 if t == "ip" else DTYPES[t].itemsize) for t in DTYPES
 }
+_IDS = {c.name: c.wire for c in schema.RECORD_COLUMNS} | schema.ENDPOINT_WIRE
 _BY_ID: dict[int, tuple[str, schema.ColumnType]] = {
-    c.wire: (c.name, c.type) for c in schema.RECORD_COLUMNS
-} | {wire: (name, "u32") for name, wire in schema.ENDPOINT_WIRE.items()}
+    _IDS[name]: (name, type) for name, type in RECORD_TYPES.items()
+}
 
 ROW_BYTES = sum(_WIDTH[type] for _, type in _BY_ID.values())
 """Bytes of a record in which no column is zero."""
@@ -143,9 +153,9 @@ class Decoder:
             self._learn_strings(message.strings_base, list(message.strings))
         if message.endpoints:
             width = len(Endpoint._fields)
-            raw = _column(message.endpoints, DTYPES["u32"], "endpoints")
-            if len(raw) % width:
+            if len(message.endpoints) % (width * DTYPES["u32"].itemsize):
                 raise WireError(f"endpoint table is not a whole number of {width}-column rows")
+            raw = np.frombuffer(message.endpoints, DTYPES["u32"])
             self._learn_rows(message.endpoints_base, raw.reshape(-1, width))
 
     def _learn_strings(self, base: int, new: list[str]) -> None:
@@ -184,7 +194,9 @@ class Decoder:
 
     def _intern_rows(self, table: Array) -> Array:
         mapped = table.copy()
-        mapped[:, TEXTS] = _take(self.strings, table[:, TEXTS], "string id in the endpoint table")
+        mapped[:, TEXTS] = _take(
+            self.strings, table[:, TEXTS], "string id in", "the endpoint table"
+        )
         row_id = self.endpoints.row_id
         return np.fromiter((row_id(tuple(r)) for r in mapped.tolist()), DTYPES["u32"], len(mapped))
 
@@ -193,25 +205,25 @@ class Decoder:
         rows = message.rows
         if rows > MAX_ROWS:
             raise WireError(f"a batch of {rows} rows is over the limit of {MAX_ROWS}")
-        columns: dict[str, Array] = {}
+        # one array of zeros for all columns of a type that are left out
+        zeros = {type: nothing(type, rows) for type in DTYPES}
+        columns: dict[str, Array] = {name: zeros[type] for name, type in RECORD_TYPES.items()}
         for column in message.columns:
             known = _BY_ID.get(column.id)
             if known is None:
                 continue  # a newer agent: columns we do not know are left out
             name, type = known
-            if len(column.data) != rows * _WIDTH[type]:
-                raise WireError(f"column {name}: {len(column.data)} bytes for {rows} rows")
-            values = _column(column.data, DTYPES[type], name)
+            data = column.data
+            if len(data) != rows * _WIDTH[type]:
+                raise WireError(f"column {name}: {len(data)} bytes for {rows} rows")
+            values = np.frombuffer(data, DTYPES[type])
             if type == "ip":
                 values = values.reshape(-1, 16)
             elif type == "string":
-                values = _take(self.strings, values, f"string id in {name}")
+                values = _take(self.strings, values, "string id in", name)
             elif name in schema.ENDPOINT_WIRE:
-                values = _take(self.rows, values, f"row in {name}")
+                values = _take(self.rows, values, "row in", name)
             columns[name] = values
-        for name, type in _BY_ID.values():
-            if name not in columns:
-                columns[name] = np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
         return FlowBatch(columns, self.endpoints)
 
 
@@ -223,17 +235,9 @@ def parse(data: bytes) -> pb.MicroBatch:
         raise WireError(f"not a MicroBatch: {error}") from None
 
 
-def _column(data: bytes, dtype: np.dtype[Any], name: str) -> Array:
-    if len(data) % dtype.itemsize:
-        raise WireError(
-            f"column {name}: {len(data)} bytes is not a whole number of"
-            f" {dtype.itemsize}-byte values"
-        )
-    return np.frombuffer(data, dtype)
-
-
-def _take(table: Array, ids: Array, what: str) -> Array:
-    if ids.size and int(ids.max()) >= len(table):
-        raise WireError(f"unknown {what}: {int(ids.max())} of {len(table)}")
-    taken: Array = table[ids]
+def _take(table: Array, ids: Array, what: str, where: str) -> Array:
+    try:
+        taken: Array = table.take(ids)  # ids have no sign: what is not there is beyond the end
+    except IndexError:
+        raise WireError(f"unknown {what} {where}: {int(ids.max())} of {len(table)}") from None
     return taken

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from flowobs import schema
 from flowobs._proto.flowobs.v1 import flow_pb2 as pb
-from flowobs.batch import FlowBatch
+from flowobs.batch import FlowBatch, is_nothing
 from flowobs.wire import MAX_MESSAGE_BYTES, WireError, parse
 from relay.committer import Committer, Group
 from relay.dictionary import AgentDictionary, Dictionary
@@ -313,7 +313,8 @@ class Ingest:
         told = batch.columns["kind"] == schema.Kind.lost
         if told.any():
             agent.status.lost += int(batch.columns["lost"][told].sum())
-        age = max(int(batch.columns[f"{side}_identity_age"].max()) for side in ("src", "dst"))
+        ages = (batch.columns["src_identity_age"], batch.columns["dst_identity_age"])
+        age = max(0 if is_nothing(column) else int(column.max()) for column in ages)
         status, now = agent.status, time.time_ns()
         # a batch without any name from the source in question says nothing of it
         if age or now - status.names_told > _NAMES_TOLD_NS:

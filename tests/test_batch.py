@@ -5,7 +5,15 @@ import threading
 import numpy as np
 import pytest
 
-from flowobs.batch import Endpoint, FlowBatch, Strings
+from flowobs.batch import (
+    RECORD_TYPES,
+    Endpoint,
+    Endpoints,
+    FlowBatch,
+    Strings,
+    is_nothing,
+    nothing,
+)
 from tests.flow_factory import new_table, random_batch
 
 
@@ -73,3 +81,29 @@ def test_concat_and_select_keep_rows_in_order():
 def test_batches_of_different_tables_cannot_be_joined():
     with pytest.raises(ValueError, match="different endpoint tables"):
         FlowBatch.concat([random_batch(1, new_table()), random_batch(1, new_table())])
+
+
+def test_columns_of_nothing_are_joined_without_a_copy():
+    table = Endpoints(Strings())
+    batches = []
+    for rows in (3, 4):
+        batch = FlowBatch.zeros(rows, table)
+        batch.columns |= {name: nothing(type, rows) for name, type in RECORD_TYPES.items()}
+        batch.columns["bytes"] = np.full(rows, rows, "<u8")
+        batches.append(batch)
+    joined = FlowBatch.concat(batches)
+    assert joined["bytes"].tolist() == [3, 3, 3, 4, 4, 4, 4]
+    assert joined["src_ip"].shape == (7, 16)
+    zeros = FlowBatch.zeros(7, table)
+    for name, column in joined.columns.items():
+        assert is_nothing(column) == (name != "bytes")
+        assert column.dtype == zeros[name].dtype
+        assert column.shape == zeros[name].shape
+        assert not column.flags.writeable or name == "bytes"
+    one = FlowBatch.concat([joined, zeros])  # zero, but nobody knows
+    assert not is_nothing(one["packets"])
+    assert len(one) == 14
+
+
+def test_nothing_has_no_limit():
+    assert nothing("ip", 70_000).shape == (70_000, 16)

@@ -102,7 +102,7 @@ ROW = (1, *([0] * 13))
     [
         (pb.Dictionary(strings_base=5, strings=["a"]), "starts at string 5, expected 0"),
         (pb.Dictionary(strings=["a"]), "string 0 must be empty"),
-        (pb.Dictionary(endpoints=b"abc"), "not a whole number of 4-byte"),
+        (pb.Dictionary(endpoints=b"abc"), "not a whole number of 14-column rows"),
         (pb.Dictionary(endpoints=u32(1, 2)), "not a whole number of 14-column rows"),
         (pb.Dictionary(endpoints_base=3, endpoints=u32(*ROW)), "starts at endpoint 3, expected 0"),
         (pb.Dictionary(endpoints=u32(256, *ROW[1:])), "kind 256 is not one byte"),

@@ -30,7 +30,8 @@ class Place(NamedTuple):
 
 
 class Spill:
-    """Up to ``max_bytes`` on the disk of ``folder``. Not for more than one thread at a time.
+    """Up to ``max_bytes`` on the disk of ``folder``. Not for more than one thread at a time, but
+    for :meth:`read`.
 
     The files have no name: a killed agent leaves none, and a new one does not find them again.
     Raises OSError where ``folder`` cannot be made or written to.

@@ -82,9 +82,11 @@ class Epoch:
 class Spool:
     """Between the thread that makes records and the event loop that sends them.
 
-    :meth:`put` may be called from any one thread; everything else belongs to the sender's. Over
-    ``max_bytes`` the oldest closed group of which nothing was sent is dropped, or, where there is
-    none, the batch just put; a ``lost`` record of the next group says how many records that cost.
+    :meth:`put` may be called from any one thread; everything else belongs to the sender's. Where
+    there is no room below ``max_bytes``, what was put is cut at once: encoded it takes less, and
+    may go to disk. If that is not enough, the oldest closed group of which nothing was sent is
+    dropped, or, where there is none, the batch; a ``lost`` record of the next group says how many
+    records that cost.
 
     With ``spill``, closed groups move to disk, the oldest first, from half of ``max_bytes`` on.
     There, too, the oldest makes room.
@@ -115,6 +117,9 @@ class Spool:
         self._clock = clock
         self._now_ns = now_ns
         self._lock = threading.Lock()
+        # Held by who cuts or removes groups, outside of the lock: a group is not removed while
+        # records are added to it.
+        self._groups_change = threading.RLock()
         self._untold: Counter[str] = Counter()
         self._epochs = [Epoch(now_ns())]
 
@@ -122,21 +127,26 @@ class Spool:
 
     def put(self, batch: FlowBatch) -> None:
         """Take records over. Never waits for the relay. A new endpoint table begins a new epoch."""
-        if not len(batch):
-            return
+        if len(batch) and not self._keep(batch):
+            self.cut()
+            while not self._keep(batch):
+                with self._lock:
+                    if not self._drop_unsent(spilled=False):
+                        self._count_loss("spool_full", *_losses(batch))
+                        return
+
+    def _keep(self, batch: FlowBatch) -> bool:
+        size = len(batch) * ROW_BYTES
         with self._lock:
             epoch = self._epochs[-1]
             if batch.endpoints is not epoch.endpoints:
                 epoch = self._begin(batch.endpoints)
+            if self.bytes + size > self.max_bytes:
+                return False
             epoch.pending.append((batch, Mark.of(batch.endpoints)))
             self.rows += len(batch)
-            self.bytes += len(batch) * ROW_BYTES
-            while self.bytes > self.max_bytes:
-                if not self._drop_unsent(spilled=False):
-                    epoch.pending.pop()
-                    self._forget(len(batch), len(batch) * ROW_BYTES)
-                    self._count_loss("spool_full", *_losses(batch))
-                    break
+            self.bytes += size
+            return True
 
     def _begin(self, endpoints: Endpoints) -> Epoch:
         epoch = self._epochs[-1]
@@ -207,14 +217,15 @@ class Spool:
 
     def cut(self, *, close: bool = False) -> None:
         """Turn what was put into micro-batches; close groups that are old, full or finished."""
-        with self._lock:
-            taken = [(e, e.pending, e.finished) for e in self._epochs]
-            for epoch, _, _ in taken:
-                epoch.pending = []
-        for epoch, pending, finished in taken:
-            self._cut_epoch(epoch, pending, close or finished)
-        if self._spill is not None:
-            self._move_to(self._spill)
+        with self._groups_change:
+            with self._lock:
+                taken = [(e, e.pending, e.finished) for e in self._epochs]
+                for epoch, _, _ in taken:
+                    epoch.pending = []
+            for epoch, pending, finished in taken:
+                self._cut_epoch(epoch, pending, close or finished)
+            if self._spill is not None:
+                self._move_to(self._spill)
 
     def _move_to(self, spill: Spill) -> None:
         while 2 * self.bytes > self.max_bytes and self._clock() >= self._spill_again:
@@ -333,7 +344,7 @@ class Spool:
 
     def ack(self, epoch: Epoch, number: int) -> int:
         """Free the groups of ``epoch`` up to ``number``; the rows they held."""
-        with self._lock:
+        with self._groups_change, self._lock:
             at = bisect_right(epoch.groups, number, key=lambda g: g.number)
             done = epoch.groups[:at]
             del epoch.groups[:at]
@@ -347,7 +358,7 @@ class Spool:
 
     def drop(self, epoch: Epoch, group: CommitGroup, reason: str) -> int:
         """Give ``group`` of ``epoch`` up, counted under ``reason``; the rows it held."""
-        with self._lock:
+        with self._groups_change, self._lock:
             epoch.groups.remove(group)
             group.closed = True
             self._free(group)

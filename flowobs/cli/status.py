@@ -37,8 +37,9 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         ["store", f"{clean(store.get('url'))}, {clean(store.get('engine'))}"],
     ]
     if store.get("healthy"):
-        held = f"{plural(number(store, 'rows'), 'record')}, {size(number(store, 'bytes'))}"
+        held = plural(number(store, "rows"), "record")
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
+        rows.append(["", _disk(store)])
         if store.get("oldest"):
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
         rows.append(["", f"{_seconds(store, 'lag_s')} behind what agents have sent"])
@@ -50,6 +51,12 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
     rows += _names(found, color)
     return [*columns(rows), "", *_agents(found, color)]
+
+
+def _disk(store: Row) -> str:
+    tables = _part(store, "tables")
+    each = ", ".join(f"{clean(name)} {size(number(tables, name))}" for name in tables)
+    return f"{size(number(store, 'bytes'))} on disk" + (f": {each}" if each else "")
 
 
 def _names(found: Row, color: bool) -> list[list[str]]:

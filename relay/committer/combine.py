@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 COMBINE_ROWS = 50_000
 """An insert this large costs little more per record than a larger one."""
 COMBINE_S = 0.5
-"""How long the first group of an insert waits for company; twice that among many."""
-MANY_GROUPS = 20
+"""How long the first group of an insert waits for company, and half the time between inserts."""
 
+_LEAST_GROUP_MS = 2000
 _AGENTS_PER_SECOND = 200
 
 
@@ -49,6 +49,7 @@ class CombiningCommitter(QueueCommitter):
         self._spool = Spool(folder)
         self._combine_s = combine_s
         self._combine_rows = self._wake_rows = combine_rows
+        self._last = float("-inf")
 
     def stored(self, agent: str, epoch: int) -> int:
         """The agent's mark. What is replayed at this moment is not in it yet, but before its
@@ -57,8 +58,9 @@ class CombiningCommitter(QueueCommitter):
         return mark.number if mark is not None and mark.epoch == epoch else 0
 
     def group_interval_ms(self, agents: int) -> int:
-        """A group costs little here, but not nothing: some 200 a second are enough."""
-        return max(1000, 1000 * agents // _AGENTS_PER_SECOND)
+        """An insert costs its 30 ms even for a lone agent's few records. A group costs little, but
+        not nothing: some 200 a second are enough."""
+        return max(_LEAST_GROUP_MS, 1000 * agents // _AGENTS_PER_SECOND)
 
     def _prepare(self) -> bool:
         """Do what an earlier run may have left undone, before anything new."""
@@ -75,13 +77,15 @@ class CombiningCommitter(QueueCommitter):
         with self._ready:
             if not self._wait_for_group():
                 return []
-            began = time.monotonic()
+            # soon after a pause, at most once a second otherwise
+            due = max(time.monotonic() + self._combine_s, self._last + 2 * self._combine_s)
             while (
                 self._rows < self._combine_rows
                 and not self._draining
-                and (left := began + self._patience() - time.monotonic()) > 0
+                and (left := due - time.monotonic()) > 0
             ):
                 self._ready.wait(left)
+            self._last = time.monotonic()
             taken: list[Group] = []
             rows = 0
             for group in self._groups:
@@ -90,9 +94,6 @@ class CombiningCommitter(QueueCommitter):
                 taken.append(group)
                 rows += group.rows
             return taken
-
-    def _patience(self) -> float:
-        return self._combine_s * (2 if len(self._groups) > MANY_GROUPS else 1)
 
     def _commit(self, groups: list[Group]) -> bool:
         new = [g for g in groups if not self._spool.has(g.agent, g.epoch, g.number)]

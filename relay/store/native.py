@@ -3,18 +3,20 @@
 A block is: varint columns, varint rows, then per column its name, its type and its data. The data
 of a LowCardinality column is: version 1 (u64), index width | 0x600 (u64: own keys follow), number
 of keys (u64), the keys, number of rows (u64), an index per row. Key 0 is always the empty string.
+
+Columns that are zero or empty throughout are left out, and the engine fills them in: most are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
 
 from flowobs import schema
-from flowobs.batch import Array, Endpoints, FlowBatch
+from flowobs.batch import Array, Endpoints, FlowBatch, is_nothing
 from relay.store.ddl import store_type
 
 _LOW_CARDINALITY_VERSION = b"\x01\0\0\0\0\0\0\0"
@@ -54,24 +56,38 @@ def to_native(batches: Sequence[FlowBatch]) -> list[bytes]:
 
 def _block(batches: list[FlowBatch]) -> Iterator[bytes]:
     rows = sum(map(len, batches))
+    columns = [*_of_records(batches), *_of_ends(batches)]
+    yield _varint(len(columns)) + _varint(rows)
+    for name, pieces in columns:
+        yield _HEADS[name]
+        yield from pieces
+
+
+def _of_records(batches: list[FlowBatch]) -> Iterator[tuple[str, Iterable[bytes]]]:
     endpoints = batches[0].endpoints
-    yield _varint(len(schema.COLUMNS)) + _varint(rows)
     for column in schema.RECORD_COLUMNS:
-        yield _HEADS[column.name]
         arrays = [b.columns[column.name] for b in batches]
+        # a block without any column would have no rows
+        if column.name != "time" and all(map(is_nothing, arrays)):
+            continue
         if column.type == "string":
-            yield from _strings(_joined(arrays), endpoints)
+            yield column.name, _strings(_joined(arrays), endpoints)
         else:
-            yield from (np.ascontiguousarray(a).tobytes() for a in arrays)
+            yield column.name, (np.ascontiguousarray(a).tobytes() for a in arrays)
+
+
+def _of_ends(batches: list[FlowBatch]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    endpoints = batches[0].endpoints
     for side in ("src", "dst"):
         used, compact = _compact(_joined([b.columns[f"{side}_endpoint"] for b in batches]))
         for column in schema.ENDPOINT_COLUMNS:
-            yield _HEADS[f"{side}_{column.name}"]
             values = endpoints.column(column.name)[used]
+            if not values.any():
+                continue
             if column.type == "string":
-                yield from _keyed(values, compact, endpoints)
+                yield f"{side}_{column.name}", _keyed(values, compact, endpoints)
             else:
-                yield values[compact].tobytes()
+                yield f"{side}_{column.name}", (values.take(compact).tobytes(),)
 
 
 def _joined(arrays: list[Array]) -> Array:
@@ -85,7 +101,7 @@ def _compact(ids: Array) -> tuple[Array, Array]:
     used = np.flatnonzero(flags)
     table = np.empty(len(flags), _index_type(len(used)))
     table[used] = np.arange(len(used))
-    return used, table[ids]
+    return used, table.take(ids)
 
 
 def _index_type(size: int) -> np.dtype[np.unsignedinteger]:
@@ -106,4 +122,4 @@ def _keyed(string_ids: Array, compact: Array, endpoints: Endpoints) -> Iterator[
     yield np.array([_OWN_KEYS | _INDEX_TYPES.index(index.dtype), len(keys)], "<u8").tobytes()
     yield b"".join([_text(values[i]) for i in keys.tolist()])
     yield np.array([len(compact)], "<u8").tobytes()
-    yield index[compact].tobytes()
+    yield index.take(compact).tobytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -222,6 +223,52 @@ def test_what_memory_has_no_room_for_is_on_disk_and_the_same_to_the_byte(tmp_pat
     drain(spool)
     assert spool.ack(spool.head, 30) == 300
     assert spool.ack(spool.head, 40) == 100
+    assert (spool.bytes, spool.rows, spill.bytes) == (0, 0, 0)
+    spill.close()
+
+
+def test_a_burst_between_two_cuts_goes_to_disk_too(tmp_path):
+    spill = Spill(tmp_path, 1 << 20, segment_bytes=4096)
+    table = new_table()
+    spool = make(group_rows=10, max_bytes=20_000, spill=spill)
+    for seed in range(100):
+        spool.put(random_batch(10, table, seed, kind=UPDATE))
+        assert spool.bytes <= 20_000
+    assert not spool.dropped
+    spool.cut(close=True)
+    assert sum(g.records for g in spool.head.groups) == spool.rows == 1000
+    assert spool.ack(spool.head, 100) == 1000
+    assert (spool.bytes, spool.rows, spill.bytes) == (0, 0, 0)
+    spill.close()
+
+
+def test_a_burst_goes_to_disk_while_the_sender_sends(tmp_path):
+    spill = Spill(tmp_path, 16 << 20, segment_bytes=4096)
+    table = new_table()
+    batches = [random_batch(7, table, seed, kind=UPDATE) for seed in range(10)]
+    spool = make(group_rows=10, max_bytes=20_000, spill=spill)
+
+    def burst() -> None:
+        for n in range(600):
+            spool.put(batches[n % 10])
+
+    thread = threading.Thread(target=burst)
+    thread.start()
+    rows = group = index = acked = 0
+    ended = False
+    while not ended:
+        ended = not thread.is_alive()
+        spool.cut(close=ended)
+        while (taken := spool.take(spool.head, group, index)) is not None:
+            current, micro, resent = taken
+            index = index + 1 if current.number == group else 1
+            group = current.number
+            rows += wire.parse(spool.read(micro)).rows
+            assert not resent
+            acked += spool.ack(spool.head, group - 1)
+    acked += spool.ack(spool.head, group)
+    assert rows == acked == 4200
+    assert not spool.dropped
     assert (spool.bytes, spool.rows, spill.bytes) == (0, 0, 0)
     spill.close()
 

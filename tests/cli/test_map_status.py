@@ -47,6 +47,7 @@ STATUS = {
         "healthy": True,
         "rows": 1000,
         "bytes": 57000,
+        "tables": {"flows": 50000, "flows_1m": 7000},
         "oldest": "2026-11-22T10:00:00Z",
         "newest": "2026-11-22T10:05:00Z",
         "retention": "3d",
@@ -119,7 +120,8 @@ def test_status(relay: FakeRelay) -> None:
     assert result.stdout.splitlines() == [
         f"relay  {relay.url}, version 0.1.0, up 2 h 3 min",
         "store  chdb:///var/lib/flowobs/store, ClickHouse 26.9.2.1 (chdb)",
-        "       1,000 records, 57.0 kB, kept 3d",
+        "       1,000 records, kept 3d",
+        "       57.0 kB on disk: flows 50.0 kB, flows_1m 7.0 kB",
         "       2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z",
         "       400 ms behind what agents have sent",
         "live   1 subscriber, 4,096 records in memory",
@@ -146,7 +148,7 @@ def test_status_of_a_watched_cluster(relay: FakeRelay) -> None:
     }  # fmt: skip
     relay.documents["/api/v1/status"] = STATUS | {"identity": identity}
     lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
-    assert lines[7:11] == [
+    assert lines[8:12] == [
         "names  cluster demo: 3 nodes, 1,200 pods, 1 service",
         "       given to 2 agents",
         "       NOT FRESH: pods, services: 1 min 35 s old: HTTP 503",

@@ -107,6 +107,16 @@ async def test_a_full_insert_does_not_wait_for_more(setup):
     assert len(setup.store.tokens) == 2
 
 
+async def test_inserts_of_few_records_keep_their_distance(setup):
+    setup.committer._last = time.monotonic() + 60
+    await setup.committer.submit(setup.group("a", 1))
+    wanted = time.monotonic() + 3 * setup.committer._combine_s
+    await until(lambda: time.monotonic() > wanted)
+    assert not setup.stored
+    await setup.committer.stop(5)  # who ends waits for nothing
+    assert len(setup.store.tokens) == 1
+
+
 async def test_what_was_stored_is_acknowledged_and_not_stored_again(setup):
     await setup.committer.submit(setup.group("a", 5))
     await until(lambda: setup.stored)
@@ -204,5 +214,6 @@ def test_damaged_marks_are_one_sentence(tmp_path):
 
 def test_many_agents_are_asked_to_collect_for_longer(tmp_path):
     committer = Setup(tmp_path).committer
-    assert committer.group_interval_ms(100) == 1000
+    assert committer.group_interval_ms(1) == 2000
+    assert committer.group_interval_ms(200) == 2000
     assert committer.group_interval_ms(1000) == 5000

@@ -115,6 +115,26 @@ def test_a_store_of_version_2(tmp_path):
             store.close()
 
 
+def test_a_store_of_version_3_gets_the_views_of_today(tmp_path):
+    url = f"chdb://{tmp_path}/store"
+    Store.open(url).close()
+    prepared(
+        url,
+        "DROP VIEW flows_1m_view",
+        "DROP VIEW flows_1h_view",  # a migration may have been cut short here
+        "CREATE MATERIALIZED VIEW flows_1m_view TO flows_1m AS"
+        " SELECT toStartOfMinute(time) AS bucket FROM flows",
+        "ALTER TABLE flows MODIFY COMMENT 'flowobs schema 3'",
+    )
+    store = Store.open(url)
+    try:
+        store.insert([flows(10)], "a/1/1")
+        for table in ("flows_1m", "flows_1h"):
+            assert store.reader().query(f"SELECT sum(records) AS n FROM {table}")["n"] == [10]
+    finally:
+        store.close()
+
+
 def test_a_migration_of_version_2_cut_short_is_done_again(tmp_path):
     url = f"chdb://{tmp_path}/store"
     rows = "SELECT toDateTime('2026-01-01 00:00:00', 'UTC') AS bucket"

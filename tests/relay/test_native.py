@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flowobs import schema
 from flowobs.batch import FlowBatch
 from flowobs.rows import row_dicts
+from flowobs.wire import Decoder, Encoder, encode, parse
 from relay.store import Store
 from relay.store.ddl import COLUMN_LIST
 from relay.store.native import _index_type, _varint, to_native
@@ -44,6 +45,24 @@ def by_time(rows: list[dict]) -> list[dict]:
 @given(sent=st.lists(batches(), min_size=1, max_size=3))
 def test_any_records_come_out_of_the_engine_as_they_went_in(store, sent):
     assert by_time(through(store, sent)) == by_time([r for b in sent for r in b.rows()])
+
+
+def test_columns_that_are_zero_throughout_are_left_out(store, tmp_path):
+    table = new_table()
+    sent = [FlowBatch.zeros(3, table), random_batch(3, table)]
+    sent[0].columns["time"] = sent[1].columns["time"] + 1
+    decoder = Decoder(table)
+    for message in Encoder(table).pending():
+        decoder.dictionary(message)
+    came = [decoder.batch(parse(encode(batch, 1))) for batch in sent]
+    assert len(b"".join(to_native(came[:1]))) < 100  # nothing but the times
+    assert by_time(through(store, came)) == by_time([r for b in sent for r in b.rows()])
+    file = tmp_path / "block"
+    file.write_bytes(b"".join(to_native(came[:1])))
+    store.insert_file(file, f"native/{next(_tokens)}")
+    assert store._status.query("SELECT count() AS n, sum(packets = 0) AS z FROM flows").columns == {
+        "n": [9], "z": [3 + 3 + sum(int(p == 0) for p in sent[1]["packets"])]
+    }  # fmt: skip
 
 
 def test_dictionaries_beyond_one_byte_come_out_too(store):

@@ -56,7 +56,8 @@ def test_stats_tell_what_is_there(empty):
     stats = empty.stats()
     times = batch.columns["time"]
     assert (stats.rows, stats.oldest, stats.newest) == (10, times.min(), times.max())
-    assert stats.bytes > 0
+    assert set(stats.bytes) == {"flows", "flows_1m", "flows_1h", "flows_ends"}
+    assert all(stats.bytes.values())
     assert stats.engine.startswith("ClickHouse ")
 
 
