@@ -22,6 +22,12 @@ class Option(click.Option):
         self.section = section
 
 
+class Number(click.IntRange):
+    """A whole number within limits."""
+
+    name = "number"  # errors name it
+
+
 class Argument(click.Argument):
     """An argument with a heading and a line of its own in the help."""
 

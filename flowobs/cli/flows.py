@@ -32,9 +32,19 @@ class Flows(click.Group):
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = self._command_first(args)
         if self._is_tail(ctx, args):
             args = ["tail", *args]
         return super().parse_args(ctx, args)
+
+    def _command_first(self, args: list[str]) -> list[str]:
+        """``--server URL status`` is ``status --server URL``: the demo prints the first half."""
+        at = 0
+        while at < len(args) and args[at].partition("=")[0] == "--server":
+            at += 1 if "=" in args[at] else 2
+        if 0 < at < len(args) and args[at] in self.commands:
+            return [args[at], *args[:at], *args[at + 1 :]]
+        return args
 
     def _is_tail(self, ctx: click.Context, args: list[str]) -> bool:
         if not args:
@@ -45,7 +55,7 @@ class Flows(click.Group):
         if ctx.resilient_parsing:
             return first.startswith("-")
         close = difflib.get_close_matches(first, self.commands, 1, 0.8)
-        if close:
+        if close and not first.startswith("-"):
             raise click.UsageError(
                 f"No such command '{first}'. Did you mean 'flows {close[0]}'? "
                 f"To look for the word, write: flows tail {first}",

@@ -41,7 +41,8 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
         if store.get("oldest"):
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
-        rows.append(["", f"{_seconds(store, 'lag_s')} behind what agents have sent"])
+        late = _seconds(store, "lag_s") + " behind" if store.get("lag_s") else "up to date with"
+        rows.append(["", f"{late} what agents have sent"])
     else:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")

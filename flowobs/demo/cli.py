@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 
-from flowobs.cli.command import Command
+from flowobs.cli.command import Command, Number
 from flowobs.cli.errors import CliError
 from flowobs.cli.processes import Processes, python
 from flowobs.demo import expect, leftovers, run
@@ -62,7 +62,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option(
     "--http",
-    type=click.IntRange(1, 65535),
+    type=Number(1, 65535),
     metavar="PORT",
     default=run.PORTS["http"],
     show_default=True,

@@ -212,7 +212,7 @@ def test_wide_shows_addresses_processes_and_where(relay: FakeRelay) -> None:
     relay.history = [record(src_process="curl", src_pid=1234)]
     line = plain(on_terminal(relay, "list", "-o", "wide", columns=60))[-1]
     assert line.endswith(
-        "node-1 veth0 source shop/web-0(10.88.0.10):40312 (curl/1234) -> "
+        "node-1 veth0 source      shop/web-0(10.88.0.10):40312 (curl/1234) -> "
         "shop/api-1(10.88.0.11):8080 tcp open SYN"
     )
 
@@ -342,11 +342,12 @@ def test_nobody_answers() -> None:
     ("args", "sentence"),
     [
         (["--lst", "3"], "No such option"),
+        (["--server", "http://127.0.0.1:1", "status", "x"], "unexpected extra argument (x)"),
         (["lst"], "No such command 'lst'. Did you mean 'flows list'?"),
         (["lst"], "To look for the word, write: flows tail lst"),
         (["-n", "shop", "list"], "Write a command first: flows list"),
         (["list", "--last", "0"], "0 is not in the range"),
-        (["list", "--port", "http"], "'http' is not a valid integer"),
+        (["list", "--port", "http"], "'http' is not a valid number"),
         (["list", "--fields", "src_nam"], "there is no field 'src_nam'. Did you mean src_name"),
         (["--server", "relay:8080"], "is no URL of a relay, write it like http://127.0.0.1:8080"),
         (["--server", "http://[::1"], "is no URL of a relay"),
@@ -362,6 +363,17 @@ def test_usage_errors(args: list[str], sentence: str) -> None:
     result = run(*args)
     assert sentence in result.stderr
     assert result.returncode == 2
+
+
+def test_a_command_may_stand_behind_the_relay() -> None:
+    for server in (["--server", "http://127.0.0.1:1"], ["--server=http://127.0.0.1:1"]):
+        assert run(*server, "status").stderr.startswith("Error: No relay answers at")
+
+
+def test_an_option_of_a_tail_is_no_misspelt_command(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    result = run("--fields", "src_name", "--last", "1", server=relay.url)
+    assert (result.stdout, result.stderr) == ('{"src_name":"web-0"}\n', "")
 
 
 def test_what_the_relay_refuses_is_a_usage_error(relay: FakeRelay) -> None:

@@ -108,9 +108,11 @@ def test_the_map_by_workload(relay: FakeRelay) -> None:
 
 
 def test_an_empty_map_says_so(relay: FakeRelay) -> None:
-    relay.documents["/api/v1/service-map"] = MAP | {"edges": []}
+    fine = {"from": "2026-11-22T10:00:00.123456789Z"}
+    relay.documents["/api/v1/service-map"] = MAP | {"edges": []} | fine
     result = run("map", "-o", "tree", server=relay.url)
-    assert result.stdout.startswith("-- nobody talked between 2026-11-22T10:00:00Z and")
+    span = "2026-11-22T10:00:00Z and 2026-11-22T10:05:00Z"
+    assert result.stdout == f"-- nobody talked between {span} --\n"
 
 
 def test_status(relay: FakeRelay) -> None:
