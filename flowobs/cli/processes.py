@@ -26,6 +26,15 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
+def flows_program() -> str:
+    """What to type for `flows`: its path, unless this environment is active in the user's shell."""
+    beside = Path(sys.executable).with_name("flows")
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not beside.exists():
+        return "flows"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
+
+
 class Processes:
     """Children by name, each in a session of its own, so that Ctrl-C reaches only the parent.
 
