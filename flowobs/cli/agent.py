@@ -10,7 +10,7 @@ import click
 
 from flowobs.agent.config import AgentConfig
 from flowobs.cli import address
-from flowobs.cli.command import Command, Number
+from flowobs.cli.command import Command, Decimal, Number
 from flowobs.cli.errors import CliError
 from flowobs.cli.options import Decorator, option, options
 
@@ -131,7 +131,7 @@ def metrics() -> Decorator:
     option(
         OBSERVE,
         "--drain-interval",
-        type=click.FloatRange(0.1, 60),
+        type=Decimal(0.1, 60),
         metavar="SECONDS",
         default=DEFAULT.drain_interval,
         show_default=True,

@@ -28,6 +28,12 @@ class Number(click.IntRange):
     name = "number"  # errors name it
 
 
+class Decimal(click.FloatRange):
+    """A number within limits."""
+
+    name = "number"
+
+
 class Argument(click.Argument):
     """An argument with a heading and a line of its own in the help."""
 
