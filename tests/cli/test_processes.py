@@ -53,9 +53,7 @@ def test_the_last_started_ends_first(tmp_path: Path) -> None:
 
 
 def test_the_usage_of_a_child_is_left_out(tmp_path: Path) -> None:
-    said = (
-        "Usage: flowobs agent\nTry 'flowobs agent --help' for help.\n\nError: bad file\n"
-    )
+    said = "Usage: flowobs agent\nTry 'flowobs agent --help' for help.\n\nError: bad file\n"
     with Processes(tmp_path) as processes:
         processes.start("agent", ["printf", said])
         with pytest.raises(CliError) as caught:
