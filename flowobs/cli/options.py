@@ -15,6 +15,9 @@ from flowobs.measures import DIMENSIONS, MEASURES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
+GROUPS = (
+    "pod", "workload", "service", "namespace", "node", "zone", "cluster", "process", "address",
+)  # fmt: skip
 MEASURED = ("by", "measure", "limit", "step", "before", "against", "new")
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
@@ -216,13 +219,17 @@ filters = options(
 )
 
 
+def _groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in (*GROUPS, "label:") if name.startswith(incomplete)]
+
+
 by = option(
     OUTPUT,
     "--by",
     "group",
     metavar="GROUP",
-    help="Put ends together: pod, workload, service, namespace, node, zone, cluster, process,"
-    " address, or a label: label:app. Default: pod.",
+    shell_complete=_groups,
+    help=f"Put ends together: {', '.join(GROUPS)}, or a label: label:app. Default: pod.",
 )
 
 

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from flowobs.cli.options import GROUPS
 from flowobs.cli.output import LINES_PER_S, lost_note
+from relay.store import names
 from tests.cli.fake_relay import FakeRelay, record
 from tests.cli.terminal import ENV, FLOWS, Terminal, run
 
@@ -457,6 +460,20 @@ def test_ctrl_c_in_a_pipe(relay: FakeRelay) -> None:
     assert process.returncode == 130
 
 
+def test_a_full_disk_is_no_internal_error(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FLOWS, "list", "--server", relay.url],
+            env=ENV,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: The output could not be written: No space left on device.\n"
+
+
 def test_loopback_is_reached_past_a_proxy(relay: FakeRelay) -> None:
     assert run("list", server=relay.url, http_proxy="http://127.0.0.1:1").returncode == 0
 
@@ -498,6 +515,8 @@ def test_completion_knows_commands_and_the_options_of_a_tail() -> None:
     assert "plain,status" in complete("flows s")
     assert "plain,--last" in complete("flows --la")
     assert "plain,dropped" in complete("flows list --verdict d")
+    assert complete("flows map --by na") == "plain,namespace\n"
+    assert GROUPS == names.GROUPS
 
 
 def test_the_locale_does_not_matter(relay: FakeRelay) -> None:
