@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flowobs.cli.client import Relay
 
 TICK_S = 0.25
+QUIET_S = 3.0
+"""After such a silence of a tail somebody wonders why."""
 DEFAULT_LAST = 100
 DEFAULT_LAST_SINCE = 10_000
 """With --since on a terminal; a pipe gets all."""
@@ -206,18 +209,25 @@ def _export(relay: Relay, asked: dict[str, Any], given: dict[str, Any]) -> None:
 
 def _follow(given: dict[str, Any]) -> None:
     from flowobs.cli.client import Relay
-    from flowobs.cli.follow import follow, ticking
+    from flowobs.cli.follow import follow, nobody_tells, ticking
     from flowobs.cli.output import LINES_PER_S, Printer
 
     printer = Printer(
         given["output"], given["fields"], given["color"], LINES_PER_S, given["last"] or 0
     )
+    heard, asked = time.monotonic(), False
     try:
         for rows in ticking(follow(Relay(given["server"]), options.query(given)), TICK_S):
             if isinstance(rows, str):
                 printer.note(rows)
             else:
                 printer.rows(rows or [])
+            if rows:
+                heard, asked = time.monotonic(), False
+            elif not asked and time.monotonic() - heard > QUIET_S:
+                asked = True
+                if nobody_tells(Relay(given["server"])):
+                    printer.note("no agent is connected, nothing new can come: flows status")
     finally:
         printer.tick(end=True)
 

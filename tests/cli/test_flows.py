@@ -289,6 +289,14 @@ def test_flows_alone_follows_and_ctrl_c_is_quiet(relay: FakeRelay) -> None:
     assert relay.requests == [("/api/v1/flows", {"follow": ["true"]})]
 
 
+def test_a_tail_says_when_nobody_is_there_to_tell(relay: FakeRelay) -> None:
+    relay.documents["/api/v1/status"] = {"agents": [{"agent": "node-1", "connected": False}]}
+    with Terminal(server=relay.url) as terminal:
+        terminal.wait_for("-- no agent is connected, nothing new can come: flows status --")
+        assert terminal.interrupt() == 130
+    assert relay.requests[1:] == [("/api/v1/status", {})]
+
+
 def test_follow_with_last_shows_the_past_first(relay: FakeRelay) -> None:
     relay.history, relay.live = [DROP], [CLOSE]
     with Terminal("-f", "--last", "20", server=relay.url) as terminal:
