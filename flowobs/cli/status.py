@@ -37,8 +37,8 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         ["store", f"{clean(store.get('url'))}, {clean(store.get('engine'))}"],
     ]
     if store.get("healthy"):
-        held = f"{plural(number(store, 'rows'), 'record')}, {size(number(store, 'bytes'))}"
-        rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
+        kept = f"{plural(number(store, 'rows'), 'record')}, {size(number(store, 'bytes'))}"
+        rows.append(["", f"{kept}, kept {clean(store.get('retention'))}"])
         if store.get("oldest"):
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
         late = _seconds(store, "lag_s") + " behind" if store.get("lag_s") else "up to date with"
@@ -46,7 +46,9 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     else:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
-    rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
+    held = f"{plural(number(live, 'buffered'), 'record')} in memory"
+    since = f", since {moment(live['oldest'])}" if live.get("oldest") else ""
+    rows.append(["live", f"{readers}, {held}{since}"])
     lost = {k: n for k, n in _part(found, "lost").items() if n}
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
     rows += _names(found, color)

@@ -124,7 +124,7 @@ def test_status(relay: FakeRelay) -> None:
         "       1,000 records, 57.0 kB, kept 3d",
         "       2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z",
         "       400 ms behind what agents have sent",
-        "live   1 subscriber, 4,096 records in memory",
+        "live   1 subscriber, 4,096 records in memory, since 2026-11-22T10:00:00Z",
         "lost   nothing",
         "names  up to date",
         "",
