@@ -251,7 +251,9 @@ def map_(output: str | None, color: str, server: str, **given: Any) -> None:
     show(Relay(server).document("/api/v1/service-map", options.query(given)), output, color)
 
 
-@flows.command(epilog=options.EXAMPLES)
+@flows.command(
+    epilog=options.EXAMPLES, short_help="The most of a measure; with --new, of what is new."
+)
 @options.options(
     options.question,
     options.since("5m"),
@@ -301,7 +303,10 @@ def series(output: str | None, color: str, server: str, **given: Any) -> None:
     print_series(found, output, color)
 
 
-@flows.command(epilog=options.EXAMPLES)
+@flows.command(
+    epilog=options.EXAMPLES,
+    short_help="What changed: new and vanished edges, other rates, trouble.",
+)
 @options.options(
     options.question,
     options.since("1h"),
@@ -326,7 +331,7 @@ def diff(output: str | None, color: str, server: str, **given: Any) -> None:
     print_diff(Relay(server).document("/api/v1/diff", options.query(given)), output, color)
 
 
-@flows.command()
+@flows.command(short_help="What the relay is, holds and misses.")
 @options.options(options.output_format("text", "json"), options.color, options.server)
 def status(output: str | None, color: str, server: str) -> None:
     """What the relay is, holds and misses; exit code 1 when its store is not healthy."""
@@ -336,7 +341,7 @@ def status(output: str | None, color: str, server: str) -> None:
     show(server, Relay(server).document("/api/v1/status", {}), output, color)
 
 
-@flows.command()
+@flows.command(short_help="The fields of a record.")
 @options.options(options.output_format("table", "json"), options.color)
 def fields(output: str | None, color: str) -> None:
     """The fields of a record: for questions (field:value), --fields and JSON."""
@@ -345,7 +350,7 @@ def fields(output: str | None, color: str) -> None:
     show(output, color)
 
 
-@flows.command()
+@flows.command(short_help="Who an address, a name or a socket is or was.")
 @click.argument(
     "who",
     cls=Argument,

@@ -499,6 +499,7 @@ def test_other_servers_are_reached_by_the_proxy(relay: FakeRelay) -> None:
 def test_help_has_headings(words: list[str]) -> None:
     text = run(*words, "-h").stdout
     assert "Output:" in text
+    assert "..." not in text.partition("Question:")[0].partition("Commands:")[2]
     assert "Other options:" in text
     assert ("Selection:" in text) == (words != ["status"])
 
