@@ -162,7 +162,7 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("reporter", "u8", "for which end it was seen", "Reporter", enum=Reporter, wire=4, optional=False),
     Column("reply", "u8", "1: the packet that made this record (kind=icmp_error: the one that failed) went from destination to source", "Reply", "yes/no", wire=5),
     Column("proto", "u8", "IP protocol", "Protocol", enum=Protocol, wire=6, optional=False),
-    *_ends(7, "ip", "ip", "address; IPv4 as ::ffff:a.b.c.d", "address", optional=False),
+    *_ends(7, "ip", "ip", "address (in tables of the store IPv4 as ::ffff:a.b.c.d)", "address", optional=False),
     *_ends(9, "port", "u16", "port; ICMP: the echo identifier", "port"),
     Column("icmp_type", "u8", "ICMP type of the flow's first packet; kind=icmp_error: of the error", "ICMP type", wire=11),
     Column("icmp_code", "u8", "ICMP code of the flow's first packet; kind=icmp_error: of the error", "ICMP code", wire=12),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from secrets import token_hex
@@ -75,6 +76,7 @@ class Hub:
         # a relay that starts anew numbers anew
         self._run = token_hex(4)
         self._newest_ns = 0
+        self._start_ns = time.time_ns()
 
     def publish(self, batch: FlowBatch, resent: bool) -> None:
         """Take records that have just arrived. Never waits. Resent ones were shown before."""
@@ -113,7 +115,8 @@ class Hub:
     @property
     def position(self) -> str:
         """Where the stream is: what :meth:`since` continues from. For people it means nothing."""
-        return f"{self._run}-{self._recent.end:x}-{self._newest_ns:x}"
+        # before the first record: whoever followed a relay without any has seen all up to its start
+        return f"{self._run}-{self._recent.end:x}-{self._newest_ns or self._start_ns:x}"
 
     def since(self, position: str) -> Snapshot | None:
         """Records in memory that came after ``position``; None where it is of another run."""

@@ -194,7 +194,8 @@ class Ingest:
             self._count_connected(-1)
             if agent.stream is stream:
                 agent.stream = None
-                agent.status.connected = False
+                if self._agents.get(agent.status.agent) is agent:  # no later one has its name
+                    agent.status.connected = False
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from prometheus_client import CollectorRegistry
 
 from flowobs import schema
 from flowobs.agent.metrics import Metrics as AgentMetrics
+from flowobs.cli.flowobs import flowobs
+from flowobs.cli.flows import flows
 from flowobs.schema_docs import fields
+from relay.cli import main as relay
 from relay.config import Config
 from relay.metrics import DROP_REASONS, REFUSAL_REASONS, RelayMetrics
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
 
 _HEAD = """# Metrics
 
@@ -27,9 +33,9 @@ address, a pod or a port: the number of series does not grow with the traffic.
 
 def metrics() -> str:
     """docs/metrics.md, from the registries of a relay and an agent."""
-    relay, agent = CollectorRegistry(), CollectorRegistry()
-    RelayMetrics(relay, "version")
-    AgentMetrics(agent)
+    relays, agents = CollectorRegistry(), CollectorRegistry()
+    RelayMetrics(relays, "version")
+    AgentMetrics(agents)
     reasons = "".join(
         f"- `{name}`: {', '.join(f'`{reason}`' for reason in known)}\n"
         for name, known in (
@@ -37,9 +43,8 @@ def metrics() -> str:
             ("flowobs_relay_streams_refused_total", REFUSAL_REASONS),
         )
     )
-    return (
-        f"{_HEAD}\n## Relay\n\n{_table(relay)}\nReasons:\n\n{reasons}\n## Agent\n\n{_table(agent)}"
-    )
+    tables = f"## Relay\n\n{_table(relays)}\nReasons:\n\n{reasons}\n## Agent\n\n{_table(agents)}"
+    return f"{_HEAD}\n{tables}"
 
 
 def _table(registry: CollectorRegistry) -> str:
@@ -71,9 +76,40 @@ def test_the_api_page_names_every_choice() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in DOCS.glob("*.md"):
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    for page in PAGES:
+        for link, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            there = page.parent / link if link else page
+            assert there.exists(), f"{page.name} links to {link}"
+            assert not place or place in _places(there), f"{page.name} links to {link}#{place}"
+
+
+def _places(page: Path) -> set[str]:
+    """What a link can point at: headings, as GitHub calls them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def test_options_and_metrics_that_pages_speak_of_are_there() -> None:
+    options = {"--help", "--now", "--data-urlencode"}  # the last two: systemctl's and curl's
+    for command in _commands(flows, flowobs, relay):
+        for param in command.params:
+            options.update(param.opts, param.secondary_opts)
+    series = (DOCS / "metrics.md").read_text()
+    for page in PAGES:
+        text = page.read_text()
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text):
+            assert option in options, f"{page.name}: {option}"
+        for name in re.findall(r"flowobs_(?:agent|relay)_[a-z_]*[a-z]", text):
+            assert f"`{name}`" in series, f"{page.name}: {name}"
+
+
+def _commands(*commands: click.Command) -> Iterator[click.Command]:
+    for command in commands:
+        yield command
+        if isinstance(command, click.Group):
+            ctx = click.Context(command)
+            below = (command.get_command(ctx, name) for name in command.list_commands(ctx))
+            yield from _commands(*filter(None, below))
 
 
 if __name__ == "__main__":

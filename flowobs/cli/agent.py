@@ -10,7 +10,7 @@ import click
 
 from flowobs.agent.config import AgentConfig
 from flowobs.cli import address
-from flowobs.cli.command import Command
+from flowobs.cli.command import Command, Decimal, Number
 from flowobs.cli.errors import CliError
 from flowobs.cli.options import Decorator, option, options
 
@@ -131,7 +131,7 @@ def metrics() -> Decorator:
     option(
         OBSERVE,
         "--drain-interval",
-        type=click.FloatRange(0.1, 60),
+        type=Decimal(0.1, 60),
         metavar="SECONDS",
         default=DEFAULT.drain_interval,
         show_default=True,
@@ -140,7 +140,7 @@ def metrics() -> Decorator:
     option(
         OBSERVE,
         "--flow-entries",
-        type=click.IntRange(256, 1 << 24),
+        type=Number(256, 1 << 24),
         metavar="N",
         default=DEFAULT.flow_entries,
         show_default=True,
@@ -179,7 +179,7 @@ def metrics() -> Decorator:
     option(
         SEND,
         "--spool-mb",
-        type=click.IntRange(16, 1 << 20),
+        type=Number(16, 1 << 20),
         metavar="N",
         default=DEFAULT.spool_mb,
         show_default=True,

@@ -64,9 +64,9 @@ class Relay:
         self._position: str | None = None
         self._open = urllib.request.build_opener(*handlers).open
 
-    def document(self, path: str, params: Mapping[str, Any]) -> Row:
+    def document(self, path: str, params: Mapping[str, Any], timeout: float = QUERY_S) -> Row:
         """The JSON object at ``path``."""
-        with self._get(path, params, "application/json", QUERY_S) as answer:
+        with self._get(path, params, "application/json", timeout) as answer:
             try:
                 found = json.loads(answer.read())
             except NETWORK_ERRORS as error:

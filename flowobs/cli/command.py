@@ -22,6 +22,18 @@ class Option(click.Option):
         self.section = section
 
 
+class Number(click.IntRange):
+    """A whole number within limits."""
+
+    name = "number"  # errors name it
+
+
+class Decimal(click.FloatRange):
+    """A number within limits."""
+
+    name = "number"
+
+
 class Argument(click.Argument):
     """An argument with a heading and a line of its own in the help."""
 

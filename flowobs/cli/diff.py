@@ -16,6 +16,7 @@ from flowobs.cli.measured import (
     nothing_known,
     rows_of,
     show,
+    title,
 )
 from flowobs.cli.text import clean, columns, number, paint
 from flowobs.measures import LATENCIES
@@ -57,7 +58,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"{more:,} changes of less importance; --limit shows them", color)
     if found.get("more"):
         yield note("there is more than the relay compares; narrow the question", color)
-    yield note(f"compared with {begin} to {end}; counts are per second", color)
+    yield note(f"compared with {begin} to {end}", color)
     if reach == "part":
         since = moment(before.get("covered_from"))
         yield note(f"the store begins at {since}: what seems new may be older", color)
@@ -68,22 +69,32 @@ def _cells(row: Row) -> list[str]:
     return [
         _MARKS.get(clean(row.get("change")), "?"),
         name_of(row),
-        ", ".join(_told(name, pair) for name, pair in measures if name != "packets"),
+        ", ".join(
+            f"{title(name)} {_told(name, pair, row.get('change'))}"
+            for name, pair in measures
+            if name != "packets"
+        ),
     ]
 
 
-def _told(name: str, pair: Row) -> str:
-    """`bytes 1.2 kB -> 9.0 kB (x7.5)`."""
-    shown = [_amount(pair.get(key), name) for key in ("before", "after")]
+def _told(name: str, pair: Row, change: object) -> str:
+    """`1.2 kB/s -> 9.0 kB/s (x7.5)`; of a new edge what there is, of a vanished one what was."""
+    before, after = (_amount(pair.get(key), name) for key in ("before", "after"))
+    if change == "vanished":
+        return before
+    if change in ("new", "maybe_new"):
+        return after
     factor = pair.get("factor")
-    times = f" (x{factor:.3g})" if isinstance(factor, int | float) else ""
-    return f"{clean(name).removesuffix('_ms')} {' -> '.join(shown)}{times}"
+    times = f" (x{factor:.3g})" if isinstance(factor, int | float) and factor else ""
+    return f"{before} -> {after}{times}"
 
 
 def _amount(value: object, name: str) -> str:
-    if name in LATENCIES or name == "bytes" or not isinstance(value, int | float):
+    if name in LATENCIES or not isinstance(value, int | float):
         return amount(value, name)
-    return f"{value:.2g}"
+    if name == "bytes":
+        return amount(value, "rate")
+    return (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") + "/s"
 
 
 def _measures(row: Row) -> list[tuple[str, Row]]:

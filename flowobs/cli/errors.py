@@ -11,6 +11,7 @@ click.ClickException
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -59,8 +60,7 @@ def guarded(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         raise click.exceptions.Exit(INTERRUPTED) from stop
     except BrokenPipeError as gone:
-        # What is still buffered has no reader; the interpreter would trip over it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         raise click.exceptions.Exit(0) from gone
     except (click.ClickException, click.exceptions.Exit, click.Abort) as error:
         if debug and isinstance(error, CliError):
@@ -70,5 +70,13 @@ def guarded(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
             raise click.exceptions.Exit(1) from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _forget_output()
+            raise CliError(f"The output could not be written: {error.strerror}.") from error
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise CliError(f"internal error ({what}). Add --debug to see where.") from error
+
+
+def _forget_output() -> None:
+    """What is buffered has nowhere to go: the interpreter would trip over it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

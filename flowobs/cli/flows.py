@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flowobs.cli.client import Relay
 
 TICK_S = 0.25
+QUIET_S = 3.0
+"""After such a silence of a tail somebody wonders why."""
 DEFAULT_LAST = 100
 DEFAULT_LAST_SINCE = 10_000
 """With --since on a terminal; a pipe gets all."""
@@ -32,9 +35,19 @@ class Flows(click.Group):
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = self._command_first(args)
         if self._is_tail(ctx, args):
             args = ["tail", *args]
         return super().parse_args(ctx, args)
+
+    def _command_first(self, args: list[str]) -> list[str]:
+        """``--server URL status`` is ``status --server URL``: the demo prints the first half."""
+        at = 0
+        while at < len(args) and args[at].partition("=")[0] == "--server":
+            at += 1 if "=" in args[at] else 2
+        if 0 < at < len(args) and args[at] in self.commands:
+            return [args[at], *args[:at], *args[at + 1 :]]
+        return args
 
     def _is_tail(self, ctx: click.Context, args: list[str]) -> bool:
         if not args:
@@ -45,7 +58,7 @@ class Flows(click.Group):
         if ctx.resilient_parsing:
             return first.startswith("-")
         close = difflib.get_close_matches(first, self.commands, 1, 0.8)
-        if close:
+        if close and not first.startswith("-"):
             raise click.UsageError(
                 f"No such command '{first}'. Did you mean 'flows {close[0]}'? "
                 f"To look for the word, write: flows tail {first}",
@@ -196,18 +209,25 @@ def _export(relay: Relay, asked: dict[str, Any], given: dict[str, Any]) -> None:
 
 def _follow(given: dict[str, Any]) -> None:
     from flowobs.cli.client import Relay
-    from flowobs.cli.follow import follow, ticking
+    from flowobs.cli.follow import follow, nobody_tells, ticking
     from flowobs.cli.output import LINES_PER_S, Printer
 
     printer = Printer(
         given["output"], given["fields"], given["color"], LINES_PER_S, given["last"] or 0
     )
+    heard, asked = time.monotonic(), False
     try:
         for rows in ticking(follow(Relay(given["server"]), options.query(given)), TICK_S):
             if isinstance(rows, str):
                 printer.note(rows)
             else:
                 printer.rows(rows or [])
+            if rows:
+                heard, asked = time.monotonic(), False
+            elif not asked and time.monotonic() - heard > QUIET_S:
+                asked = True
+                if nobody_tells(Relay(given["server"])):
+                    printer.note("no agent is connected, nothing new can come: flows status")
     finally:
         printer.tick(end=True)
 
@@ -231,7 +251,9 @@ def map_(output: str | None, color: str, server: str, **given: Any) -> None:
     show(Relay(server).document("/api/v1/service-map", options.query(given)), output, color)
 
 
-@flows.command(epilog=options.EXAMPLES)
+@flows.command(
+    epilog=options.EXAMPLES, short_help="The most of a measure; with --new, of what is new."
+)
 @options.options(
     options.question,
     options.since("5m"),
@@ -281,7 +303,10 @@ def series(output: str | None, color: str, server: str, **given: Any) -> None:
     print_series(found, output, color)
 
 
-@flows.command(epilog=options.EXAMPLES)
+@flows.command(
+    epilog=options.EXAMPLES,
+    short_help="What changed: new and vanished edges, other rates, trouble.",
+)
 @options.options(
     options.question,
     options.since("1h"),
@@ -306,7 +331,7 @@ def diff(output: str | None, color: str, server: str, **given: Any) -> None:
     print_diff(Relay(server).document("/api/v1/diff", options.query(given)), output, color)
 
 
-@flows.command()
+@flows.command(short_help="What the relay is, holds and misses.")
 @options.options(options.output_format("text", "json"), options.color, options.server)
 def status(output: str | None, color: str, server: str) -> None:
     """What the relay is, holds and misses; exit code 1 when its store is not healthy."""
@@ -316,7 +341,7 @@ def status(output: str | None, color: str, server: str) -> None:
     show(server, Relay(server).document("/api/v1/status", {}), output, color)
 
 
-@flows.command()
+@flows.command(short_help="The fields of a record.")
 @options.options(options.output_format("table", "json"), options.color)
 def fields(output: str | None, color: str) -> None:
     """The fields of a record: for questions (field:value), --fields and JSON."""
@@ -325,7 +350,7 @@ def fields(output: str | None, color: str) -> None:
     show(output, color)
 
 
-@flows.command()
+@flows.command(short_help="Who an address, a name or a socket is or was.")
 @click.argument(
     "who",
     cls=Argument,

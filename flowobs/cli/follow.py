@@ -13,6 +13,7 @@ from flowobs.cli.errors import CliError
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 10.0
+STATUS_S = 2.0
 
 T = TypeVar("T")
 
@@ -51,6 +52,17 @@ def follow(
             params = {k: v for k, v in params.items() if k not in ("last", "since")}
             sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_S)
+
+
+def nobody_tells(relay: Relay) -> bool:
+    """Whether the relay says that no agent is connected: silence is then no good news."""
+    try:
+        agents = relay.document("/api/v1/status", {}, STATUS_S).get("agents")
+    except CliError:
+        return False
+    return isinstance(agents, list) and not any(
+        agent.get("connected") for agent in agents if isinstance(agent, dict)
+    )
 
 
 def _zone() -> str:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from flowobs.cli.client import Row
+from flowobs.cli.measured import nothing_known
 from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, number, paint, plural, size
 
@@ -23,9 +24,7 @@ def show(found: Row, output: str | None, color: str) -> None:
     for line in tree(edges, use_color(color, tty)):
         print(line)
     if not edges:
-        print(
-            f"-- nobody talked between {clean(found.get('from'))} and {clean(found.get('to'))} --"
-        )
+        print(nothing_known(found, "nobody talked", use_color(color, tty)))
 
 
 def tree(edges: list[dict[str, Any]], color: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowobs.cli.client import Row
 from flowobs.cli.output import use_color
-from flowobs.cli.text import clean, paint, size
+from flowobs.cli.text import clean, latency, paint, size
 from flowobs.measures import COUNTS
 
 
@@ -71,7 +71,12 @@ def amount(value: object, measure: object) -> str:
         return size(round(value)) + "/s" * (measure == "rate")
     if measure in COUNTS:
         return f"{value:,.0f}"
-    return f"{value:,.3g} ms" if value < 1000 else f"{value / 1000:,.3g} s"
+    return latency(value)
+
+
+def title(measure: object) -> str:
+    """A measure's name where its values have their own units."""
+    return clean(measure).removesuffix("_ms")
 
 
 def moment(value: object) -> str:

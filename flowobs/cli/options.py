@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 import click
 
 from flowobs import schema
-from flowobs.cli.command import Argument, Option
+from flowobs.cli.command import Argument, Number, Option
 from flowobs.measures import DIMENSIONS, MEASURES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILTERS = ("namespace", "pod", "port", "verdict", "kind", "proto", "reporter")
+GROUPS = (
+    "pod", "workload", "service", "namespace", "node", "zone", "cluster", "process", "address",
+)  # fmt: skip
 MEASURED = ("by", "measure", "limit", "step", "before", "against", "new")
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 
@@ -101,7 +104,7 @@ follow = option(
 last = option(
     SELECTION,
     "--last",
-    type=click.IntRange(min=1),
+    type=Number(min=1),
     metavar="N",
     help="The newest N records that match. Default: 100; with --since 10000 on a terminal, "
     "all of them in a pipe.",
@@ -109,7 +112,7 @@ last = option(
 first = option(
     SELECTION,
     "--first",
-    type=click.IntRange(min=1),
+    type=Number(min=1),
     metavar="N",
     help="The oldest N records that match, of all that are kept or since --since.",
 )
@@ -181,7 +184,7 @@ filters = options(
         FILTER,
         "--port",
         multiple=True,
-        type=click.IntRange(0, 65535),
+        type=Number(0, 65535),
         metavar="PORT",
         help="Either end's port.",
     ),
@@ -216,13 +219,17 @@ filters = options(
 )
 
 
+def _groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in (*GROUPS, "label:") if name.startswith(incomplete)]
+
+
 by = option(
     OUTPUT,
     "--by",
     "group",
     metavar="GROUP",
-    help="Put ends together: pod, workload, service, namespace, node, zone, cluster, process,"
-    " address, or a label: label:app. Default: pod.",
+    shell_complete=_groups,
+    help=f"Put ends together: {', '.join(GROUPS)}, or a label: label:app. Default: pod.",
 )
 
 
@@ -252,7 +259,7 @@ def limit(default: int, most: int) -> Decorator:
     return option(
         OUTPUT,
         "--limit",
-        type=click.IntRange(1, most),
+        type=Number(1, most),
         default=default,
         show_default=True,
         metavar="N",
@@ -267,7 +274,7 @@ def output_format(*formats: str) -> Decorator:
         "--output",
         type=click.Choice(formats),
         help=f"Default: {formats[0]} on a terminal, json in a pipe."
-        + (" csv and arrow (an IPC stream) have what is stored." if "csv" in formats else ""),
+        + (" csv and arrow (an IPC stream) have what is stored." if "arrow" in formats else ""),
     )
 
 

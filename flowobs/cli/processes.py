@@ -17,6 +17,8 @@ from flowobs.cli.text import clean
 
 GRACE_S = 5.0
 LAST_LINES = 10
+_USAGE = ("Usage: ", "Try '")
+"""What click writes above an error: of options that the user has not typed."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -24,6 +26,15 @@ _LIBC = ctypes.CDLL(None)
 def python(module: str) -> list[str]:
     """Runs one of our modules, and nothing that happens to lie in the current folder."""
     return [sys.executable, "-P", "-m", module]
+
+
+def flows_program() -> str:
+    """What to type for `flows`: its path, unless this environment is active in the user's shell."""
+    beside = Path(sys.executable).with_name("flows")
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not beside.exists():
+        return "flows"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 class Processes:
@@ -91,7 +102,8 @@ class Processes:
         except FileNotFoundError:  # somebody has tidied up the temporary files
             return ""
         lines = log.decode(errors="replace").splitlines()
-        said = "".join(f"\n  {clean(line)}" for line in lines[-LAST_LINES:])
+        lines = [line for line in lines[-LAST_LINES:] if not line.startswith(_USAGE)]
+        said = "".join(f"\n  {clean(line)}" for line in lines if line)
         return f" Its last lines:{said}" if said else ""
 
     def __enter__(self) -> Processes:

@@ -28,6 +28,7 @@ LINE_STYLE: dict[str, Style] = {
 KIND_STYLE: dict[str, Style] = {"open": {"fg": "green"}, "close": {"fg": "cyan"}, "update": DIM}
 WIDEST = 60
 """Columns that one end of a flow may grow to."""
+REPORTER = max(len(reporter.name) for reporter in schema.Reporter)
 
 
 def json_line(row: Row) -> str:
@@ -49,7 +50,7 @@ class Lines:
         self._color = color
         self._terminal = terminal
         self._fields = fields
-        self._widths: dict[str, int] = {}
+        self._widths = {"reporter": REPORTER} if wide else {}
         self._day = datetime.now().date()
 
     def __call__(self, row: Row) -> str:

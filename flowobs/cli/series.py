@@ -17,6 +17,7 @@ from flowobs.cli.measured import (
     nothing_known,
     rows_of,
     show,
+    title,
     uncovered,
 )
 from flowobs.cli.text import columns, cut_middle, duration, number, paint, width
@@ -50,7 +51,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
     rows, measure = rows_of(found, "series"), found.get("measure")
     values = [_values(row) for row in rows]
     if not any(v for line in values for v in line):
-        yield nothing_known(found, f"no {measure}", color)
+        yield nothing_known(found, f"no {title(measure)}", color)
         yield from uncovered(found, color)
         return
     room = shutil.get_terminal_size().columns
@@ -69,8 +70,8 @@ def text(found: Row, color: bool) -> Iterator[str]:
     yield from rest
     step = duration(number(found, "step_s") * 1e9)
     yield note(
-        f"{measure} in steps of {step}, {moment(found.get('from'))} to {moment(found.get('to'))},"
-        f" highest bar {amount(top, measure)}",
+        f"{title(measure)} in steps of {step}, {moment(found.get('from'))} to"
+        f" {moment(found.get('to'))}, highest bar {amount(top, measure)}",
         color,
     )
     yield from uncovered(found, color)

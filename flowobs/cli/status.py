@@ -42,11 +42,14 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         rows.append(["", _disk(store)])
         if store.get("oldest"):
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
-        rows.append(["", f"{_seconds(store, 'lag_s')} behind what agents have sent"])
+        late = _seconds(store, "lag_s") + " behind" if store.get("lag_s") else "up to date with"
+        rows.append(["", f"{late} what agents have sent"])
     else:
         rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
-    rows.append(["live", f"{readers}, {plural(number(live, 'buffered'), 'record')} in memory"])
+    held = f"{plural(number(live, 'buffered'), 'record')} in memory"
+    since = f", since {moment(live['oldest'])}" if live.get("oldest") else ""
+    rows.append(["live", f"{readers}, {held}{since}"])
     lost = {k: n for k, n in _part(found, "lost").items() if n}
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
     rows += _names(found, color)

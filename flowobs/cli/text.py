@@ -98,6 +98,17 @@ def duration(ns: float) -> str:
     return _both(days, "d", hours % 24, "h")
 
 
+def latency(ms: float) -> str:
+    """Three digits: ``80.9 us``, ``3.52 ms``."""
+    if ms >= 999.5:
+        value, unit = ms / 1000, "s"
+    elif ms >= 0.9995 or not ms:
+        value, unit = ms, "ms"
+    else:
+        value, unit = ms * 1000, "us"
+    return (f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}") + f" {unit}"
+
+
 def _both(large: float, unit: str, small: float, smaller: str) -> str:
     rest = f"{small:.0f}"
     return f"{large:.0f} {unit}" + (f" {rest} {smaller}" if rest != "0" else "")

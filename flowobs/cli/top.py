@@ -17,6 +17,7 @@ from flowobs.cli.measured import (
     nothing_known,
     rows_of,
     show,
+    title,
     uncovered,
 )
 from flowobs.cli.text import clean, columns, number, paint, plural, size
@@ -52,7 +53,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
     if rows:
         head = [
             clean(found.get("by")).upper(),
-            clean(measure).upper(),
+            title(measure).upper(),
             "SHARE",
             "FLOWS",
             "OUT/BACK",
@@ -64,7 +65,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
             bad = bool(number(row, "drops") or number(row, "fails"))
             yield paint(line, color and bad, fg="red")
     else:
-        yield nothing_known(found, "nothing new" if new else f"no {measure}", color)
+        yield nothing_known(found, "nothing new" if new else f"no {title(measure)}", color)
     other = found.get("other")
     if isinstance(other, dict) and number(other, "count"):
         value = other.get("value")

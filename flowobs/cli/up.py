@@ -23,7 +23,7 @@ from flowobs.cli.client import Relay
 from flowobs.cli.command import Command
 from flowobs.cli.errors import CliError, Unavailable, Unreachable
 from flowobs.cli.options import option, options
-from flowobs.cli.processes import Processes, python
+from flowobs.cli.processes import Processes, flows_program, python
 
 START_S = 60.0
 """BCC compiles for some seconds on a slow machine, and a large store takes its time to open."""
@@ -112,7 +112,7 @@ def run(processes: Processes, given: dict[str, Any]) -> None:
     wait(processes, "agent", lambda: _connected(relay.document("/api/v1/status", {})["agents"]))
     click.echo(f"  web map  {url}/")
     click.echo(f"  API      {url}/api/v1/flows")
-    click.echo(f"  command  flows --server {url}")
+    click.echo(f"  command  {flows_program()} --server {url}")
     click.echo(f"  metrics  {url}/metrics and {web_url(given['metrics'])}/metrics")
     click.echo(f"  logs     {processes.log('relay')} and {processes.log('agent')}")
     click.echo("Ctrl-C stops relay and agent.")

@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 import click
 
-from flowobs.cli.command import Command
+from flowobs.cli.command import Command, Number
 from flowobs.cli.errors import CliError
-from flowobs.cli.processes import Processes, python
+from flowobs.cli.processes import Processes, flows_program, python
 from flowobs.demo import expect, leftovers, run
 
 SETTLE_S = 10.0
@@ -62,7 +61,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option(
     "--http",
-    type=click.IntRange(1, 65535),
+    type=Number(1, 65535),
     metavar="PORT",
     default=run.PORTS["http"],
     show_default=True,
@@ -118,15 +117,6 @@ def introduce(this: run.Demo) -> None:
     click.echo(f"  web map  {this.url}/")
     click.echo(f"  API      {this.url}/api/v1/service-map")
     click.echo(f"  command  {flows_program()} --server {this.url}")
-
-
-def flows_program() -> str:
-    """What to type for `flows`: its path, unless this environment is active in the user's shell."""
-    beside = Path(sys.executable).with_name("flows")
-    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not beside.exists():
-        return "flows"
-    here = Path.cwd()
-    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def show(this: run.Demo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,8 @@ NAMES: Final = ("name", "namespace", "workload", "service")
 """What ``from:`` and ``to:`` look at."""
 _SEARCHED: Final = (*NAMES, "process")
 """What a bare word looks at."""
+
+_DOTTED = re.compile(r"\d+(\.\d+){3}(/\d+)?")
 
 _Named = Callable[[str, Word], Filter]
 
@@ -39,6 +42,10 @@ def bare(word: Word) -> Filter:
 def _either(sides: tuple[str, ...], word: Word, named: _Named) -> Filter:
     host, port = _with_port(word)
     found = address(host.text)
+    if found is None and host.plain and _DOTTED.fullmatch(host.text):
+        raise QueryError(
+            f"`{host.text}` is no address; write `10.1.2.3` or `10.0.0.0/8`", host.column
+        )
     ends: list[Filter] = []
     for side in sides:
         parts: list[Filter] = []

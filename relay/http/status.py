@@ -136,7 +136,7 @@ def router(status: Status, registry: CollectorRegistry) -> APIRouter:
     async def get_status() -> Response:
         return JSONResponse(await status.collect(), headers=_NO_STORE)
 
-    @routes.get("/healthz")
+    @routes.api_route("/healthz", methods=["GET", "HEAD"])  # balancers ask for no body
     async def healthz() -> Response:
         trouble = await status.trouble()
         if trouble is None:

@@ -12,7 +12,7 @@ from relay.store.rollup import ENDS, HOURS, MINUTES
 
 _DAY: Final = 86_400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY, "y": 365 * _DAY}
-_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZES: Final = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _TABLES: Final = {"flows": ddl.TABLE, MINUTES.label: MINUTES.name, HOURS.label: HOURS.name}
 
 
@@ -87,7 +87,7 @@ def _seconds(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,6})\s?([KMGT]?)B?", text, re.I)
+    found = re.fullmatch(r"(\d{1,6})\s?([KMGT])B?", text, re.I)
     if not found or not int(found[1]):
         raise ValueError(f"--max-disk {text!r} is not a size: write it like 500MB or 20GB")
     return int(found[1]) * _SIZES[found[2].upper()]

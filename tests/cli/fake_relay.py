@@ -47,7 +47,7 @@ class FakeRelay:
     history: list[dict[str, Any]] = field(default_factory=list)
     live: list[dict[str, Any]] = field(default_factory=list)
     """Sent to each follower, which then hears nothing more until ``hang_up``."""
-    documents: dict[str, Any] = field(default_factory=dict)
+    documents: dict[str, Any] = field(default_factory=lambda: {"/api/v1/status": {}})
     slow_s: float = 0
     status: int = 200
     error: str | None = "The store is not there. Start it."

@@ -14,8 +14,6 @@ from relay.cli import main as relay
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 MARK = "<!-- from here on generated: python -m tests.cli.reference -->\n"
-ELSEWHERE = {"doctor", "demo"}
-"""Commands with pages of their own."""
 
 
 def reference() -> str:
@@ -27,7 +25,7 @@ def reference() -> str:
 def _group(group: click.Group, name: str) -> Iterator[str]:
     ctx = click.Context(group, info_name=name)
     for sub in group.list_commands(ctx):
-        command = group.get_command(ctx, sub) if sub not in ELSEWHERE else None
+        command = group.get_command(ctx, sub)
         if command is not None:
             yield from _command(
                 command, click.Context(command, info_name=sub, parent=ctx, **CONTEXT)

@@ -133,6 +133,7 @@ def test_a_relay_on_this_machine_needs_no_tls(agent: types.SimpleNamespace, rela
         ("--inventory /nowhere", "'/nowhere' does not exist"),
         ("--cgroup /nowhere", "'/nowhere' does not exist"),
         ("--drain-interval 0", "0.0 is not in the range"),
+        ("--drain-interval often", "'often' is not a valid number"),
         ("--loader magic", "'magic' is not one of"),
     ],
 )

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from flowobs.cli.options import GROUPS
 from flowobs.cli.output import LINES_PER_S, lost_note
+from relay.store import names
 from tests.cli.fake_relay import FakeRelay, record
 from tests.cli.terminal import ENV, FLOWS, Terminal, run
 
@@ -212,7 +215,7 @@ def test_wide_shows_addresses_processes_and_where(relay: FakeRelay) -> None:
     relay.history = [record(src_process="curl", src_pid=1234)]
     line = plain(on_terminal(relay, "list", "-o", "wide", columns=60))[-1]
     assert line.endswith(
-        "node-1 veth0 source shop/web-0(10.88.0.10):40312 (curl/1234) -> "
+        "node-1 veth0 source      shop/web-0(10.88.0.10):40312 (curl/1234) -> "
         "shop/api-1(10.88.0.11):8080 tcp open SYN"
     )
 
@@ -286,6 +289,14 @@ def test_flows_alone_follows_and_ctrl_c_is_quiet(relay: FakeRelay) -> None:
     assert relay.requests == [("/api/v1/flows", {"follow": ["true"]})]
 
 
+def test_a_tail_says_when_nobody_is_there_to_tell(relay: FakeRelay) -> None:
+    relay.documents["/api/v1/status"] = {"agents": [{"agent": "node-1", "connected": False}]}
+    with Terminal(server=relay.url) as terminal:
+        terminal.wait_for("-- no agent is connected, nothing new can come: flows status --")
+        assert terminal.interrupt() == 130
+    assert relay.requests[1:] == [("/api/v1/status", {})]
+
+
 def test_follow_with_last_shows_the_past_first(relay: FakeRelay) -> None:
     relay.history, relay.live = [DROP], [CLOSE]
     with Terminal("-f", "--last", "20", server=relay.url) as terminal:
@@ -342,11 +353,12 @@ def test_nobody_answers() -> None:
     ("args", "sentence"),
     [
         (["--lst", "3"], "No such option"),
+        (["--server", "http://127.0.0.1:1", "status", "x"], "unexpected extra argument (x)"),
         (["lst"], "No such command 'lst'. Did you mean 'flows list'?"),
         (["lst"], "To look for the word, write: flows tail lst"),
         (["-n", "shop", "list"], "Write a command first: flows list"),
         (["list", "--last", "0"], "0 is not in the range"),
-        (["list", "--port", "http"], "'http' is not a valid integer"),
+        (["list", "--port", "http"], "'http' is not a valid number"),
         (["list", "--fields", "src_nam"], "there is no field 'src_nam'. Did you mean src_name"),
         (["--server", "relay:8080"], "is no URL of a relay, write it like http://127.0.0.1:8080"),
         (["--server", "http://[::1"], "is no URL of a relay"),
@@ -362,6 +374,17 @@ def test_usage_errors(args: list[str], sentence: str) -> None:
     result = run(*args)
     assert sentence in result.stderr
     assert result.returncode == 2
+
+
+def test_a_command_may_stand_behind_the_relay() -> None:
+    for server in (["--server", "http://127.0.0.1:1"], ["--server=http://127.0.0.1:1"]):
+        assert run(*server, "status").stderr.startswith("Error: No relay answers at")
+
+
+def test_an_option_of_a_tail_is_no_misspelt_command(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    result = run("--fields", "src_name", "--last", "1", server=relay.url)
+    assert (result.stdout, result.stderr) == ('{"src_name":"web-0"}\n', "")
 
 
 def test_what_the_relay_refuses_is_a_usage_error(relay: FakeRelay) -> None:
@@ -468,6 +491,20 @@ def test_ctrl_c_before_the_command_is_there(command: str) -> None:
     assert process.returncode == 130
 
 
+def test_a_full_disk_is_no_internal_error(relay: FakeRelay) -> None:
+    relay.history = [record()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FLOWS, "list", "--server", relay.url],
+            env=ENV,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: The output could not be written: No space left on device.\n"
+
+
 def test_loopback_is_reached_past_a_proxy(relay: FakeRelay) -> None:
     assert run("list", server=relay.url, http_proxy="http://127.0.0.1:1").returncode == 0
 
@@ -485,6 +522,7 @@ def test_other_servers_are_reached_by_the_proxy(relay: FakeRelay) -> None:
 def test_help_has_headings(words: list[str]) -> None:
     text = run(*words, "-h").stdout
     assert "Output:" in text
+    assert "..." not in text.partition("Question:")[0].partition("Commands:")[2]
     assert "Other options:" in text
     assert ("Selection:" in text) == (words != ["status"])
 
@@ -509,6 +547,8 @@ def test_completion_knows_commands_and_the_options_of_a_tail() -> None:
     assert "plain,status" in complete("flows s")
     assert "plain,--last" in complete("flows --la")
     assert "plain,dropped" in complete("flows list --verdict d")
+    assert complete("flows map --by na") == "plain,namespace\n"
+    assert GROUPS == names.GROUPS
 
 
 def test_the_locale_does_not_matter(relay: FakeRelay) -> None:

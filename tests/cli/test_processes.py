@@ -52,6 +52,15 @@ def test_the_last_started_ends_first(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text().split() == ["agent", "relay"]
 
 
+def test_the_usage_of_a_child_is_left_out(tmp_path: Path) -> None:
+    said = "Usage: flowobs agent\nTry 'flowobs agent --help' for help.\n\nError: bad file\n"
+    with Processes(tmp_path) as processes:
+        processes.start("agent", ["printf", said])
+        with pytest.raises(CliError) as caught:
+            wait_for(processes.check)
+    assert caught.value.message.splitlines()[1:] == ["  Error: bad file"]
+
+
 def test_a_child_that_ends_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         processes.start("relay", ["sh", "-c", "seq 20; printf 'no \\033[2Jdisk' >&2; exit 3"])

@@ -8,6 +8,22 @@ from flowobs.cli import text
 from flowobs.cli.output import Guard
 
 
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [
+        (0, "0 ms"),
+        (0.0809, "80.9 us"),
+        (0.99949, "999 us"),
+        (0.9996, "1 ms"),
+        (999.4, "999 ms"),
+        (1240, "1.24 s"),
+        (1.5e6, "1,500 s"),
+    ],
+)
+def test_latencies_have_three_digits(ms: float, shown: str) -> None:
+    assert text.latency(ms) == shown
+
+
 @given(st.text(), st.integers(1, 40))
 def test_cutting_keeps_to_the_width(value: str, columns: int) -> None:
     value = text.clean(value)

@@ -80,10 +80,12 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def test_everything_works_and_stops_in_time(up: Up) -> None:
+    command = up.shown[-4].split()[1]
+    assert Path(command).is_file()  # no `flows` that only an active environment has
     assert up.shown[-6:-2] == [
         "  web map  http://127.0.0.1:8080/",
         "  API      http://127.0.0.1:8080/api/v1/flows",
-        "  command  flows --server http://127.0.0.1:8080",
+        f"  command  {command} --server http://127.0.0.1:8080",
         "  metrics  http://127.0.0.1:8080/metrics and http://127.0.0.1:9465/metrics",
     ]
     children = up.children()

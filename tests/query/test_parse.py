@@ -196,6 +196,8 @@ def test_questions_select(batch: FlowBatch, question: str, rows: list[int]) -> N
         ("port:-8", 6, "`port` cannot be `-8`"),
         (":99999", 2, "a port cannot be `99999`"),
         ("port>1,2", 8, "`port>` takes one value; lists go with `port:a,b`"),
+        ("10.0.0.0/33", 1, "`10.0.0.0/33` is no address; write `10.1.2.3` or `10.0.0.0/8`"),
+        ("kind:drop to:10.300.0.1:80", 14, "`10.300.0.1` is no address"),
         ("ip:10.0.0", 4, "write `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`"),
         ("ip>10.0.0.1", 1, "`ip` cannot be compared with `>`"),
         ("kind~o", 1, "`kind` cannot be compared with `~`"),

@@ -17,7 +17,7 @@ from flowobs.batch import FlowBatch
 from flowobs.filters import EVERYTHING, Filter, from_parameters
 from relay.http import history
 from relay.http.flows_query import FlowsQuery
-from relay.hub import Hub, Limits, TooManySubscribers
+from relay.hub import Hub, Limits, TooManySubscribers, position_ns
 from relay.lines import Lines, table_lines
 from relay.metrics import RelayMetrics
 from relay.recent import Recent
@@ -310,3 +310,15 @@ def test_lines_are_the_rows_to_the_letter() -> None:
     assert schema.RECORD_COLUMNS[0].name == "time"  # lines sort by it
     table: dict[str, list[Any]] = {"time": [5], "kind": [1]}
     assert table_lines(table, 1) == [b'{"time":"1970-01-01T00:00:00.000000005Z","kind":"open"}']
+
+
+async def test_a_relay_without_records_has_a_place_in_time() -> None:
+    """Else its followers, after a restart, get all that the store holds as if it was new."""
+    before = time.time_ns()
+    hub = make_hub()
+    place = position_ns(hub.position)
+    assert place is not None and before <= place <= time.time_ns()
+    batch = flows(1, table())
+    hub.publish(batch, resent=False)
+    hub.flush()
+    assert position_ns(hub.position) == batch["time"][0]

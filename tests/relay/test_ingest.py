@@ -284,6 +284,7 @@ async def test_the_agent_that_started_later_keeps_the_name(relay):
     code, _ = await end_of(await relay.hello("a", epoch=1))
     assert code is grpc.StatusCode.ALREADY_EXISTS
     assert relay.value("agents_connected") == 1
+    assert [agent.connected for agent in relay.ingest.agents] == [True]
     assert relay.value("streams_refused_total", reason="duplicate_agent") == 2
     new.cancel()
 

@@ -31,7 +31,7 @@ def test_what_is_no_retention(text):
         Retention.parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "0GB", "much", "1PB", "-1G"])
+@pytest.mark.parametrize("text", ["", "0GB", "much", "1PB", "-1G", "20"])
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="write it like 500MB or 20GB"):
         Retention.parse("3d", text)

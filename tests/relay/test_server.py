@@ -271,6 +271,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
 
 def test_status_and_health(relay: RelayProcess) -> None:
     with relay.client() as client:
+        assert client.head("/healthz").status_code == 200
         health = client.get("/healthz")
         assert (health.status_code, health.text) == (200, "ok\n")
         time.sleep(1.1)  # the store's figures are kept for a second

@@ -218,7 +218,7 @@ def test_a_crowd_is_folded_on_the_map_and_whole_in_the_list() -> None:
             ],
         )
     size, listed, address = visit.results
-    assert "17 nodes" in size and "standing for 150 nodes" in size
+    assert "17 nodes, 292 connections" in size and "standing for 150 nodes" in size
     assert all("team-3/" in e["edge"] for e in listed)
     assert address == "?namespace=team-3&node=team-3/*"
 
@@ -284,7 +284,7 @@ def test_what_is_wrong_with_a_question_is_shown_below_the_box(relay: MockRelay) 
         ("no-agent", "", "no-agent", "flowobs agent"),
         ("no-flows", "", "no-flows", "2 agents are connected"),
         ("no-flows", "?window=1h", "no-flows", "last 1h"),
-        ("shop", "?search=nosuch", "filtered", "17 edges hidden"),
+        ("shop", "?search=nosuch", "filtered", "17 connections hidden"),
         ("shop", "?namespace=nosuch", "filtered", "Nothing in namespace nosuch"),
         ("store-down", "", "error", "The store's disk is full."),
     ],

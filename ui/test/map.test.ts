@@ -84,6 +84,19 @@ describe("layout", () => {
     expect(Math.max(...moved)).toBeLessThan(90);
   });
 
+  test("a long chain of calls in a crowd is no thin band", () => {
+    const ids = Array.from({ length: 120 }, (_, i) => i);
+    const at = layout({
+      nodes: ids.map((i) => ({ id: `shop/${i}`, group: "shop", rank: Math.floor(i / 4), width: 80, height: 66 })),
+      links: ids.slice(4).map((i) => ({ source: `shop/${i - 4}`, target: `shop/${i}` })),
+    });
+    const span = (of: (p: { x: number; y: number }) => number) => {
+      const all = [...at.values()].map(of);
+      return Math.max(...all) - Math.min(...all);
+    };
+    expect(span((p) => p.x) / span((p) => p.y)).toBeLessThan(8);
+  });
+
   test("names spread over the unit interval", () => {
     const values = Array.from({ length: 200 }, (_, i) => unit(`pod-${i}`));
     expect(Math.min(...values)).toBeLessThan(0.05);

@@ -98,11 +98,20 @@ describe("an empty page says why", () => {
     [{ status: status([]) }, "no-agent", "first agent"],
     [{ status: status([agent(false)]) }, "no-agent", "1 agent reported before"],
     [{}, "no-flows", "1 agent is connected"],
-    [{ edges: 4, inNamespace: 4, search: "xyz" }, "filtered", "4 edges hidden"],
-    [{ edges: 4, namespace: "x" }, "filtered", "4 edges in other namespaces"],
+    [{ edges: 4, inNamespace: 4, search: "xyz" }, "filtered", "4 connections hidden"],
+    [{ edges: 4, namespace: "x" }, "filtered", "4 connections in other namespaces"],
   ])("%o", (change, id, text) => {
     const state = emptyState({ ...facts, ...change });
     expect(state?.id).toBe(id);
     expect(state?.text ?? "").toContain(text);
+  });
+  test.each([
+    ["relay.example.com", "flowobs agent --relay relay.example.com:4243"],
+    ["[fd00::5]:8080", "flowobs agent --relay [fd00::5]:4243"],
+    ["localhost:8080", "flowobs agent"],
+    ["127.0.0.1:8080", "flowobs agent"],
+    ["[::1]:8080", "flowobs agent"],
+  ])("an agent is told where the relay of %s is", (relay, command) => {
+    expect(emptyState({ ...facts, status: status([]), relay })?.command).toBe(command);
   });
 });

@@ -52,7 +52,8 @@ export function MapPane() {
 
   const size = graph.value;
   const isFolded = folded.value !== undefined && folded.value.map !== serviceMap.value;
-  const text = size ? `${plural(size.nodes.length, "node")}, ${plural(size.links.length, "connection")}` : "";
+  // Connections as the table below counts them: a line may stand for several ports.
+  const text = size ? `${plural(size.nodes.length, "node")}, ${plural(serviceMap.value!.edges.length, "connection")}` : "";
   return (
     <section class={`map ${stale.value ? "stale" : ""}`} aria-label="Service map">
       <canvas ref={canvas} role="img" aria-label={`Map of ${text}. The Connections tab lists the same as text.`} />

@@ -45,17 +45,28 @@ interface Body extends SimulationNodeDatum {
 }
 
 const COLUMN = 190;
+/** What a node takes with the space around it, and how much wider than high a map should be. */
+const ROOM = 150 * 120;
+const SCREEN = 2.6;
 const GROUP_PADDING = { x: 34, top: 44, bottom: 30 };
 const ALONE_PADDING = { x: 10, top: 8, bottom: 8 };
 const COLD_TICKS = 300;
 const WARM_TICKS = 60;
 
+/** How far ranks are apart. A long chain of calls in a crowd would be a thin band: its columns are narrower. */
+function columnWidth(nodes: readonly LayoutNode[]): number {
+  const last = Math.max(1, ...nodes.map((n) => n.rank));
+  const wide = Math.sqrt(nodes.length * ROOM * SCREEN);
+  return last * COLUMN > 1.6 * wide ? wide / last : COLUMN;
+}
+
 export function layout(input: LayoutInput): Map<string, Point> {
   const known = new Map(input.nodes.filter((n) => n.x !== undefined).map((n) => [n.id, n]));
   const warm = known.size > 0;
+  const column = columnWidth(input.nodes);
   const bodies = input.nodes.map((node): Body => {
     const at = node.x !== undefined && node.y !== undefined ? { x: node.x, y: node.y } : undefined;
-    const start = at ?? seed(node, input, known);
+    const start = at ?? seed(node, input, known, column);
     const body: Body = { node, anchor: at, x: start.x, y: start.y };
     if (node.pinned && at) Object.assign(body, { fx: at.x, fy: at.y });
     return body;
@@ -72,7 +83,7 @@ export function layout(input: LayoutInput): Map<string, Point> {
     .force("link", forceLink(links).distance(COLUMN).strength(0.12))
     .force("charge", forceManyBody<Body>().strength(-420).distanceMax(600))
     // What already stands somewhere stays about there: people remember places.
-    .force("x", forceX<Body>((b) => b.anchor?.x ?? b.node.rank * COLUMN).strength((b) => (b.anchor ? 0.9 : 0.35)))
+    .force("x", forceX<Body>((b) => b.anchor?.x ?? b.node.rank * column).strength((b) => (b.anchor ? 0.9 : 0.35)))
     .force("y", forceY<Body>((b) => b.anchor?.y ?? 0).strength((b) => (b.anchor ? 0.9 : 0.1)))
     .force("cluster", cluster(bodies))
     .force("clear", clearLinks(links))
@@ -87,17 +98,17 @@ export function layout(input: LayoutInput): Map<string, Point> {
 }
 
 /** A new node starts beside those it talks to, in an empty map by its rank and its name's hash. */
-function seed(node: LayoutNode, input: LayoutInput, known: ReadonlyMap<string, LayoutNode>): Point {
+function seed(node: LayoutNode, input: LayoutInput, known: ReadonlyMap<string, LayoutNode>, column: number): Point {
   const jitter = { x: (unit(`x${node.id}`) - 0.5) * 40, y: (unit(`y${node.id}`) - 0.5) * 120 };
   const near = input.links.flatMap((l) => {
     const before = l.target === node.id ? known.get(l.source) : undefined;
     const after = l.source === node.id ? known.get(l.target) : undefined;
-    if (before) return [{ x: before.x! + COLUMN, y: before.y! }];
-    return after ? [{ x: after.x! - COLUMN, y: after.y! }] : [];
+    if (before) return [{ x: before.x! + column, y: before.y! }];
+    return after ? [{ x: after.x! - column, y: after.y! }] : [];
   });
   if (near.length === 0) {
     const band = node.group ? (unit(node.group) - 0.5) * 500 : 0;
-    return { x: node.rank * COLUMN + jitter.x, y: band + jitter.y * 2 };
+    return { x: node.rank * column + jitter.x, y: band + jitter.y * 2 };
   }
   return {
     x: near.reduce((s, p) => s + p.x, 0) / near.length + jitter.x,

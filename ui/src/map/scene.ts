@@ -1,8 +1,8 @@
 // What one picture of the map consists of, worked out from graph, places and view. Pure.
 
-import { rate, short } from "../text/format";
+import { rate } from "../text/format";
 import { along, clearCurve, hull, loop, RADIUS, type Curve, type Hull, type View } from "./geometry";
-import { troubles } from "../state/totals";
+import { troubleParts, troubles, troubleText } from "../state/totals";
 import type { Graph, GraphLink, GraphNode } from "./graph";
 import { placeLabels, type LabelWish, type PlacedLabel } from "./labels";
 import type { Point } from "./layout";
@@ -63,18 +63,10 @@ export function hulls(graph: Graph, places: ReadonlyMap<string, Point>, texts: S
   return [...groups].map(([group, members]) => hull(group, members));
 }
 
-/** "3 drops, 1 reset", in few letters. */
-export const troubleText = (link: GraphLink): string => troubleParts(link).join(", ");
-
-function troubleParts({ totals: t }: GraphLink): string[] {
-  const part = (n: number, one: string) => (n > 0 ? [`${short(n)} ${one}${n === 1 ? "" : "s"}`] : []);
-  return [...part(t.drops, "drop"), ...part(t.resets, "reset"), ...part(t.fails, "fail")];
-}
-
 export function linkText(link: GraphLink): string {
   const ports = [...new Set(link.edges.map((e) => (e.port ? `:${e.port}` : e.proto)))];
   const port = ports.length > 2 ? `${ports.length} ports` : ports.join(" ");
-  const trouble = troubles(link.totals) > 0 ? ` · ${troubleText(link)}` : "";
+  const trouble = troubles(link.totals) > 0 ? ` · ${troubleText(link.totals)}` : "";
   return `${port} · ${rate(link.bytesPerSecond)}${trouble}`;
 }
 
@@ -107,9 +99,9 @@ export function scene(input: SceneInput): Scene {
     if (!path || input.shown?.links.has(link.key) === false) return [];
     const emphasized = input.emphasis?.links.has(link.key) === true;
     if (!emphasized && (link.bad === 0 || view.k < 0.6)) return [];
-    const text = emphasized ? linkText(link) : troubleText(link);
+    const text = emphasized ? linkText(link) : troubleText(link.totals);
     const width = input.measure(text) + 10;
-    const first = `${troubleParts(link)[0]} …`;
+    const first = `${troubleParts(link.totals)[0]} …`;
     const shorter = emphasized ? undefined : { text: first, width: input.measure(first) + 10 };
     // A badge on the line itself; where it would cover something, further along.
     const spots = [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => toScreen(along(path, t)));

@@ -3,7 +3,7 @@ import { Shape } from "../map/Shape";
 import { select } from "../state/actions";
 import { edgeKey } from "../state/diff";
 import { mapSeconds, nodesById } from "../state/store";
-import { troubles } from "../state/totals";
+import { troubles, troubleText } from "../state/totals";
 import { count, rate } from "../text/format";
 
 const MOST = 50;
@@ -37,9 +37,9 @@ function Peer({ edge, id }: { edge: MapEdge; id: string }) {
         <Shape kind={node?.kind} group={node?.namespace} />
         <span class="name">
           {id}
-          <small>{port ? `:${port}` : proto}</small>
+          <small>{port ? `:${port}` : ` ${proto}`}</small>
         </span>
-        {bad > 0 && <b class="bad-text">⚠ {count(bad)}</b>}
+        {bad > 0 && <b class="bad-text" title={troubleText(edge)}>⚠ {count(bad)}</b>}
         <span class="number">{rate((edge.bytes + edge.reply_bytes) / mapSeconds.value)}</span>
       </button>
     </li>

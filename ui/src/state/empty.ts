@@ -50,7 +50,7 @@ export function emptyState(f: Facts): EmptyState | undefined {
         gone > 0
           ? `${plural(gone, "agent")} reported before and none does now. Look at one of them:`
           : "The relay is up and waits for its first agent. On a node, as root:",
-      command: gone > 0 ? "flowobs doctor" : "flowobs agent",
+      command: gone > 0 ? "flowobs doctor" : agentFor(f.relay),
     };
   }
   return {
@@ -62,19 +62,25 @@ export function emptyState(f: Facts): EmptyState | undefined {
   };
 }
 
+/** An agent looks for the relay on its own machine unless told. */
+function agentFor(relay: string): string {
+  const { hostname } = new URL(`http://${relay}`);
+  return /^(localhost|127\..*|\[::1\])$/.test(hostname) ? "flowobs agent" : `flowobs agent --relay ${hostname}:4243`;
+}
+
 function filtered(f: Facts): EmptyState {
   if (f.namespace && f.inNamespace === 0) {
     return {
       id: "filtered",
       title: `Nothing in namespace ${f.namespace}`,
-      text: `${plural(f.edges, "edge")} in other namespaces ${f.edges === 1 ? "is" : "are"} hidden.`,
+      text: `${plural(f.edges, "connection")} in other namespaces ${f.edges === 1 ? "is" : "are"} hidden.`,
       action: "clear-namespace",
     };
   }
   return {
     id: "filtered",
     title: `Nothing matches “${f.search.trim()}”`,
-    text: `${plural(f.inNamespace, "edge")} hidden by the search.`,
+    text: `${plural(f.inNamespace, "connection")} hidden by the search.`,
     action: "clear-search",
   };
 }

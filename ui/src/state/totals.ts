@@ -1,6 +1,7 @@
 // Several edges as one: counts add up, quantiles do not. Pure.
 
 import type { MapEdge } from "../api/types";
+import { short } from "../text/format";
 
 export interface Totals {
   flows: number;
@@ -43,6 +44,14 @@ export function dropReasons(edges: readonly MapEdge[]): [reason: string, drops: 
 }
 
 export const troubles = (t: Totals): number => t.drops + t.resets + t.fails;
+
+/** What they are, in few letters: "3 drops", "1 reset". */
+export function troubleParts(t: Totals): string[] {
+  const part = (n: number, one: string) => (n > 0 ? [`${short(n)} ${one}${n === 1 ? "" : "s"}`] : []);
+  return [...part(t.drops, "drop"), ...part(t.resets, "reset"), ...part(t.fails, "fail")];
+}
+
+export const troubleText = (t: Totals): string => troubleParts(t).join(", ");
 
 const LATENCIES = [
   "connect_ms",

@@ -93,7 +93,7 @@ export function sentence(r: FlowRecord): string {
   const why = reason(r);
   return (
     `${r.time}: ${r.kind}, ${r.verdict}${why ? ` (${why})` : ""}, ${r.proto} ${source.full} to ${destination.full}, ` +
-    `${count(r.packets)} and ${count(r.reply_packets)} packets, seen at the ${r.reporter}` +
+    `${count(r.packets)} and ${count(r.reply_packets)} packets, seen ${r.reporter === "transit" ? "in transit" : `at the ${r.reporter}`}` +
     `${r.node ? ` on ${r.node}` : ""}${r.interface ? ` ${r.interface}` : ""}`
   );
 }
