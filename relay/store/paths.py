@@ -97,8 +97,8 @@ class Paths:
         first = self.begin_s // self.unit_s
         nth = f"toUInt8(least(intDiv(toUInt32(bucket), {self.unit_s}) - {first}, 63))"
         values.append(f"groupBitOr(if(seen > 0, bitShiftLeft(toUInt64(1), {nth}), 0)) AS units")
-        # a flow may come twice: numpy tells in a quarter of the time that the engine takes
-        values.append("groupArrayArray(carried) AS carried")
+        # a long flow is in each bucket's list
+        values.append("groupUniqArrayArray(carried) AS carried")
         values.append("sumMapIf(drop_reasons, drops > 0) AS drop_reasons")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
