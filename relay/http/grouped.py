@@ -69,7 +69,7 @@ class Rows:
             units = {name: _with(column, column, apart) for name, column in units.items()}
         self._units = units
         parts = [part for name in by for part in (EDGE if name == "edge" else (name,))]
-        code = _codes([values[part] for part in parts])
+        code = _code([values[part] for part in parts])
         found, inverse = np.unique(code, return_index=True, return_inverse=True)[1:]
         self.size = len(found)
         trouble = np.zeros(self.size, bool)
@@ -93,7 +93,8 @@ class Rows:
         self._order = by_row[np.searchsorted(self._row[by_row], 0) :]
         self._starts = np.searchsorted(self._row[self._order], np.arange(self.size))
         self._key = {part: values[part][found[order]] for part in parts}
-        self._pairs = _codes([units[name] for name in ("src", "dst", "proto", "port", "at")])
+        pairs = keys(units, "src", "dst", "proto", "port", "at")
+        self._pairs = np.unique(pairs, return_inverse=True)[1]
         of_units = np.full((2, len(channels)), -1)
         of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
         self._of_channel = of_units[:, newest]
@@ -210,12 +211,16 @@ def _with(one: Array, more: Array, where: Array) -> Array:
     return np.concatenate((one, more[where]))
 
 
-def _codes(columns: list[Array]) -> Array:
-    """A number for each distinct row, from 0 on."""
-    code = np.zeros(len(columns[0]), "<i8") if columns else np.zeros(0, "<i8")
+def _code(columns: list[Array]) -> Array:
+    """A number for each distinct row of small numbers."""
+    code, size = np.zeros(len(columns[0]), "<i8"), 1
     for column in columns:
-        values, inverse = np.unique(column, return_inverse=True)
-        code = np.unique(code * len(values) + inverse, return_inverse=True)[1]
+        values = int(column.max(initial=0)) + 1
+        if size * values >= 2**63:
+            code = np.unique(code, return_inverse=True)[1]
+            size = len(code)
+        code = code * values + column.astype("<i8")
+        size *= values
     return code
 
 

@@ -71,12 +71,12 @@ def rolled(
         return nothing, nothing
     columns = rows.columns()
 
-    whole = np.isin(units["channel"], units["channel"][units["reporter"] != Reporter.source])
-    others = np.unique(units["channel"][whole])
+    others = np.unique(units["channel"][units["reporter"] != Reporter.source])
     best = np.isin(keys(flows, *_POINT), keys(units, *_POINT))
     columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
-        columns |= rows.latencies(session.arrays(paths.latencies_sql(others), parameters))
+        histograms = session.arrays(paths.latencies_sql(others), parameters)
+        columns |= rows.latencies(_of_best(histograms, units))
     columns["drop_reasons"] = rows.reasons(reasons)
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
     return Table(columns, rows.size), _shown(nodes, used)
@@ -167,6 +167,16 @@ def _units(points: Columns) -> Columns:
     nearest = all_of(np.where(points["seen"] > 0, rank[points["reporter"]], 0), np.maximum)
     out["apart"] = away | (nearest > rank[out["reporter"]]) | out["moved"]
     return out
+
+
+def _of_best(rows: Columns, units: Columns) -> Columns:
+    """``rows`` of paths with their ``channel``; 0 where a path is not the best of one."""
+    if not rows:
+        return rows
+    key, own = keys(units, "at", "path"), keys(rows, "at", "path")
+    order = np.argsort(key)
+    at = order[np.searchsorted(key, own, sorter=order).clip(0, len(key) - 1)]
+    return rows | {"channel": np.where(key[at] == own, units["channel"][at], 0)}
 
 
 def _joined(parts: list[Columns]) -> Columns:

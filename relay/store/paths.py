@@ -139,37 +139,35 @@ class Paths:
         return list(found.values())
 
     def latencies_sql(self, others: Array) -> str:
-        """A row per ``at`` and channel: its histograms' buckets and how many are in each."""
+        """A row per ``at`` and path: its histograms' buckets and how many are in each.
+
+        Of each channel it has the source's side; of ``others``, some channels, all sides.
+        """
         arrays = ", ".join(
             f"groupArrayArray({part}({name})) AS {name}_{values}"
             for name in LATENCIES
             for part, values in (("mapKeys", "buckets"), ("mapValues", "counts"))
         )
-        new = {name: histogram.of(f"({how})") for name, how in LATENCIES.items()}
-        return f"SELECT at, channel, {arrays} FROM ({self._by_channel(new, others)})" + _BY_CHANNEL
+        rows = " UNION ALL ".join(self._latencies(part, others) for part in self.plan.slices)
+        return f"SELECT at, path, {arrays} FROM ({rows}) GROUP BY at, path"
 
-    def _by_channel(self, new: dict[str, str], others: Array) -> str:
-        """Of each channel the source's side; of ``others``, which it has not, all sides."""
+    def _latencies(self, part: Slice, others: Array) -> str:
+        path, channel = "path", "channel"
+        values = list(LATENCIES)
+        if part.table == TABLE:
+            path, channel = KEYS["path"][1], OF_PATH["channel"][1]
+            values = [f"{histogram.of(f'({ns})')} AS {name}" for name, ns in LATENCIES.items()]
         side = f"reporter = {Reporter.source:d}"
         if len(others) > _LISTED:
             side = "1"
         elif len(others):
-            side += f" OR channel IN ({', '.join(map(str, others.tolist()))})"
-        pieces = []
-        for part in self.plan.slices:
-            if part.table == TABLE:
-                values = ", ".join(f"{how} AS {name}" for name, how in new.items())
-                pieces.append(
-                    f"SELECT {self._at(start_of('Minute'))} AS at, {OF_PATH['channel'][1]}"
-                    f" AS channel, {values} FROM {TABLE} WHERE {self._in(part)} AND"
-                    f" ({side.replace('channel', OF_PATH['channel'][1])}) GROUP BY at, channel"
-                )
-            else:
-                pieces.append(
-                    f"SELECT {self._at()} AS at, channel, {', '.join(new)} FROM {part.table}"
-                    f" WHERE {self._in(part)} AND ({side})"
-                )
-        return " UNION ALL ".join(pieces)
+            side += f" OR {channel} IN ({', '.join(map(str, others.tolist()))})"
+        at = self._at(start_of("Minute") if part.table == TABLE else "bucket")
+        return (
+            f"SELECT {at} AS at, {path} AS path, {', '.join(values)} FROM {part.table}"
+            f" WHERE {self._in(part)} AND ({side})"
+            f"{' GROUP BY at, path' if part.table == TABLE else ''}"
+        )
 
     def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
         """A row per node of ``group``: its ends' ``ids``; ``attributes`` of the newest."""
@@ -202,9 +200,6 @@ GROUP BY label"""
             return f"bucket >= {low} AND bucket < {high} AND ({self._asked.condition})"
         low, high = (f"fromUnixTimestamp64Nano({ns}, 'UTC')" for ns in (part.from_ns, part.to_ns))
         return f"time >= {low} AND time < {high} AND {RECORDS} AND ({where(self.filter)[0]})"
-
-
-_BY_CHANNEL: Final = " GROUP BY at, channel"
 
 
 def _start(seconds: int, bucket: str = "bucket") -> str:

@@ -240,8 +240,6 @@ def test_rows_of_any_kind_are_the_same(
 ) -> None:  # fmt: skip
     """Also of few and the others, and of those seen first from some time on."""
     whole.next()
-    if latency:  # a rollup does not know which of several points told of a flow's
-        what = [channel | {"points": channel["points"][:1]} for channel in what]
     rows = [row for channel in what for row in records(whole, channel)]
     for i in range(0, len(rows), 40):
         whole.add(FlowBatch.concat(rows[i : i + 40]))
