@@ -24,7 +24,7 @@ _SHOWN: Final = (
 )  # fmt: skip
 """Attributes of a node."""
 # thousands: a dict each takes three times as long
-_edge: Callable[..., Any] = msgspec.defstruct("Edge", (*EDGE, *FIELDS))
+_edge: Callable[..., Any] = msgspec.defstruct("Edge", (*EDGE, *FIELDS), gc=False)
 
 
 def router(queries: Queries) -> APIRouter:

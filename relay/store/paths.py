@@ -84,7 +84,7 @@ class Paths:
         return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
 
     def counts_sql(self, apart: Array | None = None) -> Iterator[str]:
-        """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each question.
+        """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each slice.
 
         Bits of ``units`` say in which units there was traffic. With ``apart``, some channels, a row
         is of one ``unit`` of theirs.
@@ -101,8 +101,7 @@ class Paths:
         values.append("groupUniqArrayArray(carried) AS carried")
         values.append("sumMapIf(drop_reasons, drops > 0) AS drop_reasons")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
-        made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
-        made |= dict.fromkeys(TIMES, "time")
+        made |= {name: SUMS[name] for name in COUNTED} | dict.fromkeys(TIMES, "time")
         since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
         made["drop_reasons"] = REASONS
         made["carried"] = f"if({carried(since)}, [{CARRIED}], [])"
@@ -112,10 +111,10 @@ class Paths:
         for parts in self._stretches():
             pieces = [
                 f"SELECT {', '.join(values)} FROM {self._rows(part, made)}{listed}"
-                f" GROUP BY at, unit, {', '.join(KEYS)}"
+                f" GROUP BY at, unit, {', '.join(KEYS)} LIMIT {MOST + 1}"
                 for part in parts
             ]
-            yield f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
+            yield " UNION ALL ".join(pieces)
 
     def _stretches(self) -> list[list[Slice]]:
         """The slices, cut where there are many steps: their groups would not fit into memory."""
