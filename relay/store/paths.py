@@ -49,6 +49,8 @@ _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
 _ENDS: Final = 200
+_CARRIED: Final = "groupUniqArrayArray(carried)", "groupUniqArrayIf(flow, before)"
+"""Flows that were open before: of rollups, which list a long one in each bucket; of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +99,19 @@ class Paths:
         first = self.begin_s // self.unit_s
         nth = f"toUInt8(least(intDiv(toUInt32(bucket), {self.unit_s}) - {first}, 63))"
         values.append(f"groupBitOr(if(seen > 0, bitShiftLeft(toUInt64(1), {nth}), 0)) AS units")
-        # a long flow is in each bucket's list
-        values.append("groupUniqArrayArray(carried) AS carried")
         values.append("sumMapIf(drop_reasons, drops > 0) AS drop_reasons")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
         made |= {name: SUMS[name] for name in COUNTED} | dict.fromkeys(TIMES, "time")
         since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
         made["drop_reasons"] = REASONS
-        made["carried"] = f"if({carried(since)}, [{CARRIED}], [])"
+        made |= {"flow": CARRIED, "before": carried(since)}
         listed = ""
         if apart is not None and len(apart) <= _LISTED:
             listed = f" WHERE channel IN ({', '.join(map(str, apart.tolist()))})"
         for parts in self._stretches():
             pieces = [
-                f"SELECT {', '.join(values)} FROM {self._rows(part, made)}{listed}"
+                f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
+                f" FROM {self._rows(part, made)}{listed}"
                 f" GROUP BY at, unit, {', '.join(KEYS)} LIMIT {MOST + 1}"
                 for part in parts
             ]
