@@ -119,11 +119,16 @@ class Rows:
 
     def of(self, found: Columns) -> tuple[Array, Array]:
         """Which of ``found``, by ``at`` and channel, are of which rows: places in both."""
-        key = keys(found, "at", "channel")
-        at = np.searchsorted(self._channels, key).clip(0, len(self._channels) - 1)
-        rows = np.where(self._channels[at] == key, self._of_channel[:, at], -1)
+        rows = self._rows_of(found)
         there = rows >= 0
         return np.nonzero(there)[1], rows[there]
+
+    def _rows_of(self, found: Columns) -> Array:
+        """The two rows of each of ``found``; -1 where there is none."""
+        key = keys(found, "at", "channel")
+        at = np.searchsorted(self._channels, key).clip(0, len(self._channels) - 1)
+        rows: Array = np.where(self._channels[at] == key, self._of_channel[:, at], -1)
+        return rows
 
     def flows(self, found: Columns, opens: list[int], begin_s: int) -> list[int]:
         """How many there were: opened, or open before; or which an agent came late for.
@@ -158,20 +163,18 @@ class Rows:
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
         out = {}
+        size = self.size * histogram.BUCKETS
         for name in LATENCIES:
-            counts: Array = np.zeros((self.size, histogram.BUCKETS))
-            if found:
-                ends = found[f"{name}_buckets.ends"].astype("<i8")
-                sizes = np.diff(ends, prepend=0)
-                at, row = self.of(found)
-                sizes, begins = sizes[at], (ends - sizes)[at]
-                # of each row's part, its run of buckets
-                run = np.arange(sizes.sum()) + np.repeat(begins - sizes.cumsum() + sizes, sizes)
-                place = np.repeat(row, sizes) * histogram.BUCKETS + found[f"{name}_buckets"][run]
-                counts = np.bincount(place, found[f"{name}_counts"][run], counts.size).reshape(
-                    counts.shape
-                )
-            out[f"{name}_ms"] = histogram.levels_ms(counts, LEVELS)
+            counts: Array = np.zeros(size)
+            for rows in self._rows_of(found) if found else ():
+                if rows.max() < 0:
+                    continue
+                sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
+                place = np.repeat(rows * histogram.BUCKETS, sizes) + found[f"{name}_buckets"]
+                there = place >= 0 if (rows < 0).any() else slice(None)
+                counts += np.bincount(place[there], found[f"{name}_counts"][there], size)
+            of_rows = counts.reshape(self.size, histogram.BUCKETS)
+            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS)
         return out
 
     def _told(self, part: str) -> list[Any]:
