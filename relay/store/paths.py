@@ -139,34 +139,35 @@ class Paths:
         return list(found.values())
 
     def latencies_sql(self, others: Array) -> str:
-        """A row per ``at`` and path: its histograms' buckets and how many are in each.
+        """A row per ``at``, path and slice: buckets of its histograms and how many are in each; a
+        bucket may come twice.
 
         Of each channel it has the source's side; of ``others``, some channels, all sides.
         """
-        arrays = ", ".join(
-            f"groupArrayArray({part}({name})) AS {name}_{values}"
-            for name in LATENCIES
-            for part, values in (("mapKeys", "buckets"), ("mapValues", "counts"))
-        )
-        rows = " UNION ALL ".join(self._latencies(part, others) for part in self.plan.slices)
-        return f"SELECT at, path, {arrays} FROM ({rows}) GROUP BY at, path"
+        return " UNION ALL ".join(self._latencies(part, others) for part in self.plan.slices)
 
     def _latencies(self, part: Slice, others: Array) -> str:
-        path, channel = "path", "channel"
-        values = list(LATENCIES)
+        path, channel, at, values = "path", "channel", self._at(), list(LATENCIES)
         if part.table == TABLE:
             path, channel = KEYS["path"][1], OF_PATH["channel"][1]
-            values = [f"{histogram.of(f'({ns})')} AS {name}" for name, ns in LATENCIES.items()]
+            at = self._at(start_of("Minute"))
+            values = [f"{ns} AS {name}" for name, ns in LATENCIES.items()]
         side = f"reporter = {Reporter.source:d}"
         if len(others) > _LISTED:
             side = "1"
         elif len(others):
             side += f" OR {channel} IN ({', '.join(map(str, others.tolist()))})"
-        at = self._at(start_of("Minute") if part.table == TABLE else "bucket")
+        arrays = []
+        for name in LATENCIES:
+            buckets, counts = (f"groupArrayArray({of}({name}))" for of in ("mapKeys", "mapValues"))
+            if part.table == TABLE:
+                buckets = f"groupArrayIf({histogram.bucket(name)}, {name} > 0)"
+                counts = f"arrayWithConstant(length({buckets}), toUInt64(1))"
+            arrays += [f"{buckets} AS {name}_buckets", f"{counts} AS {name}_counts"]
         return (
-            f"SELECT {at} AS at, {path} AS path, {', '.join(values)} FROM {part.table}"
-            f" WHERE {self._in(part)} AND ({side})"
-            f"{' GROUP BY at, path' if part.table == TABLE else ''}"
+            f"SELECT at, path, {', '.join(arrays)} FROM (SELECT {at} AS at, {path} AS path,"
+            f" {', '.join(values)} FROM {part.table} WHERE {self._in(part)} AND ({side}))"
+            " GROUP BY at, path"
         )
 
     def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
