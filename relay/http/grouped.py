@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flowobs.measures import COUNTS
 from flowobs.schema import Reporter
 from relay.http.traffic_sql import BOTH, EDGE, LEVELS, NUMBERS, OTHER
 from relay.store import histogram
@@ -150,6 +151,14 @@ class Rows:
             np.add.at(counts, row[row >= 0], more[row >= 0])
         out: list[int] = counts.tolist()
         return out
+
+    def channels(self, columns: dict[str, list[Any]], measure: str, most: int) -> Array:
+        """Those of at least ``most`` rows, with most of ``measure``."""
+        counted = np.sum([columns[name] for name in COUNTS[measure]], 0)
+        least = np.sort(counted)[-most:][0]
+        chosen = np.append(counted >= max(1, least), False)  # the last: of units without a row
+        channels: Array = np.unique(self._units["channel"][chosen[self._row]])
+        return channels
 
     def reasons(self, found: Columns) -> list[dict[str, int]]:
         """Of each row, its ``drop_reasons`` and how many drops of each."""

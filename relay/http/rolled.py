@@ -34,6 +34,7 @@ def rolled(
     group: str,
     by: Sequence[str],
     latency: bool,
+    largest: tuple[str, int] | None,
     most: int,
     only: Sequence[Any] = (),
     new_ns: int = 0,
@@ -75,7 +76,8 @@ def rolled(
     best = np.isin(keys(flows, *_POINT), keys(units, *_POINT))
     columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
-        histograms = session.arrays(paths.latencies_sql(others), parameters)
+        told = None if largest is None else rows.channels(columns, *largest)
+        histograms = session.arrays(paths.latencies_sql(others, told), parameters)
         columns |= rows.latencies(_of_best(histograms, units))
     columns["drop_reasons"] = rows.reasons(reasons)
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}

@@ -83,6 +83,7 @@ def traffic(
     by: Sequence[str] = EDGE,
     step_s: int = 0,
     latency: bool = True,
+    largest: tuple[str, int] | None = None,
     most: int = MOST,
     only: Sequence[Any] = (),
     new_ns: int = 0,
@@ -96,7 +97,9 @@ def traffic(
     know what the question asks for.
 
     With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
-    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out.
+    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out. With
+    ``largest``, one of ``measures.COUNTS`` and a number, at least so many rows with most of that
+    have latencies, and others need not.
     """
     plan = plan_of(session, filter, from_ns, to_ns, group, step_s)
     if plan.table == TABLE:
@@ -104,7 +107,9 @@ def traffic(
         table, known = _of_records(session, channels, group, by, most, only, new_ns, nodes)
     else:
         paths = Paths(plan, filter, step_s)
-        table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
+        table, known = rolled(
+            session, paths, group, by, latency, largest, most, only, new_ns, nodes
+        )
     keys = list(zip(*(table[name][:most] for name in by), strict=True))
     return Traffic(plan, keys, _columns(table, most), table.rows > most, known)
 

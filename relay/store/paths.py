@@ -107,7 +107,7 @@ class Paths:
         made |= {"flow": CARRIED, "before": carried(since)}
         listed = ""
         if apart is not None and len(apart) <= _LISTED:
-            listed = f" WHERE channel IN ({', '.join(map(str, apart.tolist()))})"
+            listed = f" WHERE {_among('channel', apart)}"
         for parts in self._stretches():
             pieces = [
                 f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
@@ -138,15 +138,18 @@ class Paths:
                 found.setdefault(i, []).append(Slice(part.table, begin, end))
         return list(found.values())
 
-    def latencies_sql(self, others: Array) -> str:
+    def latencies_sql(self, others: Array, told: Array | None = None) -> str:
         """A row per ``at``, path and slice: buckets of its histograms and how many are in each; a
         bucket may come twice.
 
-        Of each channel it has the source's side; of ``others``, some channels, all sides.
+        Of each channel it has the source's side; of ``others``, some channels, all sides. With
+        ``told``, only these channels are needed.
         """
-        return " UNION ALL ".join(self._latencies(part, others) for part in self.plan.slices)
+        if told is not None:
+            others = np.intersect1d(others, told)
+        return " UNION ALL ".join(self._latencies(part, others, told) for part in self.plan.slices)
 
-    def _latencies(self, part: Slice, others: Array) -> str:
+    def _latencies(self, part: Slice, others: Array, told: Array | None) -> str:
         path, channel, at, values = "path", "channel", self._at(), list(LATENCIES)
         if part.table == TABLE:
             path, channel = KEYS["path"][1], OF_PATH["channel"][1]
@@ -156,7 +159,9 @@ class Paths:
         if len(others) > _LISTED:
             side = "1"
         elif len(others):
-            side += f" OR {channel} IN ({', '.join(map(str, others.tolist()))})"
+            side += f" OR {_among(channel, others)}"
+        if told is not None and len(told) <= _LISTED:
+            side = f"({side}) AND {_among(channel, told)}"
         arrays = []
         for name in LATENCIES:
             buckets, counts = (f"groupArrayArray({of}({name}))" for of in ("mapKeys", "mapValues"))
@@ -205,6 +210,10 @@ GROUP BY label"""
 
 def _start(seconds: int, bucket: str = "bucket") -> str:
     return f"toUInt32(intDiv(toUInt32({bucket}), {seconds}) * {seconds})"
+
+
+def _among(column: str, values: Array) -> str:
+    return f"{column} IN ({', '.join(map(str, values.tolist()))})" if len(values) else "0"
 
 
 def keys(columns: dict[str, Array], *names: str) -> Array:
