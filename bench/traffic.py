@@ -1,8 +1,8 @@
 """Records like those of a busy cluster, always the same for the same seed.
 
 1,000 pods of 200 workloads, 3,000 Zipf-distributed edges. Most records are of short connections
-(open, updates, close), a third of long ones that never close and began an hour ago; both ends'
-agents tell of each, and saw the same packets.
+(open, updates, close), a third of long ones, one for each edge, which began an hour or two before
+all records and never close; both ends' agents tell of each, and saw the same packets.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Traffic:
         self._weights = np.cumsum(weights / weights.sum())
         self._ports = rng.choice([80, 443, 8080, 5432, 6379, 53], edges)
         self._rtt_us = rng.lognormal(6, 1, edges)
+        self._age_ns = rng.integers(_LONG_NS, 2 * _LONG_NS, edges)
+        self._first_ns: int | None = None
 
     def batch(self, rows: int, start_ns: int, span_ns: int) -> FlowBatch:
         """``rows`` records of ``span_ns`` nanoseconds from ``start_ns`` on, by time."""
@@ -102,6 +104,8 @@ class Traffic:
         self, edge: Any, port: Any, kind: Any, reporter: Any, step: Any, time: Any
     ) -> FlowBatch:
         rng, rows = self._rng, len(edge)
+        if self._first_ns is None:
+            self._first_ns = int(time[0])
         source, destination = self._ends[0][edge], self._ends[1][edge]
         seen_for = np.where(reporter == 1, source, destination)
         counts = (kind == schema.Kind.update) | (kind == schema.Kind.close)
@@ -112,7 +116,11 @@ class Traffic:
         # the farther, the slower: each edge has a round trip of its own, which varies by half
         rtt_us = self._rtt_us[edge] * rng.lognormal(0, 0.5, rows)
         packets = np.repeat(rng.geometric(0.1, -(-rows // 2)), 2)[:rows] * counts
-        lasted = np.where(port >= _EPHEMERAL, step * 10**8, _LONG_NS) + rng.integers(0, 10**8, rows)
+        lasted = np.where(
+            port >= _EPHEMERAL,
+            step * 10**8 + rng.integers(0, 10**8, rows),
+            time - self._first_ns + self._age_ns[edge],
+        )
         columns = {
             "time": time,
             "kind": kind,

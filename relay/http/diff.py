@@ -93,8 +93,9 @@ def build(session: Session, query: DiffQuery) -> bytes:
     reach = covered(*query.before, oldest_ns)
     seconds = _seconds(before, oldest_ns), _seconds(after, oldest_ns)
     found = []
-    for key in before.rows.keys() | after.rows.keys() if reach != "none" else ():
-        old, new = before.rows.get(key), after.rows.get(key)
+    olds, news = before.rows, after.rows
+    for key in olds.keys() | news.keys() if reach != "none" else ():
+        old, new = olds.get(key), news.get(key)
         # what is missing in an answer that does not hold all may well be there
         if (old is None and before.more) or (new is None and after.more):
             continue

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flowobs.measures import COUNTS
 from flowobs.schema import Reporter
 from relay.http.traffic_sql import BOTH, EDGE, LEVELS, NUMBERS, OTHER
 from relay.store import histogram
@@ -69,7 +70,7 @@ class Rows:
             units = {name: _with(column, column, apart) for name, column in units.items()}
         self._units = units
         parts = [part for name in by for part in (EDGE if name == "edge" else (name,))]
-        code = _codes([values[part] for part in parts])
+        code = _code([values[part] for part in parts])
         found, inverse = np.unique(code, return_index=True, return_inverse=True)[1:]
         self.size = len(found)
         trouble = np.zeros(self.size, bool)
@@ -93,7 +94,8 @@ class Rows:
         self._order = by_row[np.searchsorted(self._row[by_row], 0) :]
         self._starts = np.searchsorted(self._row[self._order], np.arange(self.size))
         self._key = {part: values[part][found[order]] for part in parts}
-        self._pairs = _codes([units[name] for name in ("src", "dst", "proto", "port", "at")])
+        pairs = keys(units, "src", "dst", "proto", "port", "at")
+        self._pairs = np.unique(pairs, return_inverse=True)[1]
         of_units = np.full((2, len(channels)), -1)
         of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
         self._of_channel = of_units[:, newest]
@@ -118,11 +120,16 @@ class Rows:
 
     def of(self, found: Columns) -> tuple[Array, Array]:
         """Which of ``found``, by ``at`` and channel, are of which rows: places in both."""
-        key = keys(found, "at", "channel")
-        at = np.searchsorted(self._channels, key).clip(0, len(self._channels) - 1)
-        rows = np.where(self._channels[at] == key, self._of_channel[:, at], -1)
+        rows = self._rows_of(found)
         there = rows >= 0
         return np.nonzero(there)[1], rows[there]
+
+    def _rows_of(self, found: Columns) -> Array:
+        """The two rows of each of ``found``; -1 where there is none."""
+        key = keys(found, "at", "channel")
+        at = np.searchsorted(self._channels, key).clip(0, len(self._channels) - 1)
+        rows: Array = np.where(self._channels[at] == key, self._of_channel[:, at], -1)
+        return rows
 
     def flows(self, found: Columns, opens: list[int], begin_s: int) -> list[int]:
         """How many there were: opened, or open before; or which an agent came late for.
@@ -145,6 +152,14 @@ class Rows:
         out: list[int] = counts.tolist()
         return out
 
+    def channels(self, columns: dict[str, list[Any]], measure: str, most: int) -> Array:
+        """Those of at least ``most`` rows, with most of ``measure``."""
+        counted = np.sum([columns[name] for name in COUNTS[measure]], 0)
+        least = np.sort(counted)[-most:][0]
+        chosen = np.append(counted >= max(1, least), False)  # the last: of units without a row
+        channels: Array = np.unique(self._units["channel"][chosen[self._row]])
+        return channels
+
     def reasons(self, found: Columns) -> list[dict[str, int]]:
         """Of each row, its ``drop_reasons`` and how many drops of each."""
         out: list[dict[str, int]] = [{} for _ in range(self.size)]
@@ -157,20 +172,18 @@ class Rows:
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
         out = {}
+        size = self.size * histogram.BUCKETS
         for name in LATENCIES:
-            counts: Array = np.zeros((self.size, histogram.BUCKETS))
-            if found:
-                ends = found[f"{name}_buckets.ends"].astype("<i8")
-                sizes = np.diff(ends, prepend=0)
-                at, row = self.of(found)
-                sizes, begins = sizes[at], (ends - sizes)[at]
-                # of each row's part, its run of buckets
-                run = np.arange(sizes.sum()) + np.repeat(begins - sizes.cumsum() + sizes, sizes)
-                place = np.repeat(row, sizes) * histogram.BUCKETS + found[f"{name}_buckets"][run]
-                counts = np.bincount(place, found[f"{name}_counts"][run], counts.size).reshape(
-                    counts.shape
-                )
-            out[f"{name}_ms"] = histogram.levels_ms(counts, LEVELS)
+            counts: Array = np.zeros(size)
+            for rows in self._rows_of(found) if found else ():
+                if rows.max() < 0:
+                    continue
+                sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
+                place = np.repeat(rows * histogram.BUCKETS, sizes) + found[f"{name}_buckets"]
+                there = place >= 0 if (rows < 0).any() else slice(None)
+                counts += np.bincount(place[there], found[f"{name}_counts"][there], size)
+            of_rows = counts.reshape(self.size, histogram.BUCKETS)
+            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS)
         return out
 
     def _told(self, part: str) -> list[Any]:
@@ -210,12 +223,16 @@ def _with(one: Array, more: Array, where: Array) -> Array:
     return np.concatenate((one, more[where]))
 
 
-def _codes(columns: list[Array]) -> Array:
-    """A number for each distinct row, from 0 on."""
-    code = np.zeros(len(columns[0]), "<i8") if columns else np.zeros(0, "<i8")
+def _code(columns: list[Array]) -> Array:
+    """A number for each distinct row of small numbers."""
+    code, size = np.zeros(len(columns[0]), "<i8"), 1
     for column in columns:
-        values, inverse = np.unique(column, return_inverse=True)
-        code = np.unique(code * len(values) + inverse, return_inverse=True)[1]
+        values = int(column.max(initial=0)) + 1
+        if size * values >= 2**63:
+            code = np.unique(code, return_inverse=True)[1]
+            size = len(code)
+        code = code * values + column.astype("<i8")
+        size *= values
     return code
 
 

@@ -34,6 +34,7 @@ def rolled(
     group: str,
     by: Sequence[str],
     latency: bool,
+    largest: tuple[str, int] | None,
     most: int,
     only: Sequence[Any] = (),
     new_ns: int = 0,
@@ -71,12 +72,13 @@ def rolled(
         return nothing, nothing
     columns = rows.columns()
 
-    whole = np.isin(units["channel"], units["channel"][units["reporter"] != Reporter.source])
-    others = np.unique(units["channel"][whole])
+    others = np.unique(units["channel"][units["reporter"] != Reporter.source])
     best = np.isin(keys(flows, *_POINT), keys(units, *_POINT))
     columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
-        columns |= rows.latencies(session.arrays(paths.latencies_sql(others), parameters))
+        told = None if largest is None else rows.channels(columns, *largest)
+        histograms = session.arrays(paths.latencies_sql(others, told), parameters)
+        columns |= rows.latencies(_of_best(histograms, units))
     columns["drop_reasons"] = rows.reasons(reasons)
     used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
     return Table(columns, rows.size), _shown(nodes, used)
@@ -167,6 +169,16 @@ def _units(points: Columns) -> Columns:
     nearest = all_of(np.where(points["seen"] > 0, rank[points["reporter"]], 0), np.maximum)
     out["apart"] = away | (nearest > rank[out["reporter"]]) | out["moved"]
     return out
+
+
+def _of_best(rows: Columns, units: Columns) -> Columns:
+    """``rows`` of paths with their ``channel``; 0 where a path is not the best of one."""
+    if not rows:
+        return rows
+    key, own = keys(units, "at", "path"), keys(rows, "at", "path")
+    order = np.argsort(key)
+    at = order[np.searchsorted(key, own, sorter=order).clip(0, len(key) - 1)]
+    return rows | {"channel": np.where(key[at] == own, units["channel"][at], 0)}
 
 
 def _joined(parts: list[Columns]) -> Columns:

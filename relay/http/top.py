@@ -73,6 +73,7 @@ def build(session: Session, query: TopQuery) -> bytes:
     unsure = query.new and (covered_ns is None or covered_ns >= what.from_ns)
     found = traffic(
         session, what.filter, since_ns, what.to_ns, group=what.group, by=(by,), most=MOST,
+        largest=None if measure in LATENCIES else (measure, what.limit),
         new_ns=what.from_ns if query.new else 0, nodes=False,
     )  # fmt: skip
     rows = {} if unsure else found.rows

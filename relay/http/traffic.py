@@ -6,10 +6,11 @@ found.rows[("shop/web",)]["bytes"]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Final
+
+import numpy as np
 
 from flowobs.filters import Filter
 from flowobs.schema import Reporter
@@ -28,6 +29,7 @@ from relay.store.plan import Plan, Slice
 
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
+_LATENCIES: Final = ("connect", "rtt")
 _LEVELS: Final = ("", "_p95", "_p99")
 _PATH: Final = (
     # what the source's side counted; replies arrive there
@@ -36,8 +38,11 @@ _PATH: Final = (
     "arrived_packets", "arrived_bytes", "reply_sent_packets", "reply_sent_bytes",
 )  # fmt: skip
 """Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
-
-_UNTOLD: Final = (None,) * (len(_PATH) + 1)
+FIELDS: Final = (
+    *traffic_sql.NUMBERS, *(f"{name}{level}_ms" for name in _LATENCIES for level in _LEVELS),
+    "drop_reasons", "reporter", "first_seen", "last_seen", *_PATH, "path_loss",
+)  # fmt: skip
+"""What a row tells."""
 
 _REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
 
@@ -47,14 +52,25 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Rows by the values of what they were asked to differ in, and where they are from."""
+    """Columns of rows, what the rows were asked to differ in, and where they are from."""
 
     plan: Plan
-    rows: dict[Key, Row]
+    keys: list[Key]
+    columns: dict[str, list[Any]]
+    """Of each of ``FIELDS`` the values."""
     more: bool
     """There are more rows than an answer holds."""
     nodes: Table
     """What is known of the sources and destinations."""
+
+    @property
+    def rows(self) -> dict[Key, Row]:
+        """By the values of what they differ in; made anew each time."""
+        rows = zip(*self.columns.values(), strict=True)
+        return {
+            key: dict(zip(self.columns, row, strict=True))
+            for key, row in zip(self.keys, rows, strict=True)
+        }
 
 
 def traffic(
@@ -67,6 +83,7 @@ def traffic(
     by: Sequence[str] = EDGE,
     step_s: int = 0,
     latency: bool = True,
+    largest: tuple[str, int] | None = None,
     most: int = MOST,
     only: Sequence[Any] = (),
     new_ns: int = 0,
@@ -80,7 +97,9 @@ def traffic(
     know what the question asks for.
 
     With ``only``, a few dozen values of ``by[0]``, all others are one, ``traffic_sql.OTHER``. With
-    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out.
+    ``new_ns``, rows are those first seen from then on. ``nodes=False`` leaves those out. With
+    ``largest``, one of ``measures.COUNTS`` and a number, at least so many rows with most of that
+    have latencies, and others need not.
     """
     plan = plan_of(session, filter, from_ns, to_ns, group, step_s)
     if plan.table == TABLE:
@@ -88,8 +107,11 @@ def traffic(
         table, known = _of_records(session, channels, group, by, most, only, new_ns, nodes)
     else:
         paths = Paths(plan, filter, step_s)
-        table, known = rolled(session, paths, group, by, latency, most, only, new_ns, nodes)
-    return Traffic(plan, _rows(table, by, most), table.rows > most, known)
+        table, known = rolled(
+            session, paths, group, by, latency, largest, most, only, new_ns, nodes
+        )
+    keys = list(zip(*(table[name][:most] for name in by), strict=True))
+    return Traffic(plan, keys, _columns(table, most), table.rows > most, known)
 
 
 def plan_of(
@@ -129,37 +151,32 @@ def _of_records(
     return table, known
 
 
-def _rows(table: Table, by: Sequence[str], most: int) -> dict[Key, Row]:
+def _columns(table: Table, most: int) -> dict[str, list[Any]]:
+    """Of each of ``FIELDS`` the values."""
     if not table.rows:
-        return {}
-    columns = {name: table[name][:most] for name in table.columns}
-    values: dict[str, Iterable[Any]] = {name: columns[name] for name in traffic_sql.NUMBERS}
-    for name in ("connect", "rtt"):
-        known = columns.get(f"{name}_ms", ())
+        return {name: [] for name in FIELDS}
+    told = {name: values[:most] for name, values in table.columns.items()}
+    out = {name: told[name] for name in traffic_sql.NUMBERS}
+    for name in _LATENCIES:
+        known = told.get(f"{name}_ms", [[]] * len(told["path"]))
         for i, level in enumerate(_LEVELS):
-            of_level = [ms[i] if ms else None for ms in known]
-            values[f"{name}{level}_ms"] = of_level or repeat(None)
-    values |= {
-        "drop_reasons": map(dict, columns["drop_reasons"]),
-        "reporter": map(_reporter, columns["told_by"]),
-        "first_seen": columns["first_seen"],
-        "last_seen": columns["last_seen"],
-    }
-    paths = zip(*map(_path, columns["path"]), strict=True)
-    values |= zip((*_PATH, "path_loss"), paths, strict=True)
-    keys = zip(*(columns[name] for name in by), strict=True)
-    rows = zip(*values.values(), strict=False)
-    return {key: dict(zip(values, row, strict=True)) for key, row in zip(keys, rows, strict=True)}
+            out[f"{name}{level}_ms"] = [ms[i] if ms else None for ms in known]
+    out["drop_reasons"] = [dict(reasons) for reasons in told["drop_reasons"]]
+    # the one that counted most of the flows; of several, the nearest to the source
+    flows = np.array(told["told_by"])[:, _REPORTERS]
+    out["reporter"] = [_REPORTERS[i].name for i in flows.argmax(1).tolist()]
+    out |= {name: told[name] for name in ("first_seen", "last_seen")}
+    return out | dict(zip((*_PATH, "path_loss"), _paths(told["path"]), strict=True))
 
 
-def _reporter(flows: list[int]) -> str:
-    """The one that counted most of the flows; of several, the nearest to the source."""
-    return max(_REPORTERS, key=lambda r: flows[r]).name
-
-
-def _path(counts: list[int]) -> Sequence[int | None]:
-    """What each side sent and what arrived at the other; None where one of them did not tell."""
-    if not counts:
-        return _UNTOLD
-    sent, _, reply_arrived, _, arrived, _, reply_sent, _ = counts
-    return (*counts, max(0, sent - arrived) + max(0, reply_sent - reply_arrived))
+def _paths(counts: list[list[int]]) -> list[list[int | None]]:
+    """What each side sent and what arrived at the other, and how many packets did not; None where
+    one of them did not tell."""
+    nothing = [0] * len(_PATH)
+    of = np.array([known or nothing for known in counts], "<i8").T
+    sent, _, reply_arrived, _, arrived, _, reply_sent, _ = of
+    lost = np.maximum(sent - arrived, 0) + np.maximum(reply_sent - reply_arrived, 0)
+    values = np.vstack((of, lost)).astype(object)
+    values[:, [not known for known in counts]] = None
+    out: list[list[int | None]] = values.tolist()
+    return out

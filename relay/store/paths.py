@@ -49,6 +49,8 @@ _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
 _ENDS: Final = 200
+_CARRIED: Final = "groupUniqArrayArray(carried)", "groupUniqArrayIf(flow, before)"
+"""Flows that were open before: of rollups, which list a long one in each bucket; of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Paths:
         return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
 
     def counts_sql(self, apart: Array | None = None) -> Iterator[str]:
-        """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each question.
+        """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each slice.
 
         Bits of ``units`` say in which units there was traffic. With ``apart``, some channels, a row
         is of one ``unit`` of theirs.
@@ -97,25 +99,23 @@ class Paths:
         first = self.begin_s // self.unit_s
         nth = f"toUInt8(least(intDiv(toUInt32(bucket), {self.unit_s}) - {first}, 63))"
         values.append(f"groupBitOr(if(seen > 0, bitShiftLeft(toUInt64(1), {nth}), 0)) AS units")
-        # a flow may come twice: numpy tells in a quarter of the time that the engine takes
-        values.append("groupArrayArray(carried) AS carried")
         values.append("sumMapIf(drop_reasons, drops > 0) AS drop_reasons")
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
-        made |= {name: f"toUInt64({SUMS[name]})" for name in COUNTED}
-        made |= dict.fromkeys(TIMES, "time")
+        made |= {name: SUMS[name] for name in COUNTED} | dict.fromkeys(TIMES, "time")
         since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
         made["drop_reasons"] = REASONS
-        made["carried"] = f"if({carried(since)}, [{CARRIED}], [])"
+        made |= {"flow": CARRIED, "before": carried(since)}
         listed = ""
         if apart is not None and len(apart) <= _LISTED:
-            listed = f" WHERE channel IN ({', '.join(map(str, apart.tolist()))})"
+            listed = f" WHERE {_among('channel', apart)}"
         for parts in self._stretches():
             pieces = [
-                f"SELECT {', '.join(values)} FROM {self._rows(part, made)}{listed}"
-                f" GROUP BY at, unit, {', '.join(KEYS)}"
+                f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
+                f" FROM {self._rows(part, made)}{listed}"
+                f" GROUP BY at, unit, {', '.join(KEYS)} LIMIT {MOST + 1}"
                 for part in parts
             ]
-            yield f"SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {MOST + 1}"
+            yield " UNION ALL ".join(pieces)
 
     def _stretches(self) -> list[list[Slice]]:
         """The slices, cut where there are many steps: their groups would not fit into memory."""
@@ -138,38 +138,42 @@ class Paths:
                 found.setdefault(i, []).append(Slice(part.table, begin, end))
         return list(found.values())
 
-    def latencies_sql(self, others: Array) -> str:
-        """A row per ``at`` and channel: its histograms' buckets and how many are in each."""
-        arrays = ", ".join(
-            f"groupArrayArray({part}({name})) AS {name}_{values}"
-            for name in LATENCIES
-            for part, values in (("mapKeys", "buckets"), ("mapValues", "counts"))
-        )
-        new = {name: histogram.of(f"({how})") for name, how in LATENCIES.items()}
-        return f"SELECT at, channel, {arrays} FROM ({self._by_channel(new, others)})" + _BY_CHANNEL
+    def latencies_sql(self, others: Array, told: Array | None = None) -> str:
+        """A row per ``at``, path and slice: buckets of its histograms and how many are in each; a
+        bucket may come twice.
 
-    def _by_channel(self, new: dict[str, str], others: Array) -> str:
-        """Of each channel the source's side; of ``others``, which it has not, all sides."""
+        Of each channel it has the source's side; of ``others``, some channels, all sides. With
+        ``told``, only these channels are needed.
+        """
+        if told is not None:
+            others = np.intersect1d(others, told)
+        return " UNION ALL ".join(self._latencies(part, others, told) for part in self.plan.slices)
+
+    def _latencies(self, part: Slice, others: Array, told: Array | None) -> str:
+        path, channel, at, values = "path", "channel", self._at(), list(LATENCIES)
+        if part.table == TABLE:
+            path, channel = KEYS["path"][1], OF_PATH["channel"][1]
+            at = self._at(start_of("Minute"))
+            values = [f"{ns} AS {name}" for name, ns in LATENCIES.items()]
         side = f"reporter = {Reporter.source:d}"
         if len(others) > _LISTED:
             side = "1"
         elif len(others):
-            side += f" OR channel IN ({', '.join(map(str, others.tolist()))})"
-        pieces = []
-        for part in self.plan.slices:
+            side += f" OR {_among(channel, others)}"
+        if told is not None and len(told) <= _LISTED:
+            side = f"({side}) AND {_among(channel, told)}"
+        arrays = []
+        for name in LATENCIES:
+            buckets, counts = (f"groupArrayArray({of}({name}))" for of in ("mapKeys", "mapValues"))
             if part.table == TABLE:
-                values = ", ".join(f"{how} AS {name}" for name, how in new.items())
-                pieces.append(
-                    f"SELECT {self._at(start_of('Minute'))} AS at, {OF_PATH['channel'][1]}"
-                    f" AS channel, {values} FROM {TABLE} WHERE {self._in(part)} AND"
-                    f" ({side.replace('channel', OF_PATH['channel'][1])}) GROUP BY at, channel"
-                )
-            else:
-                pieces.append(
-                    f"SELECT {self._at()} AS at, channel, {', '.join(new)} FROM {part.table}"
-                    f" WHERE {self._in(part)} AND ({side})"
-                )
-        return " UNION ALL ".join(pieces)
+                buckets = f"groupArrayIf({histogram.bucket(name)}, {name} > 0)"
+                counts = f"arrayWithConstant(length({buckets}), toUInt64(1))"
+            arrays += [f"{buckets} AS {name}_buckets", f"{counts} AS {name}_counts"]
+        return (
+            f"SELECT at, path, {', '.join(arrays)} FROM (SELECT {at} AS at, {path} AS path,"
+            f" {', '.join(values)} FROM {part.table} WHERE {self._in(part)} AND ({side}))"
+            " GROUP BY at, path"
+        )
 
     def nodes_sql(self, group: str, ids: Array, attributes: bool = True) -> str:
         """A row per node of ``group``: its ends' ``ids``; ``attributes`` of the newest."""
@@ -204,11 +208,12 @@ GROUP BY label"""
         return f"time >= {low} AND time < {high} AND {RECORDS} AND ({where(self.filter)[0]})"
 
 
-_BY_CHANNEL: Final = " GROUP BY at, channel"
-
-
 def _start(seconds: int, bucket: str = "bucket") -> str:
     return f"toUInt32(intDiv(toUInt32({bucket}), {seconds}) * {seconds})"
+
+
+def _among(column: str, values: Array) -> str:
+    return f"{column} IN ({', '.join(map(str, values.tolist()))})" if len(values) else "0"
 
 
 def keys(columns: dict[str, Array], *names: str) -> Array:

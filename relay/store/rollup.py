@@ -162,7 +162,9 @@ def _combined() -> str:
     values += [f"sum({name}) AS {name}" for name in SUMS]
     values += [f"{function}({name}) AS {name}" for name, function in TIMES.items()]
     values += [f"sumMap({name}) AS {name}" for name in ("drop_reasons", *LATENCIES)]
-    values += ["groupUniqArrayArray(carried) AS carried"]
+    # the others were opened within the hour
+    before = "toUnixTimestamp(toStartOfHour(t.bucket)) * 65536"
+    values += [f"groupUniqArrayArray(arrayFilter(x -> x < {before}, t.carried)) AS carried"]
     return ",\n  ".join(values)
 
 

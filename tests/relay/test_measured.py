@@ -158,4 +158,4 @@ def test_a_question_lists_thousands_of_channels_of_each_slice(store: Store, begi
     channels = np.arange(5_000, dtype="<u8") + np.uint64(2**63)
     assert len(Paths(plan, EVERYTHING).latencies_sql(channels)) > 2**19
     found = store.reader().arrays(Paths(plan, EVERYTHING).latencies_sql(channels))
-    assert len(found["channel"])
+    assert len(found["path"])

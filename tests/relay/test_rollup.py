@@ -162,7 +162,8 @@ def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
             began[flow] = at
             if kind != Kind.open:
                 out += records(maps, channel | {"records": [(at, Kind.open, flow, 0)]})
-        counts = packets if kind in (Kind.update, Kind.close) else 0
+        told_of = kind in (Kind.update, Kind.close)
+        counts = packets if told_of else 0
         for point in channel["points"]:
             out.append(
                 flows(
@@ -179,7 +180,7 @@ def records(maps: Maps, channel: dict[str, Any]) -> list[FlowBatch]:
                     kind=kind,
                     lost=packets if kind in (Kind.drop, Kind.lost) else 0,
                     drop_reason="NO_SOCKET" if kind == Kind.drop else "",
-                    duration=(at - began[flow]) * 10**9 if counts else 0,
+                    duration=(at - began[flow]) * 10**9 if told_of else 0,
                     packets=counts * (9 - point),
                     bytes=counts * 100,
                     reply_packets=counts,
@@ -239,8 +240,6 @@ def test_rows_of_any_kind_are_the_same(
 ) -> None:  # fmt: skip
     """Also of few and the others, and of those seen first from some time on."""
     whole.next()
-    if latency:  # a rollup does not know which of several points told of a flow's
-        what = [channel | {"points": channel["points"][:1]} for channel in what]
     rows = [row for channel in what for row in records(whole, channel)]
     for i in range(0, len(rows), 40):
         whole.add(FlowBatch.concat(rows[i : i + 40]))
@@ -278,6 +277,24 @@ def test_long_flows_count_once_over_all_buckets(maps: Maps) -> None:
     _, answer = maps.both(maps.begin + MINUTE // 2, maps.begin + 4 * HOUR - 1)
     (edge,) = answer["edges"]
     assert (edge["flows"], edge["packets"]) == (50, 34 * 50 * 2)
+
+
+def test_hours_list_flows_that_were_open_before_them(maps: Maps) -> None:
+    for minute in (70, 110, 130):  # they began in the 65th, and were opened then
+        lasted = (minute - 65) * MINUTE
+        maps.add(flows(5, maps.endpoints, start_ns=maps.begin + minute * MINUTE, duration=lasted))
+    listed = [
+        maps.store.reader()
+        .query(
+            f"SELECT toUnixTimestamp(bucket) * {10**9} AS ns, groupUniqArrayArray(carried) AS flows"
+            f" FROM {table} WHERE ns >= {maps.begin} AND ns < {maps.begin + 5 * HOUR}"
+            " GROUP BY bucket ORDER BY bucket"
+        )
+        .columns
+        for table in ("flows_1m", "flows_1h")
+    ]
+    assert [(at - maps.begin) // MINUTE for at in listed[1]["ns"]] == [60, 120]
+    assert [[len(flows) for flows in table["flows"]] for table in listed] == [[5, 5, 5], [0, 5]]
 
 
 def test_where_they_differ(maps: Maps) -> None:

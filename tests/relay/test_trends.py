@@ -277,6 +277,9 @@ def test_top_is_the_largest_sums(answers: Answers, truth: Truth, by: str, measur
     assert found["other"]["count"] == len(sums) - 3
     if by != "end":
         assert found["other"]["value"] == total - sum(largest)
+    # what is not shown need not be asked for: latencies
+    every = answers.get(top, TopQuery(Asked(EVERYTHING, begin, end, "pod", 100), by, measure))
+    assert every["rows"][:3] == found["rows"] and all(row["rtt_ms"] for row in found["rows"])
 
 
 def test_newcomers_were_not_there_before(answers: Answers, truth: Truth) -> None:
