@@ -196,6 +196,8 @@ export interface StoreStatus {
   healthy: boolean;
   rows: number | null;
   bytes: number | null;
+  /** Bytes of each table. */
+  tables: Record<string, number> | null;
   oldest: string | null;
   newest: string | null;
   retention: string;
