@@ -34,13 +34,13 @@ _OF_UNIT: Final = {
     "retransmits": "greatest(sum(counted), argMax(again, score))",
 }
 """What a channel's paths have counted; of other measures that is what the best path has."""
-_ROWS: Final = 400_000
-"""About so many of a rollup go into one question: groups of more would go to disk."""
+_GROUPS: Final = 400_000
+"""About so many are in one question: more would go to disk."""
 _MOST_ROWS: Final = 30_000_000
 """About half a minute's work."""
 _FEW_STEPS: Final = 24
 _SAMPLE: Final = 4
-"""Buckets from which the number of rows is estimated."""
+"""Pieces of the time from which the numbers of rows and groups are estimated."""
 _PLACES: Final = 256
 """More than ``only`` ever names."""
 
@@ -125,20 +125,23 @@ class _Sums(Paths):
         known = [part for part in self.plan.slices if part.table != TABLE]
         part = max(known, key=lambda part: part.to_ns - part.from_ns)
         seconds = next(rollup.seconds for rollup in ROLLUPS if rollup.name == part.table)
-        buckets = range(part.from_ns // 10**9, part.to_ns // 10**9, seconds)
-        sample = buckets[:: -(-len(buckets) // _SAMPLE)]
+        piece_s = max(seconds, self._piece_s)
+        pieces = range(part.from_ns // 10**9 // piece_s * piece_s, part.to_ns // 10**9, piece_s)
+        sample = pieces[:: -(-len(pieces) // _SAMPLE)]
+        buckets = [at for begin in sample for at in range(begin, begin + piece_s, seconds)]
         found = session.query(
-            f"SELECT count() AS n FROM (SELECT bucket FROM {self._rows(part, {})})"
-            f" WHERE bucket IN {(*sample, 0)}",
+            f"SELECT count() AS n, uniq(intDiv(toUInt32(bucket), {piece_s}), path) AS of"
+            f" FROM (SELECT bucket, path FROM {self._rows(part, {})})"
+            f" WHERE bucket IN {(*buckets, 0)}",
             parameters,
         )
-        rows = found["n"][0] * len(buckets) // len(sample)
+        rows, groups = (found[name][0] * len(pieces) // len(sample) for name in ("n", "of"))
         if rows > _MOST_ROWS:
             raise StoreError(
                 f"about {rows:,} rows of {part.table} match: ask about a shorter time, or for less"
                 " with a filter"
             )
-        questions = rows // _ROWS + 1
+        questions = groups // _GROUPS + 1
         return self.cut(-(-self.steps // questions)) if questions > 1 else [self.plan.slices]
 
     def _sql(self, parts: Sequence[Slice], most: int) -> str:
@@ -160,8 +163,7 @@ class _Sums(Paths):
             f" FROM {self._rows(part, made)}"
             for part in parts
         )
-        # a path is chosen for the smaller one of unit and step
-        piece = Paths(self.plan, self.filter, gcd(self.unit_s, self.step_s))._at()
+        piece = Paths(self.plan, self.filter, self._piece_s)._at()
         paths = [f"any({name}) AS {name}" for name in ("channel", "reporter", *ends)]
         paths += [f"sum({name}) AS {name}" for name in sums]
         units = [f"{self._at('piece')} AS at"] + [f"argMax({n}, score) AS {n}" for n in ends]
@@ -177,6 +179,11 @@ GROUP BY piece, channel)
 {f"GROUP BY {by}" if by else ""}
 HAVING value > 0
 {f"ORDER BY value DESC, {by} LIMIT {most}" if most else ""}"""
+
+    @property
+    def _piece_s(self) -> int:
+        """For so long a path is chosen: the smaller one of unit and step."""
+        return gcd(self.unit_s, self.step_s)
 
     def _columns(self) -> str:
         """What rows differ in."""

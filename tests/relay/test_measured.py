@@ -137,7 +137,7 @@ def test_many_rows_are_asked_for_in_several_questions(
 
     one = points()
     assert len(asked) == 2  # how many rows there are, and what they add up to
-    monkeypatch.setattr(asking, "_ROWS", 50)
+    monkeypatch.setattr(asking, "_GROUPS", 50)
     assert points() == one
     assert len(asked) > 6
     monkeypatch.setattr(asking, "_MOST_ROWS", 100)
