@@ -27,6 +27,8 @@ ROWS = 10_000
 GROUPS = 5
 """Of an insert, as the committer combines them."""
 REPEATS = 5
+SMALL = 200
+"""Rows of an insert of a lone, quiet agent's records: what it costs is mostly fixed."""
 _TOTAL = ROWS * GROUPS
 
 
@@ -54,6 +56,7 @@ def run() -> list[dict[str, Any]]:
             inserts = _Inserts(store, decoded, Path(folder) / "block")
             size = inserts.bytes_per_row()
             with_rollups = inserts.costs()
+            small = inserts.small(decoded[0].select(slice(SMALL)))
             inserts.drop_views()
             without = inserts.costs()
         finally:
@@ -68,6 +71,7 @@ def run() -> list[dict[str, Any]]:
             _figure(f"ingest_ratio{end}", ours / limit, "", "at most 2 times the limit")
             | {"ratio": round(ours / limit, 2)},
         ]
+    figures.append(_figure(f"insert_{SMALL}_ms", small * 1e3, "ms CPU", f"{SMALL} records"))
     return [*figures, _figure("bytes_per_row", size, "bytes", "flows on disk, merged; at most 60")]
 
 
@@ -88,8 +92,8 @@ class _Inserts:
         self._writer.command(f"CREATE TABLE memory AS {ddl.TABLE} ENGINE = Memory")
         self._writer.command(f"INSERT INTO memory FROM INFILE '{file}' FORMAT Native")
 
-    def _insert(self) -> None:
-        self._store.insert_file(self._file, f"bench/{next(self._tokens)}")
+    def _insert(self, file: Path | None = None) -> None:
+        self._store.insert_file(file or self._file, f"bench/{next(self._tokens)}")
 
     def _reference(self) -> None:
         self._writer.command(
@@ -103,6 +107,12 @@ class _Inserts:
         pairs = [(_cpu(self._insert), _cpu(self._reference)) for _ in range(REPEATS)]
         ours, reference = (min(costs) / _TOTAL for costs in zip(*pairs, strict=True))
         return ours, reference
+
+    def small(self, batch: FlowBatch) -> float:
+        """CPU seconds of an insert of a few records."""
+        file = self._file.with_suffix(".small")
+        file.write_bytes(b"".join(to_native([batch])))
+        return min(_cpu(lambda: self._insert(file)) for _ in range(4 * REPEATS))
 
     def drop_views(self) -> None:
         for view in self._writer.query(
