@@ -141,3 +141,12 @@ def test_a_dictionary_is_bounded(monkeypatch):
 def test_any_bytes_are_a_batch_or_a_wire_error(data):
     with contextlib.suppress(WireError):
         Decoder(new_table()).batch(wire.parse(data))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 100, 20_000])
+@pytest.mark.parametrize("flag", [False, True])
+def test_what_is_written_by_hand_is_what_protobuf_writes(rows: int, flag: bool) -> None:
+    data = wire.encode(random_batch(rows, new_table()), 1 << 40, close=flag)
+    assert wire.parse(data).SerializeToString() == data
+    message = wire.batch_message(data, resent=flag)
+    assert message == pb.AgentMessage(batch=data, resent=flag).SerializeToString()

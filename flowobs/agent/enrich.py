@@ -28,6 +28,10 @@ from flowobs.schema import EndpointKind, Kind, Reporter
 
 Array = NDArray[Any]
 
+# numpy compares with its own numbers many times faster than with an enum's
+_SOURCE, _DESTINATION = np.uint8(Reporter.source), np.uint8(Reporter.destination)
+_LOST = np.uint8(Kind.lost)
+
 
 class Links(Protocol):
     """The interfaces of the observed namespace by ifindex; the mapping is replaced on change."""
@@ -140,8 +144,8 @@ class Enricher:
         near = np.zeros(len(ifindex), np.bool_)
         if unknown.any():
             reporter = columns["reporter"]
-            near = unknown[0] & (reporter == Reporter.source)
-            near |= unknown[1] & (reporter == Reporter.destination)
+            near = unknown[0] & (reporter == _SOURCE)
+            near |= unknown[1] & (reporter == _DESTINATION)
             near &= ifindex != 0
         return near
 
@@ -192,7 +196,7 @@ class Enricher:
         netns = decoded.netns
         told = netns[netns != 0]
         # an interface is of the observed namespace; a record of loss is nowhere but ours
-        ours = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == Kind.lost)
+        ours = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == _LOST)
         for inode in np.unique(told).tolist() if told.size else ():
             if inode in scope:
                 ours |= netns == inode

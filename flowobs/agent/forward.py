@@ -23,7 +23,7 @@ from flowobs._proto.flowobs.v1 import flow_pb2 as pb
 from flowobs.agent.spill import Spill
 from flowobs.agent.spool import Epoch, Spool
 from flowobs.batch import Endpoints, FlowBatch
-from flowobs.wire import MAX_MESSAGE_BYTES, MAX_ROWS, Encoder
+from flowobs.wire import MAX_MESSAGE_BYTES, MAX_ROWS, Encoder, batch_message
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ class Forwarder:
         """
         call: _Call = channel.stream_stream(
             "/flowobs.v1.Ingest/Stream",
-            request_serializer=pb.AgentMessage.SerializeToString,
+            request_serializer=None,  # it gets bytes
             response_deserializer=pb.RelayMessage.FromString,
         )(None)
         try:
@@ -294,7 +294,7 @@ class Forwarder:
             version=self._version,
             schema_version=schema.SCHEMA_VERSION,
         )
-        await call.write(pb.AgentMessage(hello=hello))
+        await call.write(pb.AgentMessage(hello=hello).SerializeToString())
         async with asyncio.timeout(_WELCOME_TIMEOUT):
             answer = await call.read()
         if not isinstance(answer, pb.RelayMessage):
@@ -328,11 +328,12 @@ class Forwarder:
                 assert epoch.endpoints is not None
                 encoder = Encoder(epoch.endpoints)
             for dictionary in encoder.pending(micro.mark):
-                await self._write(call, pb.AgentMessage(dictionary=dictionary))
-            await self._write(call, pb.AgentMessage(batch=data, resent=resent))
+                message = pb.AgentMessage(dictionary=dictionary)
+                await self._write(call, message.SerializeToString())
+            await self._write(call, batch_message(data, resent=resent))
             self.stats.sent_batches += 1
 
-    async def _write(self, call: _Call, message: pb.AgentMessage) -> None:
+    async def _write(self, call: _Call, message: bytes) -> None:
         await call.write(message)
         if self._stumbles >= _STUMBLES:
             # grpc.aio replaces the relay's status by "Internal error" when a write meets it

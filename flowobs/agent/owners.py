@@ -246,14 +246,15 @@ class OwnerTable:
 
 
 def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:
-    """Cookies at some of the ends: the sources, then the destinations."""
+    """Cookies at some of the ends, ascending: the sources, then the destinations."""
     count = len(columns["proto"])
-    source = which < count
-    row = np.where(source, which, which - count)
-    src, dst = columns["src_ip"].view("<u8"), columns["dst_ip"].view("<u8")
-    ip = np.where(source[:, None], src[row], dst[row]).view(np.uint8)
-    port = np.where(source, columns["src_port"][row], columns["dst_port"][row])
-    return bound.find(columns["proto"][row], ip, port)
+    sources = np.searchsorted(which, count)
+    src, dst = which[:sources], which[sources:] - count
+    return bound.find(
+        columns["proto"][np.concatenate((src, dst))],
+        np.concatenate((columns["src_ip"][src], columns["dst_ip"][dst])),
+        np.concatenate((columns["src_port"][src], columns["dst_port"][dst])),
+    )
 
 
 def command_text(comm: bytes) -> str:

@@ -39,6 +39,8 @@ class Retransmits:
         self._gave: list[Array] = []
         self._late_keys = self._had = self._keys
         self._late_segments = self._segments
+        self._ports = np.zeros(1 << 16, np.bool_)
+        """[port_a ^ port_b]: a count may wait for such a flow."""
 
     def begin(self, keys: Array, counts: Array) -> None:
         """A drain begins, with what the kernel has counted: dtypes FLOW_KEY and RETRANSMITS."""
@@ -60,22 +62,28 @@ class Retransmits:
         self._left = np.zeros(len(self._keys), np.uint8)
         np.maximum.at(self._left, at, left)
         self._seen = np.zeros(len(self._keys), np.bool_)
+        wanted = np.concatenate((self._keys, self._late_keys)).view(FLOW_KEY.dtype)
+        self._ports = np.zeros(1 << 16, np.bool_)
+        self._ports[wanted["port_a"] ^ wanted["port_b"]] = True
 
     def of(self, keys: Array) -> NDArray[np.uint32]:
         """Segments that a and b of each of these flows have sent again, shape (n, 2)."""
         segments = np.zeros((len(keys), 2), np.uint32)
         if not len(self._keys) and not len(self._late_keys):
             return segments
-        flows, places = _without_place(keys), np.ascontiguousarray(keys).view(_KEY)
+        # by their ports alone, most flows have nothing waiting for them
+        maybe = np.flatnonzero(self._ports[keys["port_a"] ^ keys["port_b"]])
+        keys = keys[maybe]
+        flows, places = _without_place(keys), keys.view(_KEY)
         rows, at = _found(self._keys, flows)
-        segments[rows] = self._segments[at]
+        segments[maybe[rows]] = self._segments[at]
         self._seen[at] = True
         self._gave.append(places[rows])
         rows, at = _found(self._late_keys, flows)
         had, _ = _found(self._had, places[rows])
         new = np.ones(len(rows), np.bool_)
         new[had] = False
-        segments[rows[new]] += self._late_segments[at[new]]
+        segments[maybe[rows[new]]] += self._late_segments[at[new]]
         return segments
 
     def _ours(self, keys: Array, counts: Array) -> tuple[Array, Array]:

@@ -107,7 +107,7 @@ class Translations:
                 differ = how[end] != how[same]
                 _words(columns, f"{end}_ip")[where[differ]] = how[end]["ip"][differ]
                 columns[f"{end}_port"][where[differ]] = how[end]["port"][differ]
-        unknown = columns["kind"] == Kind.open
+        unknown = columns["kind"] == np.uint8(Kind.open)
         unknown[rows] = False
         opens = np.flatnonzero(unknown)
         if not opens.size or not len(self._virtual):

@@ -18,6 +18,7 @@ from flowobs.schema import EndpointKind, Kind, Reporter
 Array = NDArray[Any]
 
 _SOCKET_KINDS = np.array([Kind.retransmit, Kind.reset, Kind.fail], np.uint8)
+_DROP = np.uint8(Kind.drop)
 _MACHINE_KINDS = (EndpointKind.node, EndpointKind.host, EndpointKind.vm)
 _MAX_LINKS = 1 << 14
 _MAX_GONE = 1 << 12
@@ -99,7 +100,7 @@ class Vantage:
         columns["interface"][:] = self._name.take(at, mode="wrap")
         src_local, dst_local = local
         # A drop's interface is no observation point: the packet may have come or gone by it.
-        nowhere = np.flatnonzero((ifindex == 0) | (columns["kind"] == Kind.drop))
+        nowhere = np.flatnonzero((ifindex == 0) | (columns["kind"] == _DROP))
         case = self._link_case.take(at, mode="wrap")
         case[nowhere] = 0
         case = (
