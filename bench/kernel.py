@@ -101,7 +101,7 @@ def _connection(probes: Probes, spread: Spread, family: int) -> float:
             costs.append(cost * CHUNK / CONNECTIONS)
             for _ in drain.drain():
                 pass
-    return statistics.median(costs[CONNECTION_ROUNDS // 2 :])
+    return statistics.median(costs[CONNECTION_ROUNDS * 3 // 4 :])
 
 
 def _event(probes: Probes, spread: Spread, family: int) -> float:
