@@ -139,6 +139,19 @@ def test_csv(relay: FakeRelay) -> None:
     assert lines[1].startswith("shop/web-0,shop/api-1,tcp,8080,30,0.75,1200,")
 
 
+def test_long_names_make_room_for_numbers(relay: FakeRelay) -> None:
+    long = {"source": f"shop/{'payment-service-' * 4}x2vp", "destination": f"pay/{'db-' * 30}0"}
+    for path, name in (("top", "rows"), ("diff", "changes")):
+        found = relay.documents[f"/api/v1/{path}"]
+        row = found[name][0] | long
+        relay.documents[f"/api/v1/{path}"] = found | {name: [row]}
+        first = next(line for line in on_terminal(path, relay=relay) if "shop/" in line)
+        assert len(first) <= 120
+        assert "x2vp -> pay/" in first and "0:8080 tcp" in first
+    piped = run("top", "-o", "table", server=relay.url).stdout
+    assert f"{long['source']} -> {long['destination']}:8080" in piped
+
+
 @pytest.mark.parametrize("command", ["top", "series", "diff"])
 def test_nothing_found_says_so(relay: FakeRelay, command: str) -> None:
     nothing: dict[str, Any] = {"rows": [], "series": [], "changes": [], "count": 0, "other": None}
