@@ -12,7 +12,7 @@ _BEFORE = 50
 _AFTER = 25
 """Columns that are shown of a question before and behind what is wrong with it."""
 _ANY = 1 << 20
-_LEAST = 24
+_LEAST = 36
 """A name is not cut below this: then lines rather wrap."""
 
 

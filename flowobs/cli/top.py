@@ -52,17 +52,17 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"nothing is stored from before {since}: what is new cannot be told", color)
         return
     if rows:
+        trouble = any(number(row, name) for row in rows for name in TROUBLES)
         head = [
             clean(found.get("by")).upper(),
             title(measure).upper(),
             "SHARE",
             "FLOWS",
             "OUT/BACK",
+            "TROUBLE" if trouble else "",
         ]
         cells = fitting(
-            lambda most: [[*head, "TROUBLE"], *(_cells(row, measure, most) for row in rows)],
-            0,
-            room(),
+            lambda most: [head, *(_cells(row, measure, most) for row in rows)], 0, room()
         )
         first, *rest = columns(cells, right=frozenset({1, 2, 3}))
         yield paint(first, color, bold=True)
