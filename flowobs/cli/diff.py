@@ -86,8 +86,10 @@ def _told(name: str, pair: Row, change: object) -> str:
     if change in ("new", "maybe_new"):
         return after
     factor = pair.get("factor")
-    times = f" (x{factor:.3g})" if isinstance(factor, int | float) and factor else ""
-    return f"{before} -> {after}{times}"
+    if not isinstance(factor, int | float) or factor <= 0:
+        return f"{before} -> {after}"
+    times = f"x{factor:.3g}" if factor >= 1 else f"/{1 / factor:.3g}"
+    return f"{before} -> {after} ({times})"
 
 
 def _amount(value: object, name: str) -> str:
