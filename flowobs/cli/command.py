@@ -103,6 +103,8 @@ class LazyGroup(click.Group):
         module, _, attribute = self.lazy[cmd_name][0].partition(":")
         try:
             command = getattr(importlib.import_module(module), attribute)
+        except KeyboardInterrupt as stop:
+            raise click.exceptions.Exit(130) from stop
         except ModuleNotFoundError as error:
             if error.name is None or not module.startswith(error.name):
                 raise

@@ -14,11 +14,12 @@ from flowobs.cli.measured import (
     name_of,
     note,
     nothing_known,
+    room,
     rows_of,
     show,
     title,
 )
-from flowobs.cli.text import clean, columns, number, paint
+from flowobs.cli.text import clean, columns, fitting, number, paint
 from flowobs.measures import LATENCIES
 
 _STYLES = {"new": "green", "maybe_new": "green", "vanished": "yellow"}
@@ -48,7 +49,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"nothing is stored from {begin} to {end}: there is nothing to compare", color)
         return
     if rows:
-        lines = columns([_cells(row) for row in rows])
+        lines = columns(fitting(lambda most: [_cells(row, most) for row in rows], 1, room()))
         for line, row in zip(lines, rows, strict=True):
             yield paint(line, color, fg=_style(row))
     else:
@@ -64,11 +65,11 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"the store begins at {since}: what seems new may be older", color)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, most: int) -> list[str]:
     measures = sorted(_measures(row), key=lambda one: one[0] in ("packets", "opens"))
     return [
         _MARKS.get(clean(row.get("change")), "?"),
-        name_of(row),
+        name_of(row, most),
         ", ".join(
             f"{title(name)} {_told(name, pair, row.get('change'))}"
             for name, pair in measures
@@ -85,8 +86,10 @@ def _told(name: str, pair: Row, change: object) -> str:
     if change in ("new", "maybe_new"):
         return after
     factor = pair.get("factor")
-    times = f" (x{factor:.3g})" if isinstance(factor, int | float) and factor else ""
-    return f"{before} -> {after}{times}"
+    if not isinstance(factor, int | float) or factor <= 0:
+        return f"{before} -> {after}"
+    times = f"x{factor:.3g}" if factor >= 1 else f"/{1 / factor:.3g}"
+    return f"{before} -> {after} ({times})"
 
 
 def _amount(value: object, name: str) -> str:

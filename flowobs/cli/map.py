@@ -8,9 +8,9 @@ from collections import defaultdict
 from typing import Any
 
 from flowobs.cli.client import Row
-from flowobs.cli.measured import nothing_known
+from flowobs.cli.measured import nothing_known, room
 from flowobs.cli.output import use_color
-from flowobs.cli.text import clean, columns, number, paint, plural, size
+from flowobs.cli.text import clean, columns, cut_middle, fitting, number, paint, plural, size, width
 
 TROUBLES = ("drops", "fails", "resets", "retransmits")
 
@@ -21,20 +21,25 @@ def show(found: Row, output: str | None, color: str) -> None:
         print(json.dumps(found, separators=(",", ":")))
         return
     edges = [edge for edge in found.get("edges") or [] if isinstance(edge, dict)]
-    for line in tree(edges, use_color(color, tty)):
+    for line in tree(edges, use_color(color, tty), room()):
         print(line)
     if not edges:
         print(nothing_known(found, "nobody talked", use_color(color, tty)))
 
 
-def tree(edges: list[dict[str, Any]], color: bool) -> list[str]:
-    """Callers by their bytes, their edges by theirs; numbers are aligned over the whole tree."""
+def tree(edges: list[dict[str, Any]], color: bool, room: int | None = None) -> list[str]:
+    """Callers by their bytes, their edges by theirs; numbers are aligned over the whole tree.
+
+    ``room``: columns of the terminal.
+    """
     calls: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for edge in edges:
         calls[clean(edge.get("source"))].append(edge)
     by_bytes = sorted(calls.items(), key=lambda call: (-sum(map(_bytes, call[1])), call[0]))
     order = [(name, sorted(below, key=_bytes, reverse=True)) for name, below in by_bytes]
-    cells = [_cells(edge) for _, below in order for edge in below]
+    edges = [edge for _, below in order for edge in below]
+    left = room and room - len("|- ")
+    cells = fitting(lambda most: [_cells(edge, most) for edge in edges], 0, left)
     texts = iter(columns(cells, right=frozenset({1})) if cells else [])
     lines = []
     for name, below in order:
@@ -50,12 +55,11 @@ def _bytes(edge: dict[str, Any]) -> int:
     return number(edge, "bytes") + number(edge, "reply_bytes")
 
 
-def _cells(edge: dict[str, Any]) -> list[str]:
+def _cells(edge: dict[str, Any], most: int) -> list[str]:
     port = number(edge, "port")
+    rest = (f":{port}" if port else "") + f" {clean(edge.get('proto'))}"
     return [
-        clean(edge.get("destination"))
-        + (f":{port}" if port else "")
-        + f" {clean(edge.get('proto'))}",
+        cut_middle(clean(edge.get("destination")), max(1, most - width(rest))) + rest,
         plural(number(edge, "flows"), "flow"),
         size(number(edge, "bytes"), number(edge, "reply_bytes")),
         ", ".join(_trouble(edge, name) for name in TROUBLES if number(edge, name)),

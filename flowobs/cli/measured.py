@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flowobs.cli.client import Row
 from flowobs.cli.output import use_color
-from flowobs.cli.text import clean, latency, paint, size
+from flowobs.cli.text import clean, cut_middle, latency, paint, size, width
 from flowobs.measures import COUNTS
 
 
@@ -39,18 +40,26 @@ def rows_of(found: Row, name: str) -> list[Row]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def name_of(row: Row) -> str:
-    """Whose numbers a row has: an edge, an end, the others, or all."""
+def name_of(row: Row, most: int) -> str:
+    """Whose numbers a row has, an edge, an end, the others, or all, in ``most`` columns."""
     if row.get("other"):
         return "other"
     for by in ("end", "destination", "source"):
         if by in row and not ("source" in row and "destination" in row):
-            return clean(row[by])
+            return cut_middle(clean(row[by]), most)
     if "source" not in row:
         return "total"
     port = row.get("port")
-    to = clean(row["destination"]) + (f":{clean(port)}" if port else "")
-    return f"{clean(row['source'])} -> {to} {clean(row.get('proto', ''))}".rstrip()
+    rest = (f":{clean(port)}" if port else "") + f" {clean(row.get('proto', ''))}".rstrip()
+    source, destination = clean(row["source"]), clean(row["destination"])
+    left = max(2, most - len(" -> ") - width(rest))
+    source = cut_middle(source, max(left // 2, left - width(destination)))
+    return f"{source} -> {cut_middle(destination, left - width(source))}{rest}"
+
+
+def room() -> int | None:
+    """Columns of the terminal; None in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def keys_of(row: Row, by: object) -> list[Any]:

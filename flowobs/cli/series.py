@@ -20,7 +20,7 @@ from flowobs.cli.measured import (
     title,
     uncovered,
 )
-from flowobs.cli.text import columns, cut_middle, duration, number, paint, width
+from flowobs.cli.text import columns, duration, number, paint, width
 
 _BARS = "▁▂▃▄▅▆▇█"
 _NUMBERS_WIDTH = 45
@@ -54,9 +54,9 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield nothing_known(found, f"no {title(measure)}", color)
         yield from uncovered(found, color)
         return
-    room = shutil.get_terminal_size().columns
-    names = [cut_middle(name_of(row), max(_LEAST, room // 3)) for row in rows]
-    bars = max(_LEAST, room - max(map(width, names)) - _NUMBERS_WIDTH)
+    screen = shutil.get_terminal_size().columns
+    names = [name_of(row, max(_LEAST, screen // 3)) for row in rows]
+    bars = max(_LEAST, screen - max(map(width, names)) - _NUMBERS_WIDTH)
     top = max(v for line in values for v in line if v is not None)
     cells = [["", "", "MIN", "MEAN", "MAX", "LAST"]]
     for name, line in zip(names, values, strict=True):

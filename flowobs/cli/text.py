@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,6 +11,9 @@ import click
 _BEFORE = 50
 _AFTER = 25
 """Columns that are shown of a question before and behind what is wrong with it."""
+_ANY = 1 << 20
+_LEAST = 36
+"""A name is not cut below this: then lines rather wrap."""
 
 
 def clean(value: object) -> str:
@@ -122,6 +126,17 @@ def counted(count: int, things: str) -> str:
     """The same of a word that is a plural already, as resources are called."""
     one = f"{things[:-3]}y" if things.endswith("ies") else things.removesuffix("s")
     return f"{count:,} {one if count == 1 else things}"
+
+
+def fitting(make: Callable[[int], list[list[str]]], at: int, room: int | None) -> list[list[str]]:
+    """Rows that ``make`` makes with names in column ``at`` of so many columns at most: as many as
+    leave lines of ``room`` columns, None for all of them."""
+    rows = make(_ANY)
+    if room is None or not rows:
+        return rows
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    return make(max(_LEAST, widths[at] - over)) if over > 0 else rows
 
 
 def columns(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:

@@ -15,12 +15,13 @@ from flowobs.cli.measured import (
     name_of,
     note,
     nothing_known,
+    room,
     rows_of,
     show,
     title,
     uncovered,
 )
-from flowobs.cli.text import clean, columns, number, paint, plural, size
+from flowobs.cli.text import clean, columns, fitting, number, paint, plural, size
 
 _NUMBERS = (
     "value", "share", "flows", "opens", "packets", "bytes", "reply_packets", "reply_bytes",
@@ -51,15 +52,19 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"nothing is stored from before {since}: what is new cannot be told", color)
         return
     if rows:
+        trouble = any(number(row, name) for row in rows for name in TROUBLES)
         head = [
             clean(found.get("by")).upper(),
             title(measure).upper(),
             "SHARE",
             "FLOWS",
             "OUT/BACK",
+            "TROUBLE" if trouble else "",
         ]
-        cells = [_cells(row, measure) for row in rows]
-        first, *rest = columns([[*head, "TROUBLE"], *cells], right=frozenset({1, 2, 3}))
+        cells = fitting(
+            lambda most: [head, *(_cells(row, measure, most) for row in rows)], 0, room()
+        )
+        first, *rest = columns(cells, right=frozenset({1, 2, 3}))
         yield paint(first, color, bold=True)
         for line, row in zip(rest, rows, strict=True):
             bad = bool(number(row, "drops") or number(row, "fails"))
@@ -80,9 +85,9 @@ def text(found: Row, color: bool) -> Iterator[str]:
     yield from uncovered(found, color)
 
 
-def _cells(row: Row, measure: object) -> list[str]:
+def _cells(row: Row, measure: object, most: int) -> list[str]:
     return [
-        name_of(row),
+        name_of(row, most),
         amount(row.get("value"), measure),
         _share(row),
         f"{number(row, 'flows'):,}",

@@ -468,29 +468,6 @@ def test_ctrl_c_in_a_pipe(relay: FakeRelay) -> None:
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("command", ["flows", "flowobs"])
-def test_ctrl_c_before_the_command_is_there(command: str) -> None:
-    slow = (
-        "import sys, time\n"
-        "class Slow:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'click':\n"
-        "            print('importing', flush=True)\n"
-        "            time.sleep(60)\n"
-        "sys.meta_path.insert(0, Slow())\n"
-        f"from flowobs.cli.entry import {command}\n"
-        f"{command}()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout and process.stderr
-        assert process.stdout.readline() == "importing\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == ""
-    assert process.returncode == 130
-
-
 def test_a_full_disk_is_no_internal_error(relay: FakeRelay) -> None:
     relay.history = [record()]
     with Path("/dev/full").open("w") as full:

@@ -108,6 +108,17 @@ def test_the_map_by_workload(relay: FakeRelay) -> None:
     assert relay.requests == [("/api/v1/service-map", {"since": ["5m"], "group": ["workload"]})]
 
 
+def test_long_names_make_room_for_numbers(relay: FakeRelay) -> None:
+    long = f"shop/{'payment-service-' * 5}x2vp"
+    relay.documents["/api/v1/service-map"] = MAP | {"edges": [edge("shop/web-0", long, drops=3)]}
+    with Terminal("map", server=relay.url, columns=80, NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+    line = terminal.text.splitlines()[1]
+    assert line.startswith("`- shop/payment") and "x2vp:8080 tcp" in line
+    assert line.endswith("3 drops") and len(line) <= 80
+    assert long in run("map", "-o", "tree", server=relay.url).stdout
+
+
 def test_an_empty_map_says_so(relay: FakeRelay) -> None:
     fine = {"from": "2026-11-22T10:00:00.123456789Z"}
     relay.documents["/api/v1/service-map"] = MAP | {"edges": []} | fine

@@ -41,6 +41,7 @@ SERIES = SPAN | {
     ],
 }
 PAIR = {"before": 0.5, "after": 1.5, "difference": 1.0, "factor": 3.0}
+LESS = {"before": 30.0, "after": 2.0, "difference": -28.0, "factor": 0.0667}
 DIFF = SPAN | {
     "by": "edge",
     "before": {
@@ -50,7 +51,7 @@ DIFF = SPAN | {
         "covered": "part",
     },
     "changes": [
-        EDGE | {"change": "changed", "measures": {"drops": PAIR, "rtt_ms": PAIR}},
+        EDGE | {"change": "changed", "measures": {"drops": PAIR, "rtt_ms": PAIR, "opens": LESS}},
         EDGE | {"change": "maybe_new", "port": 0, "measures": {"bytes": PAIR | {"factor": None}}},
     ],
     "count": 12,
@@ -117,7 +118,8 @@ def test_a_bar_is_the_largest_of_its_points() -> None:
 def test_diff(relay: FakeRelay) -> None:
     edge = "shop/web-0 -> shop/api-1"
     assert on_terminal("diff", relay=relay) == [
-        f"~            {edge}:8080 tcp  drops 0.5/s -> 1.5/s (x3), rtt 500 us -> 1.5 ms (x3)",
+        f"~            {edge}:8080 tcp  drops 0.5/s -> 1.5/s (x3), rtt 500 us -> 1.5 ms (x3),"
+        " opens 30/s -> 2/s (/15)",
         f"? maybe new  {edge} tcp       bytes 2 B/s",
         "-- 10 changes of less importance; --limit shows them --",
         "-- compared with 2026-11-22T09:00:00Z to 2026-11-22T10:00:00Z --",
@@ -137,6 +139,19 @@ def test_csv(relay: FakeRelay) -> None:
     lines = run("top", "-o", "csv", server=relay.url).stdout.splitlines()
     assert lines[0].startswith("source,destination,proto,port,value,share,flows,")
     assert lines[1].startswith("shop/web-0,shop/api-1,tcp,8080,30,0.75,1200,")
+
+
+def test_long_names_make_room_for_numbers(relay: FakeRelay) -> None:
+    long = {"source": f"shop/{'payment-service-' * 4}x2vp", "destination": f"pay/{'db-' * 30}0"}
+    for path, name in (("top", "rows"), ("diff", "changes")):
+        found = relay.documents[f"/api/v1/{path}"]
+        row = found[name][0] | long
+        relay.documents[f"/api/v1/{path}"] = found | {name: [row]}
+        first = next(line for line in on_terminal(path, relay=relay) if "shop/" in line)
+        assert len(first) <= 120
+        assert "x2vp -> pay/" in first and "0:8080 tcp" in first
+    piped = run("top", "-o", "table", server=relay.url).stdout
+    assert f"{long['source']} -> {long['destination']}:8080" in piped
 
 
 @pytest.mark.parametrize("command", ["top", "series", "diff"])
