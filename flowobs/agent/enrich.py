@@ -94,7 +94,8 @@ class Enricher:
         Records that have been here before may come again.
         """
         # Interface numbers of other namespaces mean nothing here.
-        decoded.ifindex[(decoded.netns != 0) & (decoded.netns != self._netns)] = 0
+        elsewhere = (decoded.netns != 0) & (decoded.netns != self._netns)
+        decoded.ifindex[elsewhere] = 0
         if self._nat is not None:
             self._nat.translate(decoded.batch)
         self._renew(decoded.batch.endpoints)
@@ -119,9 +120,12 @@ class Enricher:
                     decoded.netns[inside],
                 )
                 rows, flags = rows[:, inside], flags[:, inside]
+                elsewhere = elsewhere[inside]
         batch = decoded.batch
         columns, strings = batch.columns, batch.endpoints.strings
-        self._tell_apart(batch, rows, flags, self._owners.fill(batch))
+        owned = self._tell_apart(batch, rows, flags, self._owners.fill(batch))
+        if elsewhere.any():
+            self._name_elsewhere(batch, rows, elsewhere & ((flags & LOOPBACK) != 0), owned)
         columns["src_endpoint"][:], columns["dst_endpoint"][:] = rows
         columns["node"][:] = strings.id(self.node)
         local = (flags & LOCAL) != 0
@@ -206,19 +210,40 @@ class Enricher:
         inside: Array = ours | (known & (netns == 0))
         return inside
 
-    def _tell_apart(self, batch: FlowBatch, rows: Array, flags: Array, owners: Array) -> None:
-        """Replace ``rows`` of addresses that many can share by those of the sockets' owners."""
+    def _tell_apart(self, batch: FlowBatch, rows: Array, flags: Array, owners: Array) -> Array:
+        """Replace ``rows`` of addresses that many can share by those of the sockets' owners.
+
+        Returns which ends have an owner, bool of shape (2, n).
+        """
         if self._owners.generation != self._seen_owners:
             self._seen_owners = self._owners.generation
             self._sharers.clear()
+        owned: Array = owners != 0
         for end, side in enumerate(("src", "dst")):
             cgroup = batch.columns[f"{side}_cgroup"]
-            owned = (owners[end] != 0) | (cgroup != 0)
-            at = np.flatnonzero(((flags[end] & SHARED) != 0) & owned)
+            owned[end] |= cgroup != 0
+            at = np.flatnonzero(((flags[end] & SHARED) != 0) & owned[end])
             if at.size:
                 rows[end, at] = self._sharers.lookup(
                     rows[end, at], owners[end, at], cgroup[at], batch.endpoints, self._socket
                 )
+        return owned
+
+    @staticmethod
+    def _name_elsewhere(batch: FlowBatch, rows: Array, loopback: Array, owned: Array) -> None:
+        """A loopback address of another namespace is not this host's. Both ends are in one pod, if
+        the one whose socket is known is in one; of which container the other is, nobody knows.
+        """
+        end, at = np.nonzero(loopback & ~owned)
+        near = np.where(owned[1 - end, at], rows[1 - end, at], 0)
+        distinct, inverse = np.unique(near, return_inverse=True)
+        endpoints = batch.endpoints
+        told = np.zeros(len(distinct), np.uint32)
+        for i, row in enumerate(distinct.tolist()):
+            who = endpoints[row]
+            if who.kind == EndpointKind.pod:
+                told[i] = endpoints.id(who._replace(container=""))
+        rows[end, at] = told[inverse]
 
     def _socket(self, owner: int, cgroup: int) -> Socket:
         return Socket(cgroup, self._owners.pid(owner), self._owners.command(owner))

@@ -271,6 +271,28 @@ def test_a_pod_of_several_containers_has_that_of_the_socket(bench: Bench) -> Non
     assert seen.strings("src_container") == ["proxy", "", "", ""], "others only use its network"
 
 
+def test_a_loopback_address_of_another_namespace_is_not_the_host(bench: Bench) -> None:
+    bench.source = FakeSource.of({"127.0.0.0/8": NODE})  # as this host's own source has it
+    bench.source.sockets = {
+        Socket(0, 7, "p7"): pod("a")._replace(container="app"),
+        Socket(0, 8, "p8"): pod("a")._replace(container="proxy"),
+    }
+    bench.__post_init__()
+    refused = {"src": "127.0.0.1", "dst": "127.0.0.1", "kind": Kind.fail}
+    seen = bench.see(
+        refused | {"src_cookie": 7, "netns": 42},
+        refused | {"dst_cookie": 7, "netns": 42},
+        refused | {"src_cookie": 7, "dst_cookie": 8, "netns": 42},
+        refused | {"src_cookie": 9, "netns": 42},
+        refused | {"netns": 42},
+        refused | {"src_cookie": 9},
+    )
+    assert seen.strings("src_name") == ["a", "a", "a", "n1", "", "n1"]
+    assert seen.strings("dst_name") == ["a", "a", "a", "", "", "n1"]
+    assert seen.strings("src_container") == ["app", "", "app", "", "", ""]
+    assert seen.strings("dst_container") == ["", "app", "proxy", "", "", ""]
+
+
 def test_what_is_remote_elsewhere_is_the_host_here(bench: Bench) -> None:
     numbered = NODE._replace(identity=6)
     bench.source.prefixes = FakeSource.of({NODE_IP: numbered, "192.168.1.6": numbered}).prefixes
