@@ -144,7 +144,8 @@ def build(session: Session, query: SeriesQuery) -> bytes:
     for (*whose, at), number in values.items():
         i = place.get(at)
         if i is not None:
-            seconds = min(step_s, max(1.0, now_ns / _NS - at))
+            known = max(at * _NS, covered_ns or 0), min((at + step_s) * _NS, now_ns)
+            seconds = max(1.0, (known[1] - known[0]) / _NS)
             name = None if not whose else whose[0] if whose[0] in groups else OTHER
             lines.setdefault(name, list(nothing))[i] = per(seconds, number, measure)
     return msgspec.json.encode(

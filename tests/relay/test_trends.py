@@ -203,6 +203,24 @@ def test_quantiles_of_the_others_are_those_of_their_records(answers: Answers, tr
         assert value == pytest.approx(expected, rel=0.1)
 
 
+def test_the_first_rate_is_that_of_the_time_that_the_store_knows(
+    answers: Answers, truth: Truth
+) -> None:
+    what = Asked(EVERYTHING, truth.begin - HOUR, truth.begin + 4 * HOUR, "pod", 2)
+    steps = SeriesQuery(what, "total", "bytes", 7200), SeriesQuery(what, "total", "rate", 7200)
+    counts, rates = (answers.get(timeseries, query) for query in steps)
+    at = [parse_time(text, 0) or 0 for text in rates["at"]]
+    oldest = int(truth.time.min())
+    first = next(i for i, begin in enumerate(at) if begin + 2 * HOUR > oldest)
+    known = at[first] + 2 * HOUR - max(at[first], oldest)
+    assert known < 2 * HOUR, "the store begins within a step"
+    expected = counts["series"][0]["values"][first] * S / known
+    assert rates["series"][0]["values"][first] == pytest.approx(expected, rel=1e-6)
+    assert rates["series"][0]["values"][first + 1] == pytest.approx(
+        counts["series"][0]["values"][first + 1] / 7200, rel=1e-6
+    )
+
+
 def test_points_without_traffic(answers: Answers, truth: Truth) -> None:
     """None of a latency, 0 of a count; but nothing where the store does not reach back."""
     what = Asked(EVERYTHING, truth.begin - HOUR, truth.begin + 6 * HOUR, "pod", 2)
