@@ -154,7 +154,8 @@ class Metrics:
         )
         self.identity_age = Gauge(
             "flowobs_agent_identity_age_seconds",
-            "Time since the API server was heard of, by resource; relay: since the relay was.",
+            "Time since the API server was heard of, by resource; relay: since the relay was;"
+            " inventory: since its file could last be used.",
             ("resource",),
             registry=registry,
         )

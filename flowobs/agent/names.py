@@ -113,6 +113,10 @@ class Names:
         for follower in (self._cluster, self._relay):
             if follower is not None:
                 follower.measure()
+        if (inventory := self._inventory) is not None:
+            self._metrics.identity_age.labels(inventory.name).set(inventory.age_s)
+            self._metrics.identity_stale.labels(inventory.name).set(bool(inventory.problem))
+            self._metrics.identity_objects.labels(inventory.name).set(inventory.entries)
 
     @property
     def crash(self) -> BaseException | None:
