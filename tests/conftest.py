@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import settings
 
 from tests.unseen import unseen
@@ -20,23 +21,26 @@ _REPEATS = 2
 _repeated: list[str] = []
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Repeat a failed test of real probes where this machine kept events from them."""
-    if not pyfuncitem.get_closest_marker("bpf") or not (kept := unseen()):
+def pytest_runtest_protocol(item: pytest.Function, nextitem: pytest.Item | None) -> bool | None:
+    """Repeat a failed test of real probes, with all it is made on, where this machine kept events
+    from them.
+    """
+    if not item.get_closest_marker("bpf") or not (kept := unseen()):
         return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    for _ in range(_REPEATS):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for left in reversed(range(_REPEATS + 1)):
         kept.clear()
-        try:
-            pyfuncitem.obj(**arguments)
-        except Exception as error:
-            if not (events := kept.count()):
-                raise
-            _repeated.append(f"{pyfuncitem.nodeid}: {events} events kept from programs; {error!r}")
-        else:
-            return True
-    pyfuncitem.obj(**arguments)
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        failed = [report for report in reports if report.failed]
+        if not (failed and left and (events := kept.count())):
+            break
+        why = failed[0].longreprtext.strip().splitlines()[-1]
+        _repeated.append(f"{item.nodeid}: {events} events kept from programs; {why}")
+        item.session._setupstate.teardown_exact(None)
+        item._initrequest()
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
 
@@ -44,4 +48,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _repeated:
         terminalreporter.section("repeated (tests/unseen.py)")
         for line in _repeated:
-            terminalreporter.write_line(line[:200])
+            terminalreporter.write_line(line)

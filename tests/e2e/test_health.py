@@ -225,7 +225,7 @@ def test_more_flows_retransmit_than_there_is_room_for(running: tuple[Lab, Stack]
     silent, mac = "10.99.0.66", "02:99:00:00:00:66"
     lab.ip("node", "addr add 10.99.0.254/24 dev br0")
     lab.ip("node", f"neigh replace {silent} lladdr {mac} dev br0 nud permanent")
-    lab.exec("node", "bridge", "fdb", "add", mac, "dev", "vb", "master", "static")
+    lab.exec("node", "bridge", "fdb", "replace", mac, "dev", "vb", "master", "static")
     before, without_room = retransmitted(lab, "node"), flowobs.without_room()
     lab.exec("node", sys.executable, "-c", MANY, silent, str(port), "12000")
     again = retransmitted(lab, "node") - before
