@@ -94,7 +94,7 @@ def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
     with Terminal("top", "--since", "1h", server=relay.url, NO_COLOR="1") as terminal:
         assert terminal.end() == 0
     first, second, third = (" ".join(x.split()) for x in terminal.text.splitlines()[:3])
-    assert first == "EDGE BYTES SHARE FLOWS OUT/BACK TROUBLE"
+    assert first == "EDGE BYTES SHARE FLOWS OUT/BACK"
     assert second.startswith("shop/web-0 -> shop/api-1:8080 tcp 240.0 kB 84.2% ")
     assert third.startswith("shop/web-0 -> shop/api-1:9 tcp 45.0 kB 15.8% ")
     new = json.loads(run("top", "--new", "--since", "20m", server=relay.url).stdout)

@@ -112,6 +112,7 @@ class Sink:
 
     stats = ForwardStats()
     spool_bytes = 0
+    batch_interval = 0.05
 
     def __init__(self) -> None:
         self.batches: list[FlowBatch] = []
