@@ -150,7 +150,8 @@ def _pieces(call: Any, map_fd: int, keys: Array, values: Array) -> Iterator[int]
     assert keys.flags.c_contiguous and values.flags.c_contiguous
     # The cursor is a u32 for hashes and arrays, but as long as the key in the kernel's contract.
     cursor = ctypes.create_string_buffer(max(keys.itemsize, 8))
-    key, value, width, size = keys.ctypes.data, values.ctypes.data, keys.itemsize, values.itemsize
+    key, value = keys.ctypes.data, values.ctypes.data
+    width, size = keys.strides[0], values.strides[0]
     done, position = 0, None
     while True:
         count = ctypes.c_uint32(min(room - done, _PIECE))
