@@ -61,8 +61,8 @@ def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
         data = batch.columns[name].tobytes()
         if data != zeros[_WIDTH[type]]:
             # protobuf's own messages would copy each column three times more
-            head = b"\x08" + _varint(wire) + b"\x12" + _varint(len(data))
-            parts += b"\x1a" + _varint(len(head) + len(data)) + head, data
+            head = b"\x08" + varint(wire) + b"\x12" + varint(len(data))
+            parts += b"\x1a" + varint(len(head) + len(data)) + head, data
     if close:
         parts.append(b"\x20\x01")
     return b"".join(parts)
@@ -70,10 +70,11 @@ def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
 
 def batch_message(data: bytes, *, resent: bool) -> bytes:
     """A serialized AgentMessage with a serialized MicroBatch."""
-    return b"".join((b"\x1a", _varint(len(data)), data, b"\x20\x01" if resent else b""))
+    return b"".join((b"\x1a", varint(len(data)), data, b"\x20\x01" if resent else b""))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first, as protobuf and ClickHouse have it."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

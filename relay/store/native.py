@@ -17,6 +17,7 @@ import numpy as np
 
 from flowobs import schema
 from flowobs.batch import Array, Endpoints, FlowBatch, is_nothing
+from flowobs.wire import varint
 from relay.store.ddl import store_type
 
 _LOW_CARDINALITY_VERSION = b"\x01\0\0\0\0\0\0\0"
@@ -24,19 +25,10 @@ _OWN_KEYS = 0x600
 _INDEX_TYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 @lru_cache(maxsize=65536)  # the same few thousand names are in every insert
 def _text(value: str) -> bytes:
     raw = value.encode("utf-8", "replace")
-    return _varint(len(raw)) + raw
+    return varint(len(raw)) + raw
 
 
 _HEADS = {c.name: _text(c.name) + _text(store_type(c)) for c in schema.COLUMNS}
@@ -57,7 +49,7 @@ def to_native(batches: Sequence[FlowBatch]) -> list[bytes]:
 def _block(batches: list[FlowBatch]) -> Iterator[bytes]:
     rows = sum(map(len, batches))
     columns = [*_of_records(batches), *_of_ends(batches)]
-    yield _varint(len(columns)) + _varint(rows)
+    yield varint(len(columns)) + varint(rows)
     for name, pieces in columns:
         yield _HEADS[name]
         yield from pieces

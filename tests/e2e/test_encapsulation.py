@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import MAC, V4, V6, Lab, Stack, stack
-from tests.e2e.test_health import Talk, flush, nft, rows
+from tests.e2e.test_health import Talk, rows, time_out
 from tests.truth.kernel import proc_net
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
@@ -111,14 +111,7 @@ def test_a_close_without_packets_knows_its_tunnel(running: tuple[Lab, Stack]) ->
     lab, flowobs = running
     port = 7080
     with Talk(lab, "b") as server, Talk(lab, "a") as client:
-        server.say(f"listen {INSIDE['b']} {port}")
-        client.say(f"connect {INSIDE['b']} {port}")
-        client.say("echo 10")
-        client.say("patience 2000")  # TCP_USER_TIMEOUT
-        nft(lab, "b", f"add rule inet lab in tcp dport {port} drop")
-        client.say("send 100")
-        assert client.say("wait") == "TimeoutError"
-        flush(lab, "b")
+        time_out(lab, server, client, INSIDE["b"], port)
     flowobs.settle()
     closes = rows(flowobs, port, "close")
     reasons = [(r["close_reason"], r["interface"]) for r in closes]

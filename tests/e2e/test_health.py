@@ -357,19 +357,24 @@ def test_attempts_that_succeed_or_are_closed_are_not_unreachable(
     assert not rows(flowobs, port, "fail")
 
 
-def test_a_connection_whose_other_end_goes_silent_closes_by_timeout(
-    running: tuple[Lab, Stack], server: Talk, client: Talk
-) -> None:
-    lab, flowobs = running
-    port = 7080
-    server.say(f"listen {V4['b']} {port}")
-    client.say(f"connect {V4['b']} {port}")
+def time_out(lab: Lab, server: Talk, client: Talk, address: str, port: int) -> None:
+    """A connection to pod b, at ``address``, whose server goes silent until the client gives up."""
+    server.say(f"listen {address} {port}")
+    client.say(f"connect {address} {port}")
     client.say("echo 10")
     client.say("patience 2000")  # TCP_USER_TIMEOUT
     nft(lab, "b", f"add rule inet lab in tcp dport {port} drop")
     client.say("send 100")
     assert client.say("wait") == "TimeoutError"
     flush(lab, "b")
+
+
+def test_a_connection_whose_other_end_goes_silent_closes_by_timeout(
+    running: tuple[Lab, Stack], server: Talk, client: Talk
+) -> None:
+    lab, flowobs = running
+    port = 7080
+    time_out(lab, server, client, V4["b"], port)
     flowobs.settle()
     reasons = [(r["close_reason"], r["interface"]) for r in rows(flowobs, port, "close")]
     assert sorted(reasons) == [("timeout", "va"), ("timeout", "vb")]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from flowobs import schema
 from flowobs.batch import FlowBatch
 from flowobs.rows import row_dicts
-from flowobs.wire import Decoder, Encoder, encode, parse
+from flowobs.wire import Decoder, Encoder, encode, parse, varint
 from relay.store import Store
 from relay.store.ddl import COLUMN_LIST
-from relay.store.native import _index_type, _varint, to_native
+from relay.store.native import _index_type, to_native
 from tests.flow_factory import batches, new_table, random_batch
 
 
@@ -86,15 +86,15 @@ def test_batches_of_one_table_share_a_block_and_empty_ones_leave_no_trace():
     assert to_native([empty]) == []
     columns = len(schema.COLUMNS)
     joined = b"".join(to_native([full, empty, full]))
-    assert joined.startswith(_varint(columns) + _varint(6))
+    assert joined.startswith(varint(columns) + varint(6))
     assert joined.count(b"\x04time") == 1
     other = random_batch(3, new_table())
     assert b"".join(to_native([full, other])).count(b"\x04time") == 2
 
 
 def test_small_numbers_take_small_types():
-    assert _varint(0) == b"\0"
-    assert _varint(300) == b"\xac\x02"
+    assert varint(0) == b"\0"
+    assert varint(300) == b"\xac\x02"
     assert [_index_type(n).itemsize for n in (1, 256, 257, 65536, 65537)] == [1, 1, 2, 2, 4]
 
 
