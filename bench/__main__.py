@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 
 import bench
@@ -23,6 +24,8 @@ def main() -> int:
         asked = " or ".join(unknown)
         print(f"there is no benchmark {asked}; there are: {known}", file=sys.stderr)
         return 2
+    # what a benchmark started ends with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = 0
     for name in arguments.name or bench.names():
         try:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +77,27 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(
     captured = capsys.readouterr()
     assert captured.err == "broken: RuntimeError: no such probe\n"
     assert json.loads(captured.out) == FIGURE
+
+
+def test_sigterm_ends_what_a_benchmark_started(tmp_path: Path) -> None:
+    script = tmp_path / "started.py"
+    script.write_text(
+        "import time, bench\n"
+        "from bench.__main__ import main\n"
+        "def run():\n"
+        "    try:\n"
+        "        print('started', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('ended', flush=True)\n"
+        "bench.names, bench.load = lambda: ['mine'], lambda name: run\n"
+        "main()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, str(script), "mine"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "started\n"
+        process.terminate()
+        assert process.stdout.read() == "ended\n"
+    assert process.returncode == 143
