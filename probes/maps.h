@@ -18,12 +18,13 @@ MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
 MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
 PERF_MAP(events)
 
-/* The keys have no interface; in its place is the network namespace of the socket. Two for the same reason. */
+/* The keys have no interface; in its place is the network namespace of the socket. They turn when what ran at the flow
+ * maps' turn has ended: a segment is counted after its packet, and its count must not come a drain later. */
 #define RETRANSMIT_ENTRIES 8192
 MAP(MT_HASH, retransmits_0, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 
-/* Events that did not go into the ring, for the next drain. Two for the same reason. */
+/* Events that did not go into the ring, for the next drain. Two, as there are two flow maps. */
 #define HELD_ENTRIES 8192
 MAP(MT_HASH, held_0, struct held_key, struct event, HELD_ENTRIES)
 MAP(MT_HASH, held_1, struct held_key, struct event, HELD_ENTRIES)
@@ -33,6 +34,12 @@ INLINE u32 active_map(void) {
     u32 zero = 0;
     struct control *c = MAP_GET(control, &zero);
     return c ? *(volatile u32 *)&c->active : 0;
+}
+
+INLINE u32 active_retransmits(void) {
+    u32 zero = 0;
+    struct control *c = MAP_GET(control, &zero);
+    return c ? *(volatile u32 *)&c->retransmits : 0;
 }
 
 INLINE u64 hash_seed(void) {

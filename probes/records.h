@@ -163,5 +163,6 @@ struct count {
 /* What user space tells the programs while they run. */
 struct control {
     u32 active; /* the flow map to write to: 0 or 1 */
+    u32 retransmits; /* the map of retransmits to write to: it turns later */
     u32 seed; /* of hashes: nobody else can tell which flows share a place */
 };

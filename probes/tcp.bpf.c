@@ -71,7 +71,7 @@ INLINE int stranger_fits(u32 active) {
 /* Exactly, where events are held back: for the flow's next record. */
 INLINE void count_retransmit(struct packet *p, u32 netns, u32 segments) {
     struct flow_key k = {};
-    u32 dir = set_key(&k, p), active = active_map();
+    u32 dir = set_key(&k, p), active = active_retransmits();
     k.ifindex = netns;
     struct retransmits *r = retransmits_of(active, &k);
     if (!r && (find_opener(&k) || stranger_fits(active))) r = retransmits_from(active, &k);

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -35,3 +36,14 @@ def test_events_of_the_process_alone_are_counted_until_the_next_beginning(mine: 
     assert mine.count() > 0
     mine.clear()
     assert mine.count() == 0
+
+
+def test_threads_that_begin_later_are_of_the_process(mine: Unseen) -> None:
+    def connect() -> None:
+        with socket.socket() as client, suppress(OSError):
+            client.connect(("127.0.0.1", 1))
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    assert mine.count() > 0

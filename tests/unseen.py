@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import functools
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _EVENTS = (
     "tcp/tcp_receive_reset", "sock/inet_sock_set_state", "skb/kfree_skb",
 )  # fmt: skip
 """What our programs are attached to."""
+_LINE = re.compile(r".*?-\d+ +\( *(\d+|-+)\) ")
+"""Task, thread, process; a process that was not noted is dashes."""
 _DETACH = 2  # MNT_DETACH
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +34,7 @@ class Unseen:
     """
 
     def __init__(self, process: int = 1) -> None:
-        self._threads = Path(f"/proc/{process}/task")
+        self._process = str(process)
         folder = tempfile.mkdtemp(prefix="flowobs-tracefs-")
         try:
             if _libc.mount(b"none", folder.encode(), b"tracefs", 0, None):
@@ -44,6 +47,8 @@ class Unseen:
             Path(folder).rmdir()
         self._instance = Path(f"/proc/self/fd/{self._root}/instances/{Path(folder).name}")
         self._instance.mkdir()
+        for option in ("event-fork", "record-tgid"):  # threads that it begins later, too
+            (self._instance / "options" / option).write_text("1")
         self.clear()
         for event in _EVENTS:
             switch = self._instance / "events" / event / "enable"
@@ -52,18 +57,29 @@ class Unseen:
 
     def clear(self) -> None:
         """Begin to count."""
-        threads = " ".join(thread.name for thread in self._threads.iterdir())
+        threads = " ".join(t.name for t in Path(f"/proc/{self._process}/task").iterdir())
         (self._instance / "set_event_pid").write_text(threads)
         (self._instance / "trace").write_text("")
 
-    def count(self) -> int:
-        """Events since then."""
-        lines = (self._instance / "trace").read_text().splitlines()
-        return sum(not line.startswith("#") for line in lines)
+    def count(self, event: str = "") -> int:
+        """Events since then; those of one tracepoint where it is given."""
+        wanted = f": {event}: " if event else ""
+        lines = map(_LINE.match, (self._instance / "trace").read_text().splitlines())
+        # its children are listened to as well, but programs run in them
+        own = (line for line in lines if line and line[1] in (self._process, "-------"))
+        return sum(wanted in line.string for line in own)
 
     def close(self) -> None:
         self._instance.rmdir()
         os.close(self._root)
+
+
+def kept(event: str) -> int:
+    """How often a tracepoint ran no program, since the test began: among thousands, the number is
+    reckoned with.
+    """
+    noted = unseen()
+    return noted.count(event) if noted else 0
 
 
 @functools.cache

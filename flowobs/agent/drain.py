@@ -60,6 +60,9 @@ class _Pair:
     def none(self) -> tuple[NDArray[Any], NDArray[Any]]:
         return self._keys[:0], self._values[:0]
 
+    def is_empty(self, which: int) -> bool:
+        return self._fds is None or bpf.is_empty(self._fds[which])
+
     def drain(self, which: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """(keys, values) of one of the maps, quiet by now; views that the next drain overwrites."""
         if self._fds is None:
@@ -72,7 +75,7 @@ class FlowDrain:
     """The two flow maps: programs write to one while the other is emptied.
 
     ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
-    ``retransmits`` and ``held``: fds of the maps of those names, which take the same turns.
+    ``retransmits`` and ``held``: fds of the maps of those names, which take turns as well.
     """
 
     def __init__(
@@ -97,11 +100,11 @@ class FlowDrain:
         """(keys, counts) of the last drain, known from its first row on."""
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
-        self._active = 0
+        self._active = self._active_retransmits = 0
         self._seed = secrets.randbits(32)
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
         self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
-        self._switch(0)
+        self._tell()
 
     def drain(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Switch maps and empty the quiet one: (keys, flows) of at most BATCH_ROWS rows at a time.
@@ -110,22 +113,40 @@ class FlowDrain:
         stays in the map until the drain after the next one.
         """
         quiet = self._maps[self._active]
-        self._switch(1 - self._active)
-        self.unsure_waits += not wait_grace_period()
+        self._active = 1 - self._active
+        self._switched()
         self.fill = 0
-        keys, counts = self._again.drain(1 - self._active)
-        flows = keys["proto"] != 0  # one entry is the programs' own: probes/tcp.bpf.c
-        self.retransmits = keys[flows], counts[flows]
+        self.retransmits = self._drain_retransmits()
         _, self.held = self._held.drain(1 - self._active)
         for count in bpf.drain_pieces(quiet, self._keys, self._flows):
             self.fill += count
             yield self._keys[:count], self._flows[:count]
 
-    def _switch(self, active: int) -> None:
+    def _drain_retransmits(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The counts of all segments whose packets are in the quiet flow map, and of later ones.
+
+        The kernel counts a segment after its packet, microseconds later, and these have passed by
+        now. Had both maps turned at once, the count could come after its flow's last record.
+        """
+        quiet = self._active_retransmits
+        if self._again.is_empty(quiet):
+            return self._again.none
+        self._active_retransmits = 1 - quiet
+        self._switched()
+        keys, counts = self._again.drain(quiet)
+        flows = keys["proto"] != 0  # one entry is the programs' own: probes/tcp.bpf.c
+        return keys[flows], counts[flows]
+
+    def _switched(self) -> None:
+        """Have programs write to the active maps, and wait until none writes to the others."""
+        self._tell()
+        self.unsure_waits += not wait_grace_period()
+
+    def _tell(self) -> None:
         control = np.zeros((), CONTROL.dtype)
-        control["active"], control["seed"] = active, self._seed
+        control["active"], control["retransmits"] = self._active, self._active_retransmits
+        control["seed"] = self._seed
         bpf.update(self._control, np.uint32(0), control)
-        self._active = active
 
 
 class Overflow(NamedTuple):

@@ -190,6 +190,7 @@ CONTROL = Struct(
     "What user space tells the programs while they run.",
     (
         ("u32", "active", 1, "the flow map to write to: 0 or 1"),
+        ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
         ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
     ),
 )

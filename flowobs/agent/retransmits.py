@@ -19,8 +19,10 @@ _KEY = np.dtype(f"V{FLOW_KEY.dtype.itemsize}")
 _DRAINS = 120
 """A segment may be counted in one interval and its packets in another; then its flow's next one
 has it, and every connection ends with one. What nobody observes has none."""
-_MOST = 2048
-"""Counts that wait; those that have waited longest go."""
+_MOST = 8192
+"""Counts that wait beside those that just came; those that have waited longest go. As many as one
+map holds: packets of all of them may have come just after their drain.
+"""
 
 
 class Retransmits:

@@ -9,7 +9,7 @@ import pytest
 from flowobs.agent import bpf, drain, loader
 from flowobs.agent.drain import Counters, FlowDrain, wait_grace_period
 from flowobs.agent.loader import Probes
-from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, STATS
+from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
 
 pytestmark = pytest.mark.bpf
 TC = ("flow_ingress", "flow_egress")
@@ -76,6 +76,37 @@ def test_more_than_one_batch(probes: Probes, monkeypatch: pytest.MonkeyPatch) ->
 
     # a bucket of the map's is never split
     assert sum(sizes) == 1000 and max(sizes) <= 64 and len(sizes) <= 20
+
+
+def test_a_segment_that_is_counted_while_the_maps_turn_is_in_the_drain_of_its_packet(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its program looked up the flow map just before the turn, and counts it just after."""
+    maps, waits = probes.maps, 0
+    pairs = [maps["retransmits_0"], maps["retransmits_1"]]
+
+    def count_meanwhile() -> bool:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            control = np.zeros((), CONTROL.dtype)
+            assert bpf.lookup(maps["control"], np.uint32(0), control)
+            key, segments = np.zeros((), FLOW_KEY.dtype), np.zeros((), RETRANSMITS.dtype)
+            key["proto"], segments["segments"] = 6, (3, 0)
+            bpf.update(pairs[control["retransmits"]], key, segments)
+        return True
+
+    monkeypatch.setattr(drain, "wait_grace_period", count_meanwhile)
+    source = FlowDrain(
+        (maps["flows_0"], maps["flows_1"]), maps["control"], retransmits=(pairs[0], pairs[1])
+    )
+    for _ in range(2):  # with either map
+        waits = 0
+        send(probes, range(1000, 1001))
+        assert drained(source)[1] == 1
+        assert source.retransmits[1]["segments"].tolist() == [[3, 0]] and waits == 2
+        assert all(map(bpf.is_empty, pairs))
+    assert drained(source) == ([], 0) and waits == 3  # nothing to turn for
 
 
 def test_a_full_map_is_drained_to_the_last_flow(probes: Probes) -> None:

@@ -120,6 +120,15 @@ def delete(map_fd: int, key: Array | np.generic) -> bool:
     return True
 
 
+def is_empty(map_fd: int) -> bool:
+    """Whether a hash map has no entry; programs may be writing to it."""
+    key = ctypes.create_string_buffer(map_info(map_fd).key_size)
+    result: int = lib().bpf_map_get_next_key(map_fd, None, key)
+    if result != -errno.ENOENT:
+        check(result, "map read failed")
+    return result == -errno.ENOENT
+
+
 def read_batch(map_fd: int, keys: Array, values: Array) -> int:
     """Copy all entries of a hash or array map into ``keys`` and ``values``; how many there were.
 
