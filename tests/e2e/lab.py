@@ -167,7 +167,7 @@ def free_port() -> int:
 
 def metrics(url: str) -> Callable[[str], float]:
     """A /metrics page: gives the sum over a metric's series."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
 
     def total(name: str) -> float:
@@ -323,7 +323,7 @@ class Stack:
             if over and not told("flowobs_agent_spool_bytes"):
                 self._settled = self.stored()
                 return
-            assert now < began + 45, "there is no end of records"
+            assert now < began + 90, "there is no end of records"
             time.sleep(0.1)
 
     @contextmanager

@@ -285,7 +285,7 @@ def test_names_outlive_the_relay_and_follow_the_next(place: Place) -> None:
     lab, flowobs, api = place
     assert flowobs.relay is not None
     flowobs.relay.terminate()
-    flowobs.relay.wait(10)
+    flowobs.relay.wait(60)
     api.put("pods", things.pod("web-1", "10.99.0.12", node="lab-node"))
     ping(lab, REMOTE)
     silent = 'flowobs_agent_identity_stale{resource="relay"}'

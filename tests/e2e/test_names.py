@@ -37,7 +37,7 @@ class Api:
 
     def call(self, work: Any) -> Any:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return future.result(10)
+        return future.result(60)
 
     async def put(self, resource: str, thing: dict[str, Any]) -> None:
         self.server.put(resource, thing)

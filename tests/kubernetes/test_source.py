@@ -84,7 +84,7 @@ def test_requests_at_steady_state(api: FakeApi) -> None:
     quick = dataclasses.replace(QUICK, least=0.01, steady=0.5, watch=(1, 1))
     source = KubernetesSource(access(api), node="node-1", timing=quick)
     try:
-        assert source.start(10)
+        assert source.start(60)
         before = len(api.requests)
         began = time.monotonic()
         while (ended := len(api.requests) - before) < 5 * 2:
