@@ -63,7 +63,7 @@ def measure(port: int, agents: Sequence[int], seconds: float) -> dict[str, Any]:
             return found
         finally:
             relay.terminate()
-            relay.wait(10)
+            relay.wait(60)
 
 
 def kubeconfig(port: int) -> str:

@@ -85,7 +85,7 @@ def _measure(agents: int) -> dict[str, Any]:
             return found
         finally:
             relay.terminate()
-            relay.wait(10)
+            relay.wait(60)
 
 
 def _cpu_s(pid: int) -> float:

@@ -128,9 +128,9 @@ def relay(full: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def test_installed_relay_serves_the_web_app(relay: str, base: Path, tmp_path: Path) -> None:
-    with urllib.request.urlopen(f"{relay}/", timeout=10) as page:
+    with urllib.request.urlopen(f"{relay}/", timeout=60) as page:
         assert page.headers["Content-Type"].startswith("text/html")
         assert b"<script" in page.read()
-    with urllib.request.urlopen(f"{relay}/api/v1/status", timeout=10) as answer:
+    with urllib.request.urlopen(f"{relay}/api/v1/status", timeout=60) as answer:
         assert json.load(answer)["store"]["healthy"] is True
     assert "healthy" in run(base / "flows", "status", "--server", relay, cwd=tmp_path)

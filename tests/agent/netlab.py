@@ -78,13 +78,17 @@ class NetLab:
         process.stdout.readline()
         return process
 
+    def connections(self) -> str:
+        """Those of the observed namespace that one end at least has not closed."""
+        return sh(f"ip netns exec {self.near} ss -tnH exclude time-wait")
+
     def counters(self, name: str = "v0") -> np.ndarray:
         """[packets, bytes] both ways that the kernel has counted on a link, without ARP's share."""
         stats = json.loads(self.ip(f"-s -j link show {name}"))[0]["stats64"]
         return np.array([stats["rx"][n] + stats["tx"][n] for n in ("packets", "bytes")])
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -163,7 +163,9 @@ def test_sums_equal_what_the_kernel_counts(
     made.start()
     before = lab.counters()
     lab.python(CLIENT)
-    time.sleep(0.5)  # the last FINs; and drains while nothing happens
+    wait_until(lambda: len(made.rows(Kind.close)) >= 20)
+    drains = made.value("drain_seconds_count")
+    wait_until(lambda: made.value("drain_seconds_count") > drains)  # one while nothing happens
     kernel = lab.counters() - before
     made.stop()
 
@@ -244,7 +246,7 @@ def test_stop_hands_over_what_no_drain_has_seen(
     made = make(drain_interval=3600.0, flush_interval=lambda: 3600.0)
     made.start()
     lab.python(CLIENT)
-    time.sleep(0.2)
+    wait_until(lambda: not lab.connections())
     assert made.batches == []
     made.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -38,6 +39,11 @@ def run(*args: str, server: str = "", **env: str) -> subprocess.CompletedProcess
     )
 
 
+def plain(text: str) -> list[str]:
+    """Its lines without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
 class Terminal:
     """The command on a terminal of its own (standard output and error)."""
 
@@ -55,7 +61,7 @@ class Terminal:
         os.close(other)
         self.text = ""
 
-    def wait_for(self, text: str, timeout: float = 20) -> str:
+    def wait_for(self, text: str, timeout: float = 60) -> str:
         """Reads until ``text`` has been written; everything that was written so far."""
         end = time.monotonic() + timeout
         while text not in self.text:
@@ -68,7 +74,7 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
         return self.end()
 
-    def end(self, timeout: float = 20) -> int:
+    def end(self, timeout: float = 60) -> int:
         """Reads to the end; the exit code."""
         end = time.monotonic() + timeout
         while self._read(0.1):

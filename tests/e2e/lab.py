@@ -167,7 +167,7 @@ def free_port() -> int:
 
 def metrics(url: str) -> Callable[[str], float]:
     """A /metrics page: gives the sum over a metric's series."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
 
     def total(name: str) -> float:
@@ -284,15 +284,15 @@ class Stack:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
-    def rows(self, **parameters: str | int) -> list[dict[str, Any]]:
-        """Records; of what may be another lab's loss, which is part of every answer, only those of
-        ``kind="lost"``.
+    def rows(self, *, last: int = 100_000, **parameters: str | int) -> list[dict[str, Any]]:
+        """The last records; of what may be another lab's loss, which is part of every answer, only
+        those of ``kind="lost"``.
         """
         query = "&".join(f"{k}={v}" for k, v in ({"last": 100_000} | parameters).items())
         flows: list[dict[str, Any]] = self.get(f"/api/v1/flows?{query}")["flows"]
-        if parameters.get("kind") == "lost":
-            return flows
-        return [r for r in flows if r["kind"] != "lost" or r["drop_reason"] not in OF_ANYBODY]
+        if parameters.get("kind") != "lost":
+            flows = [r for r in flows if r["kind"] != "lost" or r["drop_reason"] not in OF_ANYBODY]
+        return flows[-last:]
 
     def without_room(self) -> int:
         """Events so far that nobody could be told of; of any lab."""
@@ -323,8 +323,22 @@ class Stack:
             if over and not told("flowobs_agent_spool_bytes"):
                 self._settled = self.stored()
                 return
-            assert now < began + 45, "there is no end of records"
+            assert now < began + 90, "there is no end of records"
             time.sleep(0.1)
+
+    @contextmanager
+    def held_back(self, address: str, to: str) -> Iterator[None]:
+        """Pings from ``address`` in pod a: in the block records wait for its name, afterwards some
+        have got it.
+        """
+        names = ("flowobs_agent_identity_held", "flowobs_agent_identity_held_named")
+        held, named = (self.metric(self.agent_url, name) for name in names)
+        pings = self.lab.start("a", "ping", "-i", "0.2", "-I", address, to)
+        self.wait(lambda: self.metric(self.agent_url, names[0]) > held, "agent")
+        yield
+        self.wait(lambda: self.metric(self.agent_url, names[1]) > named, "agent")
+        pings.terminate()
+        pings.wait()
 
     def new_interval(self) -> None:
         """Wait until what comes now is in no drain with what came before."""

@@ -1,7 +1,7 @@
 """A process that makes TCP connections as it is told, a line at a time: stdlib only.
 
-listen ADDRESS PORT, deaf ADDRESS PORT, connect ADDRESS PORT [OWN PORT], send N, echo N, flood,
-wait, patience MS, reset, close, pid
+listen ADDRESS PORT, deaf ADDRESS PORT, connect ADDRESS PORT [OWN PORT], reach ADDRESS PORT,
+send N, echo N, flood, wait, patience MS, reset, close, pid
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ class Client:
             return type(error).__name__ + ("" if type(error) is not OSError else f" {error.errno}")
         return str(time.perf_counter() - started)
 
+    def reach(self, address: str, port: str) -> str:
+        """Connect, and have an answer: what connecting sent has passed all interfaces by then."""
+        started = time.perf_counter()
+        self.connect(address, port)
+        self.echo("1")
+        return str(time.perf_counter() - started)
+
     def send(self, size: str) -> None:
         self.socket.sendall(b"x" * int(size))
 
@@ -62,11 +69,17 @@ class Client:
         self.socket.recv(1)
 
     def flood(self) -> None:
+        """Send on and on until it is closed."""
         self.socket.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.socket.send(b"x" * 65536)
-                time.sleep(0.001)
+
+        def send(one: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with contextlib.suppress(BlockingIOError):
+                        one.send(b"x" * 65536)
+                    time.sleep(0.001)
+
+        threading.Thread(target=send, args=[self.socket], daemon=True).start()
 
     def patience(self, ms: str) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(ms))

@@ -70,7 +70,7 @@ def captured(lab: Lab, folder: Path, name: str) -> list[bytes]:
         str(FRAMES),
         MAC["b"],
     )
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while len(packets(file)) < FRAMES and time.monotonic() < end:
         time.sleep(0.2)
     dump.terminate()
@@ -147,8 +147,8 @@ def test_a_killed_agent_leaves_traffic_flowing_and_no_filter() -> None:
         assert client.poll() is None, "traffic ended before the agent was killed"
         os.kill(flowobs.agent.pid, signal.SIGKILL)
         flowobs.agent.wait()
-        assert client.communicate(timeout=60)[0] == "done 12000 failed 0\n"
-        end = time.monotonic() + 5
+        assert client.communicate(timeout=150)[0] == "done 12000 failed 0\n"
+        end = time.monotonic() + 30
         while ours & links() and time.monotonic() < end:
             time.sleep(0.1)  # the kernel frees the links of a dead process a moment later
         assert not ours & links()
@@ -171,7 +171,7 @@ def test_clsact_leftovers_are_cleaned_by_the_next_start() -> None:
             assert filters(lab).count("direct-action") == 4
             assert lab.exec("node", "tc", "qdisc", "show").count("clsact") > 0
             first.agent.send_signal(signal.SIGTERM)
-            first.agent.wait(10)
+            first.agent.wait(60)
             assert filters(lab) == ""
             assert "clsact" not in lab.exec("node", "tc", "qdisc", "show")
         finally:

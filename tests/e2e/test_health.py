@@ -66,10 +66,15 @@ def client(running: tuple[Lab, Stack]) -> Iterator[Talk]:
 def ss(lab: Lab, pod: str, port: int) -> str:
     """What ss tells of the one connection on a port."""
     out = lab.exec(
-        pod, "ss", "-tinH", "state", "connected", f"( sport = :{port} or dport = :{port} )"
+        pod, "ss", "-tinoH", "state", "connected", f"( sport = :{port} or dport = :{port} )"
     )
     assert len(out.strip().splitlines()) == 2, out
     return out
+
+
+def acknowledged(lab: Lab, flowobs: Stack, port: int) -> None:
+    """Wait until no end waits for an acknowledgement: the last one may be late."""
+    flowobs.wait(lambda: not any("unacked:" in ss(lab, pod, port) for pod in "ab"), "agent")
 
 
 def nft(lab: Lab, pod: str, rule: str) -> None:
@@ -93,7 +98,7 @@ def test_connect_latency_and_handshake_rtt(
     _, flowobs = running
     address, port = (V4 if family == 4 else V6)["b"], 7000 + family
     server.say(f"listen {address} {port}")
-    took = float(client.say(f"connect {address} {port}"))
+    took = float(client.say(f"reach {address} {port}"))
     client.say("close")
     flowobs.settle()
     closes = rows(flowobs, port, "close")
@@ -119,7 +124,7 @@ def test_a_lost_syn_makes_the_connection_slow_and_leaves_the_rtt_out(
     nft(lab, "b", f"add rule inet lab in tcp dport {port} tcp flags syn {once} accept")
     nft(lab, "b", f"add rule inet lab in tcp dport {port} tcp flags syn drop")
     before = retransmitted(lab, "a")
-    took = float(client.say(f"connect {V4['b']} {port}"))
+    took = float(client.say(f"reach {V4['b']} {port}"))
     flush(lab, "b")
     assert retransmitted(lab, "a") - before == 1
     client.say("close")
@@ -144,7 +149,7 @@ def test_smoothed_rtt_is_that_of_ss(running: tuple[Lab, Stack], server: Talk, cl
     client.say(f"connect {V4['b']} {port}")
     for _ in range(20):
         client.say("echo 100")
-    time.sleep(0.5)  # the last acknowledgement may be late
+    acknowledged(lab, flowobs, port)
     flowobs.new_interval()
     told = {pod: re.search(r"\brtt:([\d.]+)/", ss(lab, pod, port)) for pod in "ab"}
     began = time_text(time.time_ns())
@@ -180,11 +185,10 @@ def test_retransmits_are_those_of_ss_and_nstat(
     server.say(f"listen {V4['b']} {port}")
     client.say(f"connect {V4['b']} {port}")
     before = retransmitted(lab, "a")
-    nft(lab, "b", f"add rule inet lab in tcp dport {port} numgen random mod 10 == 0 drop")
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} numgen inc mod 10 == 0 drop")
     client.say("send 3000000")
-    time.sleep(1)
-    flush(lab, "b")
     client.say("echo 1")
+    flush(lab, "b")
     told = re.search(r"\bretrans:\d+/(\d+)", ss(lab, "a", port))
     assert told is not None
     assert retransmitted(lab, "a") - before == int(told[1]) > 2
@@ -269,12 +273,13 @@ def test_syn_acks_that_are_sent_again_count_too(
 def test_a_receiver_that_does_not_read_shows_zero_windows(
     running: tuple[Lab, Stack], server: Talk, client: Talk
 ) -> None:
-    _, flowobs = running
+    lab, flowobs = running
     port = 7040
     server.say(f"deaf {V4['b']} {port}")
     client.say(f"connect {V4['b']} {port}")
     client.say("flood")
-    time.sleep(1)
+    # the kernel's timer of who was told that there is no room
+    flowobs.wait(lambda: "timer:(persist" in ss(lab, "a", port), "agent")
     client.say("reset")
     flowobs.settle()
     found = rows(flowobs, port, "update", "close")

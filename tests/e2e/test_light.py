@@ -12,7 +12,7 @@ from tests.e2e.lab import Lab, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
 
-SECONDS = 15
+SECONDS = 10
 
 
 def cpu_seconds(pid: int) -> float:

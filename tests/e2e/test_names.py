@@ -37,7 +37,7 @@ class Api:
 
     def call(self, work: Any) -> Any:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return future.result(10)
+        return future.result(60)
 
     async def put(self, resource: str, thing: dict[str, Any]) -> None:
         self.server.put(resource, thing)
@@ -99,14 +99,11 @@ def flows(*arguments: str) -> dict[str, Any]:
 
 
 def test_a_new_pods_first_packets_have_its_name(running: tuple[Lab, Stack, Api]) -> None:
-    lab, flowobs, api = running
-    started = time.time()
-    late = threading.Timer(0.7, lambda: api.call(api.put("pods", things.pod(
-        "new", NEW, node="lab-node", started=started - 5, labels={"app": "new"}
-    ))))  # fmt: skip
-    late.start()
-    ping(lab, NEW, 1.6)
-    late.join()
+    _, flowobs, api = running
+    labels = {"app": "new"}
+    new = things.pod("new", NEW, node="lab-node", started=time.time() - 5, labels=labels)
+    with flowobs.held_back(NEW, V4["b"]):
+        api.call(api.put("pods", new))
     flowobs.settle()
     rows = [r for r in flowobs.rows(q=f"ip:{NEW}") if r["kind"] != "lost"]
     near = [r for r in rows if r["reporter"] == "source"]
@@ -147,12 +144,14 @@ def test_who_it_is_is_explained(running: tuple[Lab, Stack, Api]) -> None:
 def test_names_out_of_date_say_so(running: tuple[Lab, Stack, Api]) -> None:
     lab, flowobs, api = running
     api.stop()
-    time.sleep(11)
-    ping(lab, NEW, 0.4)
-    flowobs.settle()
-    row = flowobs.rows(q=f"from:{NEW}%20reporter:source", last=1)[0]
-    assert row["src_name"] == "new", "what was known stays in use"
-    assert row["src_identity_age"] >= 10
+
+    def told() -> dict[str, Any]:
+        ping(lab, NEW, 0.2)
+        return flowobs.rows(q=f"from:{NEW}%20reporter:source", last=1)[0]
+
+    stale = 'flowobs_agent_identity_stale{resource="pods"}'
+    flowobs.wait(lambda: flowobs.metric(flowobs.agent_url, stale) == 1, "agent")
+    flowobs.wait(lambda: told().get("src_identity_age", 0) >= 10, "agent")
+    assert told()["src_name"] == "new", "what was known stays in use"
     (agent,) = flows("status", "--server", flowobs.url)["agents"]
     assert agent["names_age_s"] >= 10
-    assert flowobs.metric(flowobs.agent_url, 'flowobs_agent_identity_stale{resource="pods"}') == 1

@@ -78,9 +78,9 @@ def in_a_thread() -> Iterator[FakeApi]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = FakeApi()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
     yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -108,7 +108,7 @@ async def running(
                 await task
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it is so."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, not only an event

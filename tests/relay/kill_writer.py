@@ -1,7 +1,8 @@
 """A relay's writing half, to be killed: kill_writer URL ACKS GROUPS stable|random
 
 Commits groups one after the other from the first that ACKS does not name. Between "stored"
-(printed) and the ack (a line in ACKS) it waits, so that a kill there is one between insert and ack.
+(printed) and the ack (a line in ACKS) it waits for a line on stdin, or its end, so that a kill
+there is one between insert and ack.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from tests.flow_factory import new_table, random_batch
 from tests.relay.counted import counted
 
 ROWS = 100
-WINDOW_S = 0.5
-"""Between commit and ack: long enough for a kill to land in it on a busy machine, too."""
 
 
 class RandomToken(Group):
@@ -50,7 +49,7 @@ async def main(url: str, acks: TextIO, first: int, groups: int, kind: str) -> No
         await committer.submit(make("agent", 1, number, [batch], ROWS, stored.set))
         await stored.wait()
         print("stored", number, flush=True)
-        await asyncio.sleep(WINDOW_S)
+        sys.stdin.readline()
         acks.write(f"{number}\n")
         acks.flush()
     await committer.stop(5)

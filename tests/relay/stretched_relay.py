@@ -1,5 +1,6 @@
-"""A relay that takes its time between commit and ack: stretched_relay SECONDS once|twice ARGS...
+"""A relay that takes its time between commit and ack: stretched_relay WINDOW once|twice ARGS...
 
+While it does so the file WINDOW is there, and a kill hits that moment.
 ``twice`` is the control: a relay that neither keeps its tokens nor remembers what it stored.
 """
 
@@ -15,13 +16,16 @@ from relay.committer import CombiningCommitter
 from relay.committer.spool import Member, Spool
 from relay.store import Store
 
-seconds, kind, *arguments = sys.argv[1:]
+STRETCH_S = 0.3
+window, kind, *arguments = sys.argv[1:]
 finish, insert_file = CombiningCommitter._finish, Store.insert_file
 
 
 def slowly(self: CombiningCommitter, token: str, members: list[Member]) -> None:
-    time.sleep(float(seconds))
+    Path(window).touch()
+    time.sleep(STRETCH_S)
     finish(self, token, members)
+    Path(window).unlink()
 
 
 def under_any_token(self: Store, path: Path, token: str) -> None:

@@ -86,8 +86,10 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
 
 
 async def test_groups_of_several_agents_share_an_insert(setup):
+    setup.committer._combine_s = 60
     for agent in ("a", "b", "c"):
         await setup.committer.submit(setup.group(agent, 1))
+    await setup.committer.stop(5)  # who ends waits for nothing
     await until(lambda: len(setup.stored) == 3)
     assert len(setup.store.tokens) == 1
     assert setup.value("groups_stored_total") == 3
@@ -113,7 +115,7 @@ async def test_inserts_of_few_records_keep_their_distance(setup):
     wanted = time.monotonic() + 3 * setup.committer._combine_s
     await until(lambda: time.monotonic() > wanted)
     assert not setup.stored
-    await setup.committer.stop(5)  # who ends waits for nothing
+    await setup.committer.stop(5)
     assert len(setup.store.tokens) == 1
 
 

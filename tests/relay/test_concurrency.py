@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from bench.traffic import Traffic
+from tests.busy import within
 from tests.relay.process import Agent, RelayProcess, wait_for
 
 ROWS_PER_S = 20_000
@@ -138,7 +139,8 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
         stop.set()
         ingest.stop()
         ingest.end()
-        seconds = relay.stop()
+        with within(3):
+            relay.stop()
     took = [t for reader in readers for t in reader.took]
     for name in QUESTIONS:
         times = np.array([s for n, s in took if n == name])
@@ -157,4 +159,3 @@ def test_readers_neither_fail_nor_stop_the_ingest(tmp_path: Path) -> None:
     assert max(lags) < MOST_LAG_S
     assert normal < MOST_MB
     assert peak < MOST_MB + RUNAWAY_MB
-    assert seconds < 3

@@ -73,7 +73,7 @@ async def test_every_record_is_in_the_store_once(tmp_path: Path, monkeypatch):
     await traffic(15)  # nobody is there
     async with relay(store, target):
         await traffic(30)
-        assert [await agent.flush(15) for agent in agents] == [0, 0]
+        assert [await agent.flush(60) for agent in agents] == [0, 0]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

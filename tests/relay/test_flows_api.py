@@ -299,7 +299,7 @@ def test_records_not_yet_stored_are_in_history(
     client: httpx.Client, agent: Agent, endpoints: Endpoints
 ) -> None:
     agent.put(flows(2, endpoints, dst_port=7200))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(rows := get(client, "port=7200")) < 2:
         assert time.monotonic() < deadline
     assert len(rows) == 2
@@ -314,7 +314,7 @@ def test_losses_pass_every_filter_but_kind(
     agent.put(
         flows(1, endpoints, kind=schema.Kind.lost, lost=7, drop_reason="ring_full", dst_port=0)
     )
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not (rows := get(client, "pod=nobody/at-all")) and time.monotonic() < deadline:
         time.sleep(0.05)
     (row,) = rows
@@ -338,7 +338,7 @@ def test_sse_follows(client: httpx.Client, agent: Agent, endpoints: Endpoints) -
 def test_subscribers_are_forgotten_when_they_leave(client: httpx.Client, tmp_path: Path) -> None:
     with client.stream("GET", "/api/v1/flows?follow=true"):
         assert client.get("/api/v1/status").json()["live"]["subscribers"] >= 1
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while client.get("/api/v1/status").json()["live"]["subscribers"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -352,7 +352,7 @@ def test_an_opening_comes_before_what_happened_at_the_same_time(
     agent.put(flows(1, endpoints, dst_port=7400, start_ns=at, first_port=1))
     agent.put(flows(1, endpoints, dst_port=7400, start_ns=at, first_port=1, kind=schema.Kind.open))
     wanted = ["open", "update"]  # once they are in the store; in memory they are as they came
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     kinds: list[str] = []
     while kinds != wanted and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -128,7 +128,7 @@ async def tell(call: grpc.aio.StreamStreamCall, batch: FlowBatch) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.005)
@@ -269,6 +269,7 @@ async def test_a_full_committer_stops_the_reading_and_nothing_is_lost(relay):
     await tell(call, batch)
     for number in (1, 2, 3):
         await send(call, batch=wire.encode(batch, number, close=True))
+    await until(lambda: relay.hub.published)
     await asyncio.sleep(0.1)
     assert len(relay.hub.published) == 1
     relay.committer.room.set()
@@ -393,10 +394,11 @@ async def test_a_real_forwarder_delivers_everything_over_broken_streams(relay, m
         await asyncio.to_thread(forwarder.put, batch)
         await asyncio.sleep(0.01)
         if seed % 8 == 5:
+            await until(lambda seed=seed: forwarder.stats.connects > seed // 8)
             agent = relay.ingest._agents.get("real")
             if agent is not None and agent.stream is not None:
                 agent.stream.replaced.set()  # cuts the connection
-    assert await forwarder.flush(10) == 0
+    assert await forwarder.flush(60) == 0
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

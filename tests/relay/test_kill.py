@@ -20,13 +20,19 @@ def run_with_kills(folder: Path, kind: str) -> list[int]:
     writer = "tests.relay.kill_writer"
     command = [sys.executable, "-m", writer, url, str(acks), str(GROUPS), kind]
     for _ in range(KILLS):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            assert process.stdout is not None
-            first, second = process.stdout.readline(), process.stdout.readline()
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
+            assert process.stdin is not None and process.stdout is not None
+            first = process.stdout.readline()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            second = process.stdout.readline()
             process.kill()
             assert first.startswith("stored"), first
             assert second.startswith("stored"), second
-    last = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    last = subprocess.run(
+        command, input="", capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
     assert len(acks.read_text().splitlines()) == GROUPS
     return [int(n) for n in last.stdout.splitlines()[-1].split()]
 

@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("FLOWOBS_TEST_KILLS", "3"))
 
 
 def relay(folder: Path, kind: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.relay.stretched_relay", "0.3", kind]
+    command = [sys.executable, "-m", "tests.relay.stretched_relay", str(folder / "window"), kind]
     command += ["--store", f"chdb://{folder}/store", "--http", "127.0.0.1:0"]
     with (folder / "log").open("a") as log:
         return subprocess.Popen(
@@ -39,7 +39,7 @@ def run_with_kills(folder: Path, kind: str, kills: int = KILLS) -> tuple[int, li
     process = relay(folder, kind)
     try:
         for kill in range(kills):
-            wait_for(lambda: all(agent.forwarder.stats.connected for agent in agents), 20)
+            wait_for(lambda: all(agent.forwarder.stats.connected for agent in agents))
             end = time.monotonic() + chance.uniform(0.6, 1.8)
             while time.monotonic() < end:
                 for agent, table in zip(agents, tables, strict=True):
@@ -49,18 +49,18 @@ def run_with_kills(folder: Path, kind: str, kills: int = KILLS) -> tuple[int, li
                     agent.put(batch)
                 time.sleep(0.05)
             if kill % 2:  # by chance alone most kills would miss the window
-                wait_for(lambda: list((folder / "store" / "commit").glob("*.native")))
-                time.sleep(chance.uniform(0.05, 0.35))
+                wait_for((folder / "window").exists)
             process.kill()
             process.wait()
+            (folder / "window").unlink(missing_ok=True)
             wait_for(lambda: not any(agent.forwarder.stats.connected for agent in agents))
             process = relay(folder, kind)
-        wait_for(lambda: not any(agent.forwarder.spool_records for agent in agents), 40)
+        wait_for(lambda: not any(agent.forwarder.spool_records for agent in agents))
     finally:
         for agent in agents:
             agent.stop()
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     count = [sys.executable, "-m", "tests.relay.counted", f"chdb://{folder}/store"]
     said = subprocess.run(count, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     return sent, [int(n) for n in said.stdout.split()]

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.config import Address, Config, ConfigError, state_folder
+from tests.busy import within
 from tests.relay.flows import flows, table
 from tests.relay.process import Agent, RelayProcess, running, wait_for
 
@@ -139,14 +140,12 @@ def test_stops_within_three_seconds_under_load(tmp_path: Path, number: signal.Si
             reader.start()
         wait_for(lambda: _subscribers(relay) == 3)
         agent.put(flows(10))
-        begin = time.monotonic()
-        relay.process.send_signal(number)
-        assert relay.process.wait(10) == 0
-        took = time.monotonic() - begin
+        with within(3):
+            relay.process.send_signal(number)
+            assert relay.process.wait(60) == 0
         for reader in readers:
-            reader.join(5)
+            reader.join(60)
         agent.stop()
-        assert took < 3, relay.log.read_text()
         assert ends == ["ended"] * 3  # the streams ended well, they were not cut
         assert "Traceback" not in relay.log.read_text()
 
@@ -175,13 +174,12 @@ def test_stops_within_three_seconds_during_an_endless_query(tmp_path: Path) -> N
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(1)
-    begin = time.monotonic()
-    process.terminate()
-    _, stderr = process.communicate(timeout=10)
+    with within(3):
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert time.monotonic() - begin < 3
     assert "Traceback" not in stderr
-    asking.join(5)
+    asking.join(60)
     assert answers[0].status_code == 503
     assert "the relay is shutting down" in answers[0].json()["error"]
 
@@ -201,7 +199,8 @@ def test_stops_within_three_seconds_while_somebody_reads_a_long_answer(
         parts = answer.iter_raw()
         next(parts)  # and no more: the relay waits for its reader
         time.sleep(0.5)
-        assert relay.stop() < 3
+        with within(3):
+            relay.stop()
         with pytest.raises(httpx.HTTPError):
             for _ in parts:
                 pass
@@ -216,10 +215,8 @@ def test_a_reader_that_leaves_a_long_answer_frees_its_query(tmp_path: Path) -> N
             with pytest.raises(httpx.ReadTimeout):
                 url = f"{relay.url}/api/v1/flows?q=port:9001&since=1h&format=ndjson"
                 httpx.get(url, timeout=0.3, trust_env=False)
-        begin = time.monotonic()
-        with relay.client() as client:
+        with within(5), relay.client() as client:
             assert client.get("/api/v1/flows").status_code == 200
-        assert time.monotonic() - begin < 5
     finally:
         relay.stop()
 
@@ -253,7 +250,7 @@ def test_a_dead_committer_ends_the_process(tmp_path: Path) -> None:
     assert process.stdout is not None and process.stdout.readline().startswith("relay ready")
     agent = Agent(f"unix:{tmp_path}/sock")
     agent.put(flows(1))
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     agent.stop()
     assert process.returncode == 1
     last = stderr.strip().splitlines()[-1]

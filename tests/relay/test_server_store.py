@@ -20,6 +20,7 @@ import pytest
 
 from bench.traffic import Traffic
 from relay.store import Store, StoreError
+from tests.busy import within
 from tests.flow_factory import new_table, random_batch
 from tests.relay.flows import flows
 from tests.relay.process import Agent, running, wait_for
@@ -56,12 +57,12 @@ class Front:
         again = [self._port.read_text()] if self._port.exists() else []
         self._port.unlink(missing_ok=True)
         self._process = subprocess.Popen([*self._command, *again])
-        wait_for(lambda: self._port.exists() or self._process.poll() is not None, 30)
+        wait_for(lambda: self._port.exists() or self._process.poll() is not None)
         assert self._process.poll() is None, "the front ended"
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 @pytest.fixture(
@@ -136,10 +137,9 @@ def test_closing_stops_queries_on_a_server_too(server):
     thread = threading.Thread(target=run)
     thread.start()
     time.sleep(0.5)
-    began = time.monotonic()
-    remote.close()
-    thread.join(10)
-    assert time.monotonic() - began < 3
+    with within(3):
+        remote.close()
+        thread.join(60)
     assert "shutting down" in said[0]
 
 
@@ -186,11 +186,11 @@ def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
         agent.store(flows(100))
         front.stop()
         agent.put(flows(100))
-        error = wait_for(lambda: status()["error"], 30)
+        error = wait_for(lambda: status()["error"])
         assert "does not answer: check that it runs" in error
         assert agent.forwarder.spool_records == 100
         front.start()
-        wait_for(lambda: agent.forwarder.spool_records == 0, 30)
-        wait_for(lambda: (status()["rows"], status()["error"]) == (200, None), 30)
+        wait_for(lambda: agent.forwarder.spool_records == 0)
+        wait_for(lambda: (status()["rows"], status()["error"]) == (200, None))
         agent.stop()
     front.stop()

@@ -37,7 +37,7 @@ def attached(flowobs: Stack) -> int:
     return int(flowobs.metric(flowobs.agent_url, "flowobs_agent_links_attached"))
 
 
-def wait(true: Callable[[], bool], seconds: float = 20) -> None:
+def wait(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

@@ -47,7 +47,7 @@ def test_connections_end_as_the_kernel_says(running: tuple[Lab, Stack]) -> None:
             for _ in range(SILENT)
         ]
         for process in silent:
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
         dropped = counted(lab, "b", "rules")["silent packets"]
     watch.read()
     a, b = watch.proc["a"], watch.proc["b"]
@@ -92,7 +92,7 @@ def test_retransmits(running: tuple[Lab, Stack]) -> None:
     with rules(lab, "b", "input", f'{tenth} counter drop comment "tenth"'):
         for address in (V4["b"], V6["b"]):
             words = ("tcp", address, "7000", "20", "5", "400")
-            lab.exec("a", sys.executable, TALK, *words, timeout=30)
+            lab.exec("a", sys.executable, TALK, *words)
         dropped = counted(lab, "b", "rules")["tenth packets"]
     watch.read()
     again = watch.select(kind="retransmit")

@@ -40,7 +40,7 @@ def talking(
         yield process
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -64,21 +64,26 @@ def test_clients_and_servers_before_and_after_the_agent() -> None:
         with stack(lab) as flowobs:
             watch = Watch(lab, flowobs)
             new = [clients.enter_context(talking(lab, *end)) for end in ends]
-            for _ in range(4):  # accepted sockets are looked for again after 0.5 and 2 s
+            truth = {
+                (*end, process.pid, command(process.pid), servers[end[1]], command(servers[end[1]]))
+                for end, process in (*zip(ends, old, strict=True), *zip(ends, new, strict=True))
+            }
+            assert {row[3] for row in truth} == {"talk-hold"}
+
+            def told() -> set[tuple[object, ...]]:
+                """What the last record of each flow and reporter says."""
                 for process in (*old, *new):
                     more(process)
-                time.sleep(1.2)
-            watch.read()
-            last = {}
-            for r in sorted(watch.select(kind="update"), key=lambda r: str(r["time"])):
-                owners = [r.get(f"{e}_{w}") for e in ("src", "dst") for w in ("pid", "process")]
-                end = (r["proto"], r["dst_ip"])
-                last[(*end, r["src_port"], r["reporter"])] = (*end, *owners)
-            assert {key[3] for key in last} == {"source", "destination"}
-            told = set(last.values())
-        truth = {
-            (*end, process.pid, command(process.pid), servers[end[1]], command(servers[end[1]]))
-            for end, process in (*zip(ends, old, strict=True), *zip(ends, new, strict=True))
-        }
-        assert {row[3] for row in truth} == {"talk-hold"}
-        assert told == truth
+                watch.read()
+                last = {}
+                for r in sorted(watch.select(kind="update"), key=lambda r: str(r["time"])):
+                    owners = [r.get(f"{e}_{w}") for e in ("src", "dst") for w in ("pid", "process")]
+                    end = (r["proto"], r["dst_ip"])
+                    last[(*end, r["src_port"], r["reporter"])] = (*end, *owners)
+                assert {key[3] for key in last} == {"source", "destination"}
+                return set(last.values())
+
+            end = time.monotonic() + 60  # accepted sockets are looked for again after 0.5 and 2 s
+            while (last_told := told()) != truth and time.monotonic() < end:
+                pass
+            assert last_told == truth

@@ -32,7 +32,7 @@ def test_tcp(running: tuple[Lab, Stack], address: str, header: int, parallel: in
         assert server.poll() is None
     words = ("--port", "5201", "--bytes", f"{MEGABYTES}M", "--parallel", str(parallel))
     lab.exec("a", "iperf3", "--client", address, *words)
-    server.communicate(timeout=10)
+    server.communicate(timeout=60)
     watch.read()
 
     mine = watch.select(proto="tcp", interface="va")

@@ -27,12 +27,21 @@ class Socket(NamedTuple):
     retransmits: int
 
 
-def ss(lab: Lab, pod: str) -> dict[tuple[str, int], Socket]:
-    """The sockets of connections with port 7000, by address and port of the client."""
+def lines(lab: Lab, pod: str) -> list[str]:
+    """What ss says of connections with port 7000: two lines each."""
     words = ("-tinH", "state", "established", "( sport = :7000 or dport = :7000 )")
-    lines = lab.exec(pod, "ss", *words).splitlines()
+    return lab.exec(pod, "ss", *words).splitlines()
+
+
+def unacknowledged(lab: Lab, pod: str) -> bool:
+    return any("unacked:" in line for line in lines(lab, pod))
+
+
+def ss(lab: Lab, pod: str) -> dict[tuple[str, int], Socket]:
+    """Those connections, by address and port of the client."""
+    said = lines(lab, pod)
     found = {}
-    for ends, numbers in zip(lines[::2], lines[1::2], strict=True):
+    for ends, numbers in zip(said[::2], said[1::2], strict=True):
         local, peer = ends.split()[2:4]
         address, _, port = (local if pod == "a" else peer).rpartition(":")
         rtt = re.search(r"\brtt:([\d.]+)/", numbers)
@@ -57,7 +66,8 @@ def test_smoothed_rtt_and_retransmits(running: tuple[Lab, Stack]) -> None:
         with rules(lab, "b", "input", lossy):
             for client in held:
                 more(client)
-        time.sleep(1)  # what was lost is sent again, and the last acknowledgement may be late
+        # what was lost is sent again, and the last acknowledgement may be late
+        flowobs.wait(lambda: not any(unacknowledged(lab, pod) for pod in "ab"), "agent")
         flowobs.new_interval()
         told = {pod: ss(lab, pod) for pod in "ab"}
         began = time_text(time.time_ns())

@@ -63,7 +63,7 @@ def require_app() -> None:
 
 
 def browse(
-    url: str, steps: Sequence[dict[str, Any]], *, timeout: float = 15, **options: Any
+    url: str, steps: Sequence[dict[str, Any]], *, timeout: float = 40, **options: Any
 ) -> Visit:
     """Opens ``url`` and performs ``steps``; each may take ``timeout`` seconds.
 

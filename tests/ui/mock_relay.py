@@ -34,7 +34,7 @@ class MockRelay:
     ) -> None:
         assert self._process is not None and self._process.stdout is not None
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
 
     @property
@@ -46,5 +46,5 @@ class MockRelay:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/_mock?{query}", method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             assert response.status == 200

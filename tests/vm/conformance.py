@@ -249,7 +249,7 @@ def peer(lab: Lab, pod: str, *arguments: str) -> subprocess.Popen[str]:
 
 def go(client: subprocess.Popen[str]) -> dict[str, list[int]]:
     """Let a client do its steps."""
-    out, _ = client.communicate("go\n", timeout=60)
+    out, _ = client.communicate("go\n", timeout=200)
     assert client.returncode == 0
     made: dict[str, list[int]] = json.loads(out)
     return made
@@ -379,7 +379,7 @@ def hotplug(lab: Lab) -> dict[str, Any]:
         return peer(lab, "a", "client", json.dumps({"steps": steps}))
 
     def finish(client: subprocess.Popen[str]) -> None:
-        out, _ = client.communicate(timeout=60)
+        out, _ = client.communicate(timeout=200)
         for made in json.loads(out).values():
             ports.extend(made)
 

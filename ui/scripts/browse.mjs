@@ -2,7 +2,7 @@
 //
 //   {"url", "steps": [...], "width", "height", "dark", "reducedMotion", "timeout_ms", "chromium"}
 //   steps: {"wait": selector} {"gone": selector} {"text": selector} {"click": selector} {"fill": [selector, text]}
-//          {"press": key} {"eval": expression} {"edges": true} {"screenshot": path} {"sleep": ms} {"goto": url}
+//          {"press": key} {"eval": expression} {"until": expression} {"edges": true} {"screenshot": path} {"sleep": ms} {"goto": url}
 // Every step that reads something adds its value to "results".
 import { chromium } from "playwright-core";
 
@@ -11,6 +11,8 @@ const input = await new Promise((resolve) => {
   process.stdin.on("data", (chunk) => (text += chunk)).on("end", () => resolve(JSON.parse(text)));
 });
 
+const timeoutMs = input.timeout_ms ?? 15_000;
+
 const readEdges = () =>
   [...document.querySelectorAll("[data-edge]")].map((row) => ({
     edge: row.dataset.edge,
@@ -18,6 +20,14 @@ const readEdges = () =>
     bad: Number(row.dataset.bad),
     text: row.innerText,
   }));
+
+async function until(page, expression) {
+  const end = Date.now() + timeoutMs;
+  while (!(await page.evaluate(expression))) {
+    if (Date.now() > end) throw new Error(`it did not come true: ${expression}`);
+    await page.waitForTimeout(50);
+  }
+}
 
 async function perform(page, step) {
   if (step.goto) return void (await page.goto(step.goto));
@@ -29,6 +39,7 @@ async function perform(page, step) {
   if (step.press) return void (await page.keyboard.press(step.press));
   if (step.mouse) return void (await page.mouse[step.mouse[0]](...step.mouse.slice(1)));
   if (step.eval) return page.evaluate(step.eval);
+  if (step.until) return void (await until(page, step.until));
   if (step.edges) return page.evaluate(readEdges);
   if (step.screenshot) return void (await page.screenshot({ path: step.screenshot }));
   if (step.sleep) return void (await page.waitForTimeout(step.sleep));
@@ -47,7 +58,7 @@ try {
     reducedMotion: input.reducedMotion ? "reduce" : "no-preference",
     deviceScaleFactor: input.scale ?? 1,
   });
-  page.setDefaultTimeout(input.timeout_ms ?? 15_000);
+  page.setDefaultTimeout(timeoutMs);
   page.on("pageerror", (error) => answer.console.push(`error: ${error.message}`));
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") answer.console.push(`${message.type()}: ${message.text()}`);
