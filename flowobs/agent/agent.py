@@ -324,6 +324,7 @@ def run(config: AgentConfig) -> None:
 
     Raises what ``Agent`` raises, and what ended a part of it.
     """
+    loader.check_rights()  # before anything that takes its time, or has something to say
     log.setup(as_json=config.log_json)
     # two descriptors an interface: the usual soft limit of 1,024 is for programs that use select()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
