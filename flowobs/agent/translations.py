@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowobs.agent.conntrack import END, ICMP, TRANSLATION
 from flowobs.identity.keytable import KeyTable
+from flowobs.memory import zeros
 from flowobs.schema import Kind
 
 Array = NDArray[Any]
@@ -40,10 +41,10 @@ class Translations:
 
     def _make(self, capacity: int) -> None:
         self._table = KeyTable(capacity)
-        self._values = np.zeros(capacity, TRANSLATION)
-        self._begins = np.zeros(capacity, END)
+        self._values = zeros(capacity, TRANSLATION)
+        self._begins = zeros(capacity, END)
         """The end that the seen packets of the opening side come from."""
-        self._end_ns = np.zeros(capacity, np.int64)
+        self._end_ns = zeros(capacity, np.int64)
 
     def __len__(self) -> int:
         """Keys in the table."""
