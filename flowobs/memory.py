@@ -10,20 +10,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 # M_* of malloc.h
-_ARENA_MAX: Final = -8
 _MMAP_THRESHOLD: Final = -3
 _TRIM_THRESHOLD: Final = -1
 
 
 def bound() -> None:
-    """Have malloc share one heap among threads, and give large blocks back when they are freed.
+    """Have malloc give large blocks back when they are freed.
 
-    Left alone it keeps as much as the largest block ever was (the kernel's types: 6 MB), in a heap
-    for each thread. Call it before there are threads.
+    Left alone it keeps as much as the largest block ever was: the kernel's types are 6 MB.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(_ARENA_MAX, 1)
         libc.mallopt(_MMAP_THRESHOLD, 1 << 20)  # the arrays of a batch are smaller
         libc.mallopt(_TRIM_THRESHOLD, 16 << 20)  # the next drain wants it again
 
