@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,14 @@ def nothing(type: schema.ColumnType, rows: int) -> Array:
 def is_nothing(column: Array) -> bool:
     """Whether a column is known to be zero throughout, without looking at its rows."""
     return column.base is _ZEROS
+
+
+def writable(columns: dict[str, Array], name: str) -> Array:
+    """A column to write to: shared zeros become its own."""
+    column = columns[name]
+    if is_nothing(column):
+        column = columns[name] = np.zeros_like(column)
+    return column
 
 
 class Strings:
@@ -172,10 +180,15 @@ class FlowBatch:
         self.endpoints = endpoints
 
     @classmethod
-    def zeros(cls, rows: int, endpoints: Endpoints) -> FlowBatch:
-        """A batch of ``rows`` records in which everything is zero or empty."""
+    def zeros(cls, rows: int, endpoints: Endpoints, *, shared: Collection[str] = ()) -> FlowBatch:
+        """A batch of ``rows`` records in which everything is zero or empty.
+
+        Columns named in ``shared`` take no memory until they are asked for with :func:`writable`.
+        """
         columns: dict[str, Array] = {
-            name: np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
+            name: nothing(type, rows)
+            if name in shared
+            else np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
             for name, type in RECORD_TYPES.items()
         }
         return cls(columns, endpoints)

@@ -18,6 +18,7 @@ from flowobs.batch import (
     Endpoint,
     Endpoints,
     FlowBatch,
+    is_nothing,
     nothing,
 )
 
@@ -58,7 +59,10 @@ def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
     # comparing bytes is several times faster than numpy's any()
     zeros = {width: bytes(width * len(batch)) for width in set(_WIDTH.values())}
     for wire, (name, type) in _BY_ID.items():
-        data = batch.columns[name].tobytes()
+        column = batch.columns[name]
+        if is_nothing(column):
+            continue
+        data = column.tobytes()
         if data != zeros[_WIDTH[type]]:
             # protobuf's own messages would copy each column three times more
             head = b"\x08" + varint(wire) + b"\x12" + varint(len(data))

@@ -13,6 +13,7 @@ from flowobs.batch import (
     Strings,
     is_nothing,
     nothing,
+    writable,
 )
 from tests.flow_factory import new_table, random_batch
 
@@ -103,6 +104,20 @@ def test_columns_of_nothing_are_joined_without_a_copy():
     one = FlowBatch.concat([joined, zeros])  # zero, but nobody knows
     assert not is_nothing(one["packets"])
     assert len(one) == 14
+
+
+def test_a_shared_column_becomes_its_own_when_it_is_written_to():
+    table = Endpoints(Strings())
+    batch = FlowBatch.zeros(3, table, shared={"bytes", "virtual_ip"})
+    other = FlowBatch.zeros(3, table, shared={"bytes"})
+    with pytest.raises(ValueError, match="read-only"):
+        batch["bytes"][1] = 7
+    writable(batch.columns, "bytes")[1] = 7
+    writable(batch.columns, "bytes")[2] = 8
+    writable(batch.columns, "virtual_ip")[0] = 1
+    assert batch["bytes"].tolist() == [0, 7, 8]
+    assert batch["virtual_ip"].sum() == 16
+    assert is_nothing(other["bytes"]) and not other["bytes"].any()
 
 
 def test_nothing_has_no_limit():

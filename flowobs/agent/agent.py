@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 import flowobs
-from flowobs import log
+from flowobs import log, memory
 from flowobs.agent import bpf, loader
 from flowobs.agent.attach import Attachments
 from flowobs.agent.btf import Btf
@@ -324,6 +324,8 @@ def run(config: AgentConfig) -> None:
 
     Raises what ``Agent`` raises, and what ended a part of it.
     """
+    loader.check_rights()  # before anything that takes its time, or has something to say
+    memory.bound()
     log.setup(as_json=config.log_json)
     # two descriptors an interface: the usual soft limit of 1,024 is for programs that use select()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowobs.agent.drain import CounterDeltas
 from flowobs.agent.records import CLOSER, FLOW_KEY, FLOW_STATE, RECORD_VERSION
 from flowobs.agent.tunnels import Tunnels
-from flowobs.batch import Endpoints, FlowBatch, Strings
+from flowobs.batch import Endpoints, FlowBatch, Strings, writable
 from flowobs.schema import Cast, CloseReason, Kind, Protocol, Verdict
 
 Array = NDArray[Any]
@@ -34,6 +34,19 @@ _ADDRESS_WORDS = np.dtype(
     [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
 )
 """FLOW_KEY with each address as two words: choosing between words is eight times faster."""
+_SELDOM = {
+    *("icmp_type", "icmp_code", "icmp_ip", "drop_reason", "lost"),
+    *("retransmits", "reply_retransmits", "src_identity_age", "dst_identity_age"),
+    *("virtual_ip", "virtual_port", "snat_ip", "snat_port"),
+    *("tunnel_id", "tunnel_src_ip", "tunnel_dst_ip"),
+}
+"""Columns that are zero in most batches: who writes to one asks for it (``batch.writable``)."""
+_NOT_OF_FLOWS = _SELDOM | {"reply", "netns"}
+_NOT_OF_EVENTS = _SELDOM | {
+    *("packets", "bytes", "reply_packets", "reply_bytes", "zero_windows", "reply_zero_windows"),
+    *("duration", "close_reason", "connect_ns"),
+    *("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us"),
+}
 _END_TIMES = ("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
 _BROADCAST = FLOW_STATE["FLOW_BROADCAST"][0]
 _CORE_REASONS = 1 << 16
@@ -111,7 +124,7 @@ class Decoder:
             flows = np.concatenate((flows, flows[opened]))
         initiator = flows["initiator"] & 1
         swap = initiator.astype(np.bool_)
-        decoded = self._oriented(keys, swap, flows)
+        decoded = self._oriented(keys, swap, flows, _NOT_OF_FLOWS)
         columns = decoded.batch.columns
         columns["verdict"][:] = Verdict.forwarded
         columns["time"][:] = _utc(flows["last_ns"], offset_ns)
@@ -125,7 +138,8 @@ class Decoder:
             columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(flows[name], swap)
         if retransmits is not None and retransmits.any():
             source, destination = _sides(retransmits, swap[:rows])
-            columns["retransmits"][:rows], columns["reply_retransmits"][:rows] = source, destination
+            writable(columns, "retransmits")[:rows] = source
+            writable(columns, "reply_retransmits")[:rows] = destination
         self._unwrap(columns, flows, swap)
         closed = _closed(flows)
         columns["kind"][:] = np.where(closed, _CLOSE, _UPDATE)
@@ -145,13 +159,14 @@ class Decoder:
         initiator = events["initiator"] & 1
         reply = (events["direction"] & 1) ^ initiator
         swap = initiator.astype(np.bool_)
-        decoded = self._oriented(events["key"], swap, events)
+        decoded = self._oriented(events["key"], swap, events, _NOT_OF_EVENTS)
         columns = decoded.batch.columns
         decoded.netns[:] = columns["netns"][:] = events["netns"]
         columns["time"][:] = _utc(events["time_ns"], offset_ns)
         columns["kind"][:] = kind
         columns["reply"][:] = reply
-        columns["lost"][:] = events["held"]
+        if events["held"].any():
+            writable(columns, "lost")[:] = events["held"]
         columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(events["tcp_flags"], swap)
         # The hook ran in the process of the end that sent.
         columns["src_pid"][:] = np.where(reply, 0, events["pid"])
@@ -159,20 +174,20 @@ class Decoder:
         columns["verdict"][:] = _VERDICTS[kind]
         dropped, failed, closed, told = (np.flatnonzero(kind == one) for one in _RARE)
         if told.size:
-            columns["icmp_ip"][told] = events["cookie"][told].view("u1")
+            writable(columns, "icmp_ip")[told] = events["cookie"][told].view("u1")
             columns["src_cookie"][told] = columns["dst_cookie"][told] = 0
-            columns["icmp_type"][told] = events["reason"][told] >> 8 & 0xFF
-            columns["icmp_code"][told] = events["reason"][told] & 0xFF
+            writable(columns, "icmp_type")[told] = events["reason"][told] >> 8 & 0xFF
+            writable(columns, "icmp_code")[told] = events["reason"][told] & 0xFF
         if closed.size:
             closers = events["closer"][closed], initiator[closed]
-            columns["close_reason"][closed] = _CLOSE_REASONS[closers]
+            writable(columns, "close_reason")[closed] = _CLOSE_REASONS[closers]
         if failed.size:
             reasons = np.minimum(events["reason"][failed], len(_FAIL_REASONS) - 1)
-            columns["close_reason"][failed] = _FAIL_REASONS[reasons]
+            writable(columns, "close_reason")[failed] = _FAIL_REASONS[reasons]
         if columns["tunnel"].any():  # a close without packets of its own
             self._unwrap(columns, self._tunnels.of(events["key"]), swap)
         if dropped.size:
-            columns["drop_reason"][dropped] = self._reasons(events["reason"][dropped])
+            writable(columns, "drop_reason")[dropped] = self._reasons(events["reason"][dropped])
         return decoded
 
     def take_unknown(self) -> int:
@@ -207,9 +222,11 @@ class Decoder:
         nowhere = np.zeros(rows, np.uint32)
         return Decoded(batch, nowhere, np.zeros(rows, np.bool_), nowhere)
 
-    def _oriented(self, keys: Array, swap: NDArray[np.bool_], ends: Array) -> Decoded:
+    def _oriented(
+        self, keys: Array, swap: NDArray[np.bool_], ends: Array, zero: Collection[str]
+    ) -> Decoded:
         """What events and flows share: the key and the sockets, ``swap`` where b is the source."""
-        batch = FlowBatch.zeros(len(keys), self.endpoints)
+        batch = FlowBatch.zeros(len(keys), self.endpoints, shared=zero)
         columns = batch.columns
         addresses = keys.view(_ADDRESS_WORDS)
         a, b = addresses["a"], addresses["b"]
@@ -225,8 +242,8 @@ class Decoder:
         columns["vlan"][:] = keys["vlan"]
         icmp = np.flatnonzero(_IS_ICMP[keys["proto"]])
         if icmp.size:
-            columns["icmp_type"][icmp] = keys["icmp"][icmp] >> 8
-            columns["icmp_code"][icmp] = keys["icmp"][icmp] & 0xFF
+            writable(columns, "icmp_type")[icmp] = keys["icmp"][icmp] >> 8
+            writable(columns, "icmp_code")[icmp] = keys["icmp"][icmp] & 0xFF
         columns["tunnel"][:] = keys["tunnel"]
         columns["cast"][:] = _cast(columns["dst_ip"], ends["state"])
         return Decoded(
@@ -243,13 +260,13 @@ class Decoder:
         if not rows.size:
             return
         there, back = _sides(flows["tunnel_id"][rows], swap[rows])
-        columns["tunnel_id"][rows] = np.where(there, there, back)
+        writable(columns, "tunnel_id")[rows] = np.where(there, there, back)
         ends = flows["tunnel_ends"][rows].reshape(-1, 2, 2)
         ends[swap[rows]] = ends[swap[rows]][:, ::-1]
         for name, words in zip(
             ("tunnel_src_ip", "tunnel_dst_ip"), ends.swapaxes(0, 1), strict=True
         ):
-            columns[name][rows] = np.ascontiguousarray(words).view("u1")
+            writable(columns, name)[rows] = np.ascontiguousarray(words).view("u1")
 
     @staticmethod
     def _make_open(columns: dict[str, Array], rows: slice, time: Array) -> None:

@@ -93,7 +93,8 @@ def examine(choice: Choice = "auto") -> Report:
     ]
     report.nat = why_not(Conntrack(None)) or None
     try:
-        probes = load(choice)
+        # Ctrl-C in a callback of libbpf would be printed and forgotten
+        probes = _in_thread("doctor-load", lambda: load(choice))
     except LoadError as error:
         report.error = str(error)
         return report
@@ -177,20 +178,27 @@ def _attach_cgroup(fd: int, attach_type: int) -> None:
 
 def _in_private_netns(work: Callable[[], T]) -> T:
     """The result of ``work`` in a thread with a new network namespace; both are gone afterwards."""
-    done: Future[T] = Future()
 
-    def run() -> None:
+    def inside() -> T:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(_CLONE_NEWNET):
             reason = os.strerror(ctypes.get_errno())
-            done.set_exception(_Untried(f"cannot make a network namespace: {reason}"))
-            return
+            raise _Untried(f"cannot make a network namespace: {reason}")
+        return work()
+
+    return _in_thread("doctor-netns", inside)
+
+
+def _in_thread(name: str, work: Callable[[], T]) -> T:
+    done: Future[T] = Future()
+
+    def run() -> None:
         try:
             done.set_result(work())
         except BaseException as error:
             done.set_exception(error)
 
-    thread = threading.Thread(target=run, name="doctor-netns")
+    thread = threading.Thread(target=run, name=name)
     thread.start()
     thread.join()
     return done.result()

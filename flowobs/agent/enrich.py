@@ -12,7 +12,7 @@ from flowobs.agent.decode import Decoded
 from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.vantage import Link, Vantage
-from flowobs.batch import Endpoints, FlowBatch
+from flowobs.batch import Endpoints, FlowBatch, writable
 from flowobs.identity.addresses import (
     LOCAL,
     LOOPBACK,
@@ -138,9 +138,9 @@ class Enricher:
         for source, age in ages.items():
             name = batch.endpoints.strings.find(source)
             for side in ("src", "dst") if name is not None else ():
-                batch.columns[f"{side}_identity_age"][batch[f"{side}_identity_source"] == name] = (
-                    age
-                )
+                mine = batch[f"{side}_identity_source"] == name
+                if mine.any():
+                    writable(batch.columns, f"{side}_identity_age")[mine] = age
 
     @staticmethod
     def _nameless(columns: dict[str, Array], ifindex: Array, flags: Array) -> NDArray[np.bool_]:

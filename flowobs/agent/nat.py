@@ -11,8 +11,8 @@ import numpy as np
 from flowobs.agent.conntrack import TRANSLATION, Conntrack
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.netlink import DumpInterrupted
-from flowobs.agent.translations import STILL_THERE, Translations
-from flowobs.batch import FlowBatch
+from flowobs.agent.translations import STILL_THERE, TRANSLATED, Translations
+from flowobs.batch import FlowBatch, writable
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ class Nat:
             few = {name: values[early] for name, values in batch.columns.items()}
             left = self._known.translate(few)
             self._metrics.nat_unresolved.inc(len(left))
-            for name, values in few.items():
-                batch.columns[name][early] = values
+            for name in TRANSLATED:
+                writable(batch.columns, name)[early] = few[name]
 
     def _read(self) -> bool:
         """Whether there may be more."""

@@ -14,6 +14,7 @@ from flowobs.agent.bound import BoundSockets
 from flowobs.agent.records import OWNER
 from flowobs.batch import FlowBatch, Strings
 from flowobs.identity.keytable import KeyTable
+from flowobs.memory import zeros
 
 Array = NDArray[Any]
 
@@ -35,10 +36,10 @@ class _Known:
 
     def __init__(self, capacity: int) -> None:
         self.table = KeyTable(capacity)
-        self.owners = np.zeros(capacity + 1, OWNER.dtype)
-        self.processes = np.zeros(capacity + 1, np.uint32)
-        self.tries = np.zeros(capacity + 1, np.uint8)
-        self.retry_at = np.zeros(capacity + 1)
+        self.owners = zeros(capacity + 1, OWNER.dtype)
+        self.processes = zeros(capacity + 1, np.uint32)
+        self.tries = zeros(capacity + 1, np.uint8)
+        self.retry_at = zeros(capacity + 1, np.float64)
         self.retry_at[0] = np.inf
 
     def find(self, cookies: Array) -> NDArray[np.intp]:

@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.conntrack import END, ICMP, TRANSLATION
+from flowobs.batch import writable
 from flowobs.identity.keytable import KeyTable
+from flowobs.memory import zeros
 from flowobs.schema import Kind
 
 Array = NDArray[Any]
 
+TRANSLATED = (
+    *("src_ip", "src_port", "dst_ip", "dst_port"),
+    *("virtual_ip", "virtual_port", "snat_ip", "snat_port"),
+)
+"""Columns that ``Translations.translate`` may change."""
 STILL_THERE = np.iinfo(np.int64).max
 """The end of a translation that has none."""
 
@@ -40,10 +47,10 @@ class Translations:
 
     def _make(self, capacity: int) -> None:
         self._table = KeyTable(capacity)
-        self._values = np.zeros(capacity, TRANSLATION)
-        self._begins = np.zeros(capacity, END)
+        self._values = zeros(capacity, TRANSLATION)
+        self._begins = zeros(capacity, END)
         """The end that the seen packets of the opening side come from."""
-        self._end_ns = np.zeros(capacity, np.int64)
+        self._end_ns = zeros(capacity, np.int64)
 
     def __len__(self) -> int:
         """Keys in the table."""
@@ -105,8 +112,10 @@ class Translations:
                 columns[f"{side}_port"][where] = how[end]["port"]
             for end, same in (("virtual", "backend"), ("snat", "source")):
                 differ = how[end] != how[same]
-                _words(columns, f"{end}_ip")[where[differ]] = how[end]["ip"][differ]
-                columns[f"{end}_port"][where[differ]] = how[end]["port"][differ]
+                if not differ.any():
+                    continue
+                writable(columns, f"{end}_ip").view("<u8")[where[differ]] = how[end]["ip"][differ]
+                writable(columns, f"{end}_port")[where[differ]] = how[end]["port"][differ]
         unknown = columns["kind"] == np.uint8(Kind.open)
         unknown[rows] = False
         opens = np.flatnonzero(unknown)

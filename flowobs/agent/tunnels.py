@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowobs.agent.records import FLOW_KEY
 from flowobs.identity.keytable import KeyTable
+from flowobs.memory import zeros
 
 Array = NDArray[Any]
 
@@ -23,7 +24,7 @@ class Tunnels:
 
     def __init__(self, capacity: int = 16384) -> None:
         self._known = KeyTable(capacity)
-        self._tunnels = np.zeros(capacity, TUNNEL)
+        self._tunnels = zeros(capacity, TUNNEL)
         self._odd = np.array(
             [[secrets.randbits(64) | 1 for _ in range(_WORDS)] for _ in range(2)], np.uint64
         )

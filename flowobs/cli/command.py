@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flowobs.cli.entry import importing
 from flowobs.cli.errors import CliError, guarded
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -102,9 +103,8 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = self.lazy[cmd_name][0].partition(":")
         try:
-            command = getattr(importlib.import_module(module), attribute)
-        except KeyboardInterrupt as stop:
-            raise click.exceptions.Exit(130) from stop
+            with importing():
+                command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
             if error.name is None or not module.startswith(error.name):
                 raise

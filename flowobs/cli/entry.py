@@ -1,31 +1,38 @@
-"""Where the commands begin: Ctrl-C while they are being imported ends them without a word."""
+"""Where the commands begin: Ctrl-C while something is imported ends them without a word."""
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 INTERRUPTED = 130
 
+try:
+    import signal
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+except KeyboardInterrupt:
+    os._exit(INTERRUPTED)
+
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def importing() -> Iterator[None]:
+    """An exception would come up anywhere: some modules make an error of their own of it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    yield
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def flows() -> None:
     """``flows``"""
-    with _quiet():
+    with importing():
         from flowobs.cli.flows import main
     main()
 
 
 def flowobs() -> None:
     """``flowobs``"""
-    with _quiet():
+    with importing():
         from flowobs.cli.flowobs import main
     main()

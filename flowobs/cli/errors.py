@@ -22,6 +22,8 @@ import click
 
 from flowobs.cli.entry import INTERRUPTED
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EBADF)
+
 
 class CliError(click.ClickException):
     """One sentence and the next step, on stderr."""
@@ -54,9 +56,13 @@ class Unavailable(CliError):
 @contextmanager
 def guarded(debug: bool) -> Iterator[None]:
     """What a command did not handle becomes an exit code; Ctrl-C is quiet, a closed pipe silent."""
+    if sys.stdout is None:  # closed from the start (>&-): only who writes shall hear of it
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt as stop:
         raise click.exceptions.Exit(INTERRUPTED) from stop
     except BrokenPipeError as gone:
@@ -70,7 +76,7 @@ def guarded(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
             raise click.exceptions.Exit(1) from error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             _forget_output()
             raise CliError(f"The output could not be written: {error.strerror}.") from error
         what = f"{type(error).__name__}: {error}".rstrip(": ")

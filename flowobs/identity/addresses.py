@@ -15,6 +15,7 @@ from flowobs.identity.keytable import KeyTable
 from flowobs.identity.numbers import Reserved
 from flowobs.identity.resolver import SHARED_KINDS, Resolver
 from flowobs.identity.source import BEGINNING, END
+from flowobs.memory import zeros
 from flowobs.schema import EndpointKind
 
 LOCAL = 1
@@ -52,10 +53,10 @@ class AddressTable:
         self.resolver = resolver
         self.overflows = 0
         self._table = KeyTable(capacity)
-        self._row = np.zeros(capacity, np.uint32)
-        self._flags = np.zeros(capacity, np.uint8)
-        self._start = np.zeros(capacity, np.int64)
-        self._end = np.zeros(capacity, np.int64)
+        self._row = zeros(capacity, np.uint32)
+        self._flags = zeros(capacity, np.uint8)
+        self._start = zeros(capacity, np.int64)
+        self._end = zeros(capacity, np.int64)
         self.clear()
 
     def clear(self) -> None:

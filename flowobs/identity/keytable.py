@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowobs.memory import zeros
+
 Keys = NDArray[np.uint64]
 Rows = NDArray[np.intp]
 
@@ -28,11 +30,11 @@ class KeyTable:
         bits = max(4, (capacity * _SLOTS_PER_KEY - 1).bit_length())
         self.capacity = capacity
         self.size = 0
-        self._slots = np.zeros(1 << bits, np.int32)  # a row + 1; untouched, it takes no memory
+        self._slots = zeros(1 << bits, np.int32)  # a row + 1
         self._mask = (1 << bits) - 1
         self._shift = np.uint64(64 - bits)
-        self._a = np.zeros(capacity, np.uint64)
-        self._b = np.zeros(capacity, np.uint64)
+        self._a = zeros(capacity, np.uint64)
+        self._b = zeros(capacity, np.uint64)
         # Secret multipliers: nobody outside can choose addresses that all meet in one slot.
         self._odd_a = np.uint64(secrets.randbits(64) | _ODD)
         self._odd_b = np.uint64(secrets.randbits(64) | _ODD)
@@ -51,7 +53,7 @@ class KeyTable:
 
     def clear(self) -> None:
         if self.size:
-            self._slots = np.zeros_like(self._slots)
+            self._slots = zeros(len(self._slots), np.int32)
         self.size = 0
 
     def find(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:

@@ -12,6 +12,7 @@ from flowobs.batch import Endpoints
 from flowobs.identity.keytable import KeyTable
 from flowobs.identity.resolver import Resolver
 from flowobs.identity.source import Socket
+from flowobs.memory import zeros
 
 _OWNER_SHIFT = np.uint64(32)
 _BASE_MASK = (1 << 32) - 1
@@ -27,7 +28,7 @@ class SharerTable:
     def __init__(self, resolver: Resolver, capacity: int = 1 << 16) -> None:
         self._resolver = resolver
         self._table = KeyTable(capacity)
-        self._row = np.zeros(capacity, np.uint32)
+        self._row = zeros(capacity, np.uint32)
         self._asked: dict[tuple[int, Socket], int] = {}
 
     def clear(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,15 @@ async def test_a_part_that_ends_by_itself_ends_it(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             await agent.run()
     assert "ending" in agent.problem()
+
+
+@pytest.mark.root
+def test_somebody_without_rights_hears_of_that_and_nothing_else() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give rights away")
+    script = "from flowobs.cli.agent import agent; agent()"
+    nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable]
+    done = subprocess.run([*nobody, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: loading probes needs root")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowobs.agent.conntrack import TRANSLATION
-from flowobs.agent.translations import STILL_THERE, Translations
+from flowobs.agent.translations import STILL_THERE, TRANSLATED, Translations
 from flowobs.batch import Endpoints, FlowBatch, Strings
 from flowobs.rows import ip_text
 from flowobs.schema import Kind, Protocol
@@ -53,7 +53,7 @@ def see(
     time: int = 1000,
 ) -> tuple[list[End | None], int]:
     """(source, destination, virtual, snat) afterwards, and how many openings are left."""
-    columns = FlowBatch.zeros(1, Endpoints(Strings())).columns
+    columns = FlowBatch.zeros(1, Endpoints(Strings()), shared=TRANSLATED[4:]).columns
     for side, (address, port) in (("src", src), ("dst", dst)):
         columns[f"{side}_ip"][0] = np.frombuffer(ip(address), np.uint8)
         columns[f"{side}_port"][0] = port

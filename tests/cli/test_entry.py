@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 import click
 import pytest
 
+from flowobs.cli.errors import CliError
 from flowobs.cli.flowobs import flowobs
 
 
@@ -37,10 +39,31 @@ def test_ctrl_c_before_the_command_is_there(command: str) -> None:
 
 
 def test_ctrl_c_while_a_lazy_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+
     def interrupted(name: str) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ModuleNotFoundError(name="flowobs")
 
     monkeypatch.setattr(importlib, "import_module", interrupted)
-    with pytest.raises(click.exceptions.Exit) as end:
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(CliError):
         flowobs.get_command(click.Context(flowobs), "agent")
-    assert end.value.exit_code == 130
+    assert ended == [130]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_doctor_loads() -> None:
+    script = (
+        "import ctypes, os, signal\n"
+        "from flowobs.agent import doctor\n"
+        "callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "def load(choice):\n"
+        "    callback()\n"
+        "    raise doctor.LoadError('')\n"
+        "doctor.load = load\n"
+        "from flowobs.cli.entry import flowobs\n"
+        "flowobs()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "doctor"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -139,6 +139,21 @@ def test_a_full_disk_is_no_internal_error(relay: FakeRelay) -> None:
     assert done.stderr == "Error: The output could not be written: No space left on device.\n"
 
 
+@pytest.mark.parametrize("words", [["list"], ["status"], []])
+def test_a_closed_output_is_no_internal_error(relay: FakeRelay, words: list[str]) -> None:
+    relay.history = relay.live = [record()]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *FLOWS, *words, "--server", relay.url],
+        env=ENV,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: The output could not be written: Bad file descriptor."
+    )
+
+
 def test_loopback_is_reached_past_a_proxy(relay: FakeRelay) -> None:
     assert run("list", server=relay.url, http_proxy="http://127.0.0.1:1").returncode == 0
 

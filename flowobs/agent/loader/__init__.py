@@ -18,7 +18,15 @@ from flowobs.agent.loader.result import LoaderName, LoadError, Probes
 
 Choice = Literal["auto", "core", "bcc"]
 
-__all__ = ["Choice", "LoadError", "LoaderName", "Probes", "load"]
+__all__ = ["Choice", "LoadError", "LoaderName", "Probes", "check_rights", "load"]
+
+
+def check_rights() -> None:
+    """Raises LoadError where this process may not load probes."""
+    if absent := missing_capabilities():
+        raise LoadError(
+            f"loading probes needs root, or the capabilities {', '.join(absent)}: run it with sudo"
+        )
 
 
 def load(
@@ -31,10 +39,7 @@ def load(
     ``Probes.missing`` with the reason. Raises LoadError when a required program is refused, or
     when nothing can be loaded at all.
     """
-    if absent := missing_capabilities():
-        raise LoadError(
-            f"loading probes needs root, or the capabilities {', '.join(absent)}: run it with sudo"
-        )
+    check_rights()
     try:
         bpf.require()
     except bpf.BpfError as error:
