@@ -87,21 +87,24 @@ class Spread:
 
 
 def _connection(probes: Probes, spread: Spread, family: int) -> float:
-    """All packets of a new connection, where the map of known ones has long been full."""
+    """All packets of a new connection, one connection after the other, where the table of known
+    ones has long been full.
+    """
     prog, maps, costs = probes.programs["flow_ingress"], probes.maps, []
     drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
     with closing(RingReader(maps["events"], EVENT.dtype)) as ring:
         for first in range(0, CONNECTIONS * CONNECTION_ROUNDS, CONNECTIONS):
-            cost = 0.0
             for start in range(first, first + CONNECTIONS, CHUNK):
-                flows = range(start, start + CHUNK)
-                for reply, flags in CONNECTION:
-                    cost += spread(prog, [packet(f, family, TCP, flags, reply) for f in flows])
+                packets = [
+                    packet(flow, family, TCP, flags, reply)
+                    for flow in range(start, start + CHUNK)
+                    for reply, flags in CONNECTION
+                ]
+                costs.append(spread(prog, packets) * len(CONNECTION))
                 ring.read()
-            costs.append(cost * CHUNK / CONNECTIONS)
             for _ in drain.drain():
                 pass
-    return statistics.median(costs[CONNECTION_ROUNDS * 3 // 4 :])
+    return statistics.median(costs[len(costs) * 3 // 4 :])
 
 
 def _event(probes: Probes, spread: Spread, family: int) -> float:
@@ -139,7 +142,7 @@ def run() -> list[dict[str, object]]:
 
     Times are nanoseconds per packet: of hot flows and updates the smallest of some rounds, of
     inserts those of one round, of an event the median of pairs. ``connection`` is for all packets
-    of one, with its event.
+    of one in a row, with its event: the median of 180 times 500 of them.
     """
     with tempfile.TemporaryDirectory() as made:
         stats = bpf.enable_stats()

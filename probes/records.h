@@ -39,7 +39,7 @@
 #define STAT_OPEN_LATE 6 /* openings the ring had no room for: the next drain tells of them */
 #define STAT_HELD_FULL 7 /* events held back that found no room in their map: nobody tells of them */
 #define STAT_RETRANSMITS_FULL 8 /* segments sent again whose flow found no room in the map of retransmits */
-#define STAT_FORGOTTEN 9 /* connections that had to go for newer ones before they ended: they may open again */
+#define STAT_FORGOTTEN 9 /* connections that were not remembered until they ended: they may open again */
 
 /* One flow at one interface. Ends a and b are ordered by (address, port): both directions share an entry. */
 struct flow_key {

@@ -56,7 +56,7 @@ class Metrics:
         )
         self.forgotten = Counter(
             "flowobs_agent_connections_forgotten",
-            "Connections that had to go for newer ones before they ended: they may open again.",
+            "Connections that were not remembered until they ended: they may open again.",
             registry=registry,
         )
         self.fill_ratio = Gauge(

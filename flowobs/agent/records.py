@@ -241,7 +241,7 @@ STATS = {
     "STAT_OPEN_LATE": (6, "openings the ring had no room for: the next drain tells of them"),
     "STAT_HELD_FULL": (7, "events held back that found no room in their map: nobody tells of them"),
     "STAT_RETRANSMITS_FULL": (8, "segments sent again whose flow found no room in the map of retransmits"),
-    "STAT_FORGOTTEN": (9, "connections that had to go for newer ones before they ended: they may open again"),
+    "STAT_FORGOTTEN": (9, "connections that were not remembered until they ended: they may open again"),
 }
 """Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
 
