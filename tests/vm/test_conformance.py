@@ -297,11 +297,16 @@ def test_adapters_run_where_their_betters_are_refused(adapted: Run) -> None:
 def test_adapters_find_both_processes(adapted: Run, name: str) -> None:
     if name.startswith("udp") and "owner_released" in adapted.missing:
         pytest.skip("this kernel refuses fentry and kprobes")
-    closes = adapted.rows(name, kind="close" if name.startswith("tcp") else "update")
-    assert {(r["src_pid"], r["dst_pid"]) for r in closes} == {
+    told = adapted.rows(name, kind="close" if name.startswith("tcp") else "update")
+    if name.startswith("udp"):  # a drain may come before an end's first call that tells who it is
+        assert {r["src_pid"] for r in told} <= {0, adapted.pids["client"]}
+        assert {r["dst_pid"] for r in told} <= {0, adapted.pids["server"]}
+        last = max(r["time"] for r in told)
+        told = [r for r in told if r["time"] == last]
+    assert {(r["src_pid"], r["dst_pid"]) for r in told} == {
         (adapted.pids["client"], adapted.pids["server"])
     }
-    assert all(r["src_process"].startswith("python") for r in closes)
+    assert all(r["src_process"].startswith("python") for r in told)
 
 
 def test_adapters_know_at_once_who_connects(adapted: Run) -> None:
