@@ -28,7 +28,7 @@ from relay.http.top import TopQuery
 from relay.http.trends import Asked
 from relay.store import Reader, Store, ddl
 from relay.store.plan import Plan, Slice, plan
-from relay.store.rollup import TABLES
+from relay.store.rollup import MINUTES, TABLES
 
 ROWS = int(os.environ.get("ROWS", "50000000"))
 SPAN_NS = 10 * 3600 * 10**9
@@ -102,7 +102,7 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
 
     rollups: Any = _Session(reader, plan_at_end)
     records: Any = _Session(reader, lambda a, b: Plan((Slice("flows", a, b),)))
-    begin, past = end - SPAN_NS, end - 17 * 60 * 10**9 - 1
+    past = end - 17 * 60 * 10**9 - 1
 
     def last(condition: str) -> Callable[[], object]:
         return lambda: reader.query(_LAST.format(condition))
@@ -115,8 +115,11 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         group: str = "pod",
         filter: Filter = EVERYTHING,
         latency: bool = False,
+        exact: bool = False,
     ) -> Callable[[], object]:
-        since = max(begin, until - seconds * 10**9)
+        since = until - seconds * 10**9
+        if not exact:  # as `since=15m` does
+            since -= since % MINUTES.ns
         query = MapQuery(filter, since, until, group, latency)
         return lambda: build(session, query)
 
@@ -134,6 +137,7 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         "last100_namespace_ms": last("src_namespace = 'ns-3' OR dst_namespace = 'ns-3'"),
         "last100_absent_ms": last("src_name = 'absent' OR dst_name = 'absent'"),
         "map_15m_ms": map(900),
+        "map_15m_exact_ms": map(900, exact=True),
         "map_15m_quantiles_ms": map(900, latency=True),
         "map_15m_records_ms": map(900, session=records),
         "map_5m_quantiles_ms": map(300, latency=True),
@@ -141,7 +145,7 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         "map_10h_quantiles_ms": map(36_000, latency=True),
         "map_10h_workload_ms": map(36_000, group="workload"),
         "map_10h_namespace_ms": map(36_000, filter=parse("ns:ns-3")),
-        "map_10h_past_ms": map(36_000, until=past),
+        "map_10h_past_ms": map(36_000 - 17 * 60, until=past, exact=True),
         "series_10h_ms": series(asked(36_000, filter=service), "total", 60),
         "series_10h_largest_ms": series(asked(36_000, 5), "source"),
         "top_10h_ms": lambda: top.build(rollups, TopQuery(asked(36_000), "edge", "bytes")),

@@ -29,6 +29,9 @@ SERVER_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),
+    # What an agent may send before it is read: left to itself, gRPC lets some 10 MB of each come.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
 ]
 """For the grpc.aio server that serves :meth:`Ingest.handler`."""
 

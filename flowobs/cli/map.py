@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from flowobs.cli.client import Row
-from flowobs.cli.measured import nothing_known, room
+from flowobs.cli.measured import nothing_known, room, uncovered
 from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, cut_middle, fitting, number, paint, plural, size, width
 
@@ -21,10 +21,10 @@ def show(found: Row, output: str | None, color: str) -> None:
         print(json.dumps(found, separators=(",", ":")))
         return
     edges = [edge for edge in found.get("edges") or [] if isinstance(edge, dict)]
-    for line in tree(edges, use_color(color, tty), room()):
+    paints = use_color(color, tty)
+    lines = tree(edges, paints, room()) or [nothing_known(found, "nobody talked", paints)]
+    for line in (*lines, *uncovered(found, paints)):
         print(line)
-    if not edges:
-        print(nothing_known(found, "nobody talked", use_color(color, tty)))
 
 
 def tree(edges: list[dict[str, Any]], color: bool, room: int | None = None) -> list[str]:

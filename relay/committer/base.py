@@ -19,8 +19,8 @@ from relay.metrics import RelayMetrics
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUE_ROWS = 100_000
-"""Records that may wait for the store (about 30 MB); agents wait beyond that."""
+MAX_QUEUE_ROWS = 80_000
+"""Records that may wait for the store (about 25 MB); agents wait beyond that."""
 
 _RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 

@@ -23,8 +23,11 @@ from flowobs.filters import (
 from flowobs.filters.parameters import PARAMETERS
 from flowobs.query import QueryError, parse
 from flowobs.query.words import MOST_CHARACTERS
+from flowobs.times import parse_length
 from relay.http.errors import ApiError
 from relay.store.names import GROUPS, LABEL
+from relay.store.plan import LEAST_NS
+from relay.store.rollup import MINUTES
 
 _MAP_NS = 5 * 60 * 10**9
 
@@ -46,7 +49,7 @@ def map_query(request: Request) -> MapQuery:
     given = request.query_params
     check_names(given, {*PARAMETERS, "q", "since", "until", "group", "latency"})
     latency = flag(given, "latency", default="true")
-    return MapQuery(question(given), *window(given), group=group_of(given), latency=latency)
+    return MapQuery(question(given), *whole_minutes(given), group=group_of(given), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,16 @@ def window(given: QueryParams) -> tuple[int, int]:
     since_ns, until_ns = time_range(given, now_ns)
     to_ns = now_ns if until_ns is None else until_ns
     return to_ns - _MAP_NS if since_ns is None else since_ns, to_ns
+
+
+def whole_minutes(given: QueryParams) -> tuple[int, int]:
+    """:func:`window`, which begins with its minute unless ``since`` is a time: ``15m`` may be some
+    seconds more, and the minute's records need not be read. Raises ApiError."""
+    from_ns, to_ns = window(given)
+    ago = "since" not in given or parse_length(given["since"]) is not None
+    if ago and to_ns - from_ns >= LEAST_NS:
+        from_ns -= from_ns % MINUTES.ns
+    return from_ns, to_ns
 
 
 def question(given: QueryParams) -> Filter:

@@ -11,13 +11,15 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from flowobs.rows import ip_text, row_dicts, time_text
+from flowobs.rows import ip_text, row_dicts
 from relay.http.parameters import MapQuery, map_query
 from relay.http.queries import Queries, Session
 from relay.http.traffic import FIELDS, Traffic, traffic
 from relay.http.traffic_sql import EDGE
+from relay.http.trends import oldest, span
 from relay.store import Table
 from relay.store.names import NODE_FIELDS
+from relay.store.rollup import MINUTES
 
 _SHOWN: Final = (
     "kind", "cluster", "namespace", "name", "workload", "workload_kind", "service", "node", "zone",
@@ -49,8 +51,7 @@ def build(session: Session, query: MapQuery) -> bytes:
     )
     return msgspec.json.encode(
         {
-            "from": time_text(found.plan.from_ns),
-            "to": time_text(found.plan.to_ns),
+            **span(found.plan.from_ns, found.plan.to_ns, _covered(session, found)),
             "table": found.plan.table,
             "group": query.group,
             "nodes": _nodes(found.nodes),
@@ -58,6 +59,15 @@ def build(session: Session, query: MapQuery) -> bytes:
             "more": found.more,
         }
     )
+
+
+def _covered(session: Session, found: Traffic) -> int | None:
+    """From when on (ns) the store has what was asked for."""
+    from_ns = found.plan.from_ns
+    # who was seen that early needs no question
+    if min(found.columns["first_seen"], default=2**63) < from_ns + MINUTES.ns:
+        return from_ns
+    return oldest(session)
 
 
 def _edges(found: Traffic) -> list[Any]:

@@ -13,7 +13,7 @@ from flowobs.rows import time_text
 from flowobs.times import UNITS_NS
 from relay.http.errors import ApiError
 from relay.http.measured import measured
-from relay.http.parameters import flag
+from relay.http.parameters import flag, whole_minutes
 from relay.http.queries import Queries, Session
 from relay.http.traffic import Row, traffic
 from relay.http.trends import (
@@ -56,7 +56,7 @@ def router(queries: Queries) -> APIRouter:
 def top_query(request: Request) -> TopQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    common = asked(request, ("by", "measure", "new", "before"), 10, MOST_ROWS)
+    common = asked(request, ("by", "measure", "new", "before"), 10, MOST_ROWS, whole_minutes)
     new, before_ns = flag(given, "new"), length_of(given, "before")
     if before_ns is not None and not new:
         raise ApiError(400, "`before` is how far back newcomers were not seen; add `new=true`")

@@ -60,11 +60,17 @@ def route(
     return routes
 
 
-def asked(request: Request, more: Collection[str], limit: int, most: int) -> Asked:
+def asked(
+    request: Request,
+    more: Collection[str],
+    limit: int,
+    most: int,
+    within: Callable[[QueryParams], tuple[int, int]] = window,
+) -> Asked:
     """The common parameters; ``more`` are known, too. Raises ApiError (400) with one sentence."""
     given = request.query_params
     check_names(given, {*COMMON, *more})
-    return Asked(question(given), *window(given), group_of(given), _limit(given, limit, most))
+    return Asked(question(given), *within(given), group_of(given), _limit(given, limit, most))
 
 
 def chosen(given: QueryParams, name: str, known: Collection[str], default: str) -> str:

@@ -105,13 +105,13 @@ class Paths:
         since = f"greatest({self.begin_s}, toUnixTimestamp({start_of('Minute')}))"
         made["drop_reasons"] = REASONS
         made |= {"flow": CARRIED, "before": carried(since)}
-        listed = ""
+        listed = "1"
         if apart is not None and len(apart) <= _LISTED:
-            listed = f" WHERE {_among('channel', apart)}"
+            listed = _among("channel", apart)
         for parts in self._stretches():
             pieces = [
                 f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
-                f" FROM {self._rows(part, made)}{listed}"
+                f" FROM {self._rows(part, made, listed)}"
                 f" GROUP BY at, unit, {', '.join(KEYS)} LIMIT {MOST + 1}"
                 for part in parts
             ]
@@ -190,12 +190,13 @@ FROM (SELECT *, id AS end, ({label_sql(group)}) AS label, (workload != '', last)
   FROM {ENDS} WHERE {self._asked.days}{listed})
 GROUP BY label"""
 
-    def _rows(self, part: Slice, made: dict[str, str]) -> str:
-        if part.table != TABLE:
-            return f"(SELECT * FROM {part.table} WHERE {self._in(part)})"
+    def _rows(self, part: Slice, made: dict[str, str], condition: str = "1") -> str:
+        """What follows on FROM; of records, columns are ``made``."""
+        if part.table != TABLE:  # without a SELECT of its own, which takes as long to plan
+            return f"{part.table} WHERE {self._in(part)} AND {condition}"
         values = ", ".join(f"{how} AS {name}" for name, how in made.items())
         rows = f"SELECT {start_of('Minute')} AS bucket, {values} FROM {TABLE}"
-        return f"({rows} WHERE {self._in(part)})"
+        return f"({rows} WHERE {self._in(part)}) WHERE {condition}"
 
     def _at(self, bucket: str = "bucket") -> str:
         return _start(self.step_s, bucket) if self.step_s else "toUInt32(0)"

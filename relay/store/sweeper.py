@@ -7,6 +7,7 @@ import threading
 import time
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from relay.store import ddl
 from relay.store.retention import Part, Retention, doomed
@@ -38,7 +39,8 @@ class Sweeper:
         freed = 0
         with self._lock:
             for part, why in doomed(self._parts(), self.retention, time.time()):
-                self._client.command(f"ALTER TABLE {part.table} DROP PART '{part.name}'")
+                if not self._drop(part):
+                    continue
                 freed += part.bytes
                 if why == "size":
                     newest = (part.newest + 1) * 10**9
@@ -75,11 +77,22 @@ class Sweeper:
         """Let go of the client."""
         self._client.close()
 
+    def _drop(self, part: Part) -> bool:
+        """False where it was merged meanwhile: the next sweep sees what it became."""
+        try:
+            self._client.command(f"ALTER TABLE {part.table} DROP PART '{part.name}'")
+        except DatabaseError as error:
+            if "NO_SUCH_DATA_PART" in str(error):
+                return False
+            raise
+        return True
+
     def _parts(self) -> list[Part]:
         rows = self._client.query(
             "SELECT table, name, bytes_on_disk AS bytes,"
             " toUnixTimestamp(max_time) AS newest, toUnixTimestamp(min_time) AS oldest"
-            " FROM system.parts WHERE active AND database = currentDatabase()"
+            # one without rows, whose times are zero, goes by itself
+            " FROM system.parts WHERE active AND rows > 0 AND database = currentDatabase()"
             " AND table IN {tables:Array(String)}",
             {"tables": list(TABLES)},
         ).result_rows

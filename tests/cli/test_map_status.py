@@ -30,6 +30,7 @@ def edge(source: str, destination: str, **values: Any) -> dict[str, Any]:
 MAP = {
     "from": "2026-11-22T10:00:00Z",
     "to": "2026-11-22T10:05:00Z",
+    "covered_from": "2026-11-22T10:00:00Z",
     "nodes": [],
     "edges": [
         edge("shop/web-0", "kube-system/dns", proto="udp", port=53, bytes=10, reply_bytes=20),
@@ -120,11 +121,17 @@ def test_long_names_make_room_for_numbers(relay: FakeRelay) -> None:
 
 
 def test_an_empty_map_says_so(relay: FakeRelay) -> None:
-    fine = {"from": "2026-11-22T10:00:00.123456789Z"}
+    fine = dict.fromkeys(("from", "covered_from"), "2026-11-22T10:00:00.123456789Z")
     relay.documents["/api/v1/service-map"] = MAP | {"edges": []} | fine
     result = run("map", "-o", "tree", server=relay.url)
     span = "2026-11-22T10:00:00Z and 2026-11-22T10:05:00Z"
     assert result.stdout == f"-- nobody talked between {span} --\n"
+
+
+def test_a_map_says_where_the_store_begins(relay: FakeRelay) -> None:
+    relay.documents["/api/v1/service-map"] = MAP | {"covered_from": "2026-11-22T10:04:07.5Z"}
+    result = run("map", "-o", "tree", server=relay.url)
+    assert result.stdout.splitlines()[-1] == "-- the store begins at 2026-11-22T10:04:07Z --"
 
 
 def test_status(relay: FakeRelay) -> None:

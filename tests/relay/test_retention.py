@@ -86,7 +86,8 @@ def test_old_parts_are_dropped_without_a_mutation(store):
     mutations = store.reader().query("SELECT count() AS n FROM system.mutations")
     assert mutations["n"] == [0]
     now = time.time_ns()
-    assert store.plan(now - 20 * DAY * 10**9, now).slices[0].table == "flows_1m"
+    half_past = (now // 10**9 // 3600 - 20 * 24) * 3600 + 1800  # no whole hour begins there
+    assert store.plan(half_past * 10**9, now).slices[0].table == "flows_1m"
 
 
 def test_over_its_size_the_oldest_goes_and_the_plan_knows(store):
@@ -96,3 +97,25 @@ def test_over_its_size_the_oldest_goes_and_the_plan_knows(store):
     assert rows == 100  # the newest part
     assert store._sweeper.complete()["flows"] > time.time_ns() - 1.1 * DAY * 10**9
     assert store.plan(time.time_ns() - 30 * 3600 * 10**9, time.time_ns()).table == "flows_1h"
+
+
+def test_parts_that_are_merged_while_it_looks_are_dropped_the_next_time(store, monkeypatch):
+    store._sweeper.retention = Retention.parse("2d")
+    start = (time.time_ns() // 10**9 - 5 * DAY) * 10**9
+    for token in ("left", "right"):
+        store.insert([flows(100, start_ns=start)], token)
+    listed = store._sweeper._parts()
+    store._writer.command("OPTIMIZE TABLE flows FINAL")
+    before = counts(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(store._sweeper, "_parts", lambda: listed)
+        store.sweep()
+    assert counts(store) == before
+    store.sweep()
+    assert counts(store)[0] == before[0] - 200
+
+
+def test_a_part_without_rows_is_none(store):
+    store._writer.command("ALTER TABLE flows DELETE WHERE 1 SETTINGS mutations_sync = 1")
+    store.sweep()
+    assert store.begin is None

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from flowobs.measures import MEASURES
+from flowobs.rows import time_text
 from flowobs.schema import Kind
+from flowobs.times import parse_rfc3339
 from tests.cli.terminal import Terminal, run
 from tests.relay.flows import flows
 from tests.relay.process import Agent, RelayProcess, running
@@ -110,6 +112,35 @@ def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
     with Terminal("series", "--each", "edge", server=relay.url, NO_COLOR="1") as terminal:
         assert terminal.end() == 0
     assert "shop/web-0 -> shop/api-1:8080 tcp" in terminal.text and "█" in terminal.text
+
+
+@pytest.mark.parametrize("path", ["service-map", "top"])
+def test_how_long_ago_begins_with_its_minute(relay: RelayProcess, path: str) -> None:
+    def begin(since: str) -> int | None:
+        with relay.client() as client:
+            answer = client.get(f"/api/v1/{path}", params={"since": since})
+        return parse_rfc3339(answer.json()["from"])
+
+    before = time.time_ns()
+    asked = begin("15m")
+    assert asked is not None and asked % MINUTE == 0
+    assert before // MINUTE <= asked // MINUTE + 15 <= time.time_ns() // MINUTE
+    at = before - 10 * MINUTE + MINUTE // 2 - before % MINUTE
+    assert begin(time_text(at)) == at  # a time is what it says
+    assert (begin("90s") or 0) >= before - MINUTE * 3 // 2
+
+
+def test_a_map_says_where_the_store_begins(relay: RelayProcess) -> None:
+    with relay.client() as client:
+        known = client.get("/api/v1/service-map?since=58m").json()
+        more, nothing = (
+            client.get(f"/api/v1/service-map?since=9d{only}").json() for only in ("", "&q=port:1")
+        )
+    first = min(edge["first_seen"] for edge in more["edges"])
+    assert more["covered_from"] == nothing["covered_from"] == first > more["from"]
+    assert known["covered_from"] == first
+    lines = run("map", "--since", "9d", "-o", "tree", server=relay.url).stdout.splitlines()
+    assert lines[-1] == f"-- the store begins at {first[:19]}Z --"
 
 
 def test_a_refusal_is_exit_code_2(relay: RelayProcess, tmp_path: Path) -> None:
