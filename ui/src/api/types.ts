@@ -163,6 +163,8 @@ export interface MapEdge {
 export interface ServiceMap {
   from: string;
   to: string;
+  /** The first moment of this time that the store has; null: none. */
+  covered_from?: string | null;
   /** The coarsest table the answer was made of: flows, flows_1m or flows_1h. */
   table?: string;
   group?: string;
