@@ -187,7 +187,7 @@ class Pipeline:
         self._let_go()
         self._account()
         self._metrics.fill_ratio.set(self._drain.fill / self._drain.capacity)
-        self._metrics.unsure_drains.inc(self._drain.unsure_waits - unsure)
+        self._metrics.unsure_drains.inc(self._drain.unsure_waits > unsure)
         self._metrics.drain_seconds.observe(time.perf_counter() - started)
 
     def _begin_drain(self) -> None:
