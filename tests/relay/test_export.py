@@ -11,7 +11,8 @@ import pyarrow.ipc  # type: ignore[import-untyped]
 import pytest
 
 from flowobs.filters import EVERYTHING
-from relay.http import export
+from relay.http import export, stored
+from relay.http.errors import ApiError
 from relay.http.flows_query import ALL, FlowsQuery, Format
 from relay.http.queries import Session
 from relay.store import Store
@@ -73,3 +74,9 @@ async def test_a_crowd_comes_in_parts(
     assert times == sorted(times, reverse=order)
     ends = set(range(ROWS - 10, ROWS)) if newest else set(range(10))
     assert ends <= set(ports)
+
+
+def test_a_crowd_is_not_held(session: Session) -> None:
+    assert len(stored.nearest(session, EVERYTHING, True, 10)) == 10
+    with pytest.raises(ApiError, match="more than 20,000 records have one time: take them as csv"):
+        stored.nearest(session, EVERYTHING, True, 11)
