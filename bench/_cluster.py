@@ -15,7 +15,7 @@ PODS, NODES, SERVICES = 10_000, 1_000, 500
 FIRST_POD = int(ipaddress.IPv4Address("10.0.0.1"))
 STAMP = "kubernetes.io/config.hash"
 """Annotation with the time of a change (CLOCK_MONOTONIC, ns), which all of this machine share."""
-_FILLER = {f"f:field-{i}": {"f:key": {}, "f:other": {".": {}}} for i in range(75)}
+_FILLER: dict[str, Any] = {f"f:field-{i}": {"f:key": {}, "f:other": {".": {}}} for i in range(75)}
 
 
 def things() -> dict[str, list[dict[str, Any]]]:

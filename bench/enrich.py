@@ -22,7 +22,7 @@ from flowobs.agent.enrich import Enricher
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.records import OWNER
 from flowobs.batch import Endpoints, FlowBatch, Strings
-from flowobs.identity import CgroupPaths, HostSource, InventorySource, Resolver
+from flowobs.identity import CgroupPaths, HostSource, IdentitySource, InventorySource, Resolver
 from flowobs.schema import Kind
 
 RECORDS = 10_000
@@ -72,7 +72,7 @@ def owners(cookies: Any) -> tuple[Any, Any]:
     return np.ones(len(cookies), np.bool_), found
 
 
-def enricher(source: InventorySource) -> Enricher:
+def enricher(source: IdentitySource) -> Enricher:
     host = HostSource("node-1", lambda: {mapped(HOST)}, CgroupPaths(Path("/nonexistent")))
     host.poll()
     links = {i: Link(f"veth{i}", peer_elsewhere=True) for i in range(2, 62)}

@@ -153,5 +153,5 @@ class Traffic:
             schema.ENDPOINT_WIRE, "u32"
         )
         for name, values in columns.items():
-            batch.columns[name] = np.ascontiguousarray(values, DTYPES[types[name]])  # type: ignore[index]
+            batch.columns[name] = np.ascontiguousarray(values, DTYPES[types[name]])
         return batch

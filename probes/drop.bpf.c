@@ -10,14 +10,20 @@
 
 LICENSED
 
-/* 1: tell of this reason. Filled by user space from the running kernel's own names of reasons. */
+/* 1: tell of this reason, 2: but for pings. Filled by user space from the running kernel's own names of reasons. */
+#define NOT_ECHO 2
 #define DROP_REASONS 512
 MAP(MT_ARRAY, drop_filter, u32, u32, DROP_REASONS)
 
-INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason) {
+INLINE int is_echo(struct packet *p) {
+    return (p->proto == PROTO_ICMP && p->icmp >> 8 == 8) || (p->proto == PROTO_ICMPV6 && p->icmp >> 8 == 128);
+}
+
+INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason, u32 wanted) {
     struct packet p = {};
     void *skb = (void *)ctx->args[0];
     if (!packet_ends(skb, &p)) return 0;
+    if (wanted == NOT_ECHO && is_echo(&p)) return 0;
     struct event e = {};
     u32 dir = set_key(&e.key, &p);
     e.version = RECORD_VERSION;
@@ -38,14 +44,16 @@ INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason) {
 PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
     u32 reason = ctx->args[2];
     /* reasons of subsystems have their number in the upper half: always told */
+    u32 wanted = 1;
     if (reason < DROP_REASONS) {
-        u32 *wanted = MAP_GET(drop_filter, &reason);
-        if (!wanted || !*wanted) return 0;
+        u32 *listed = MAP_GET(drop_filter, &reason);
+        if (!listed || !*listed) return 0;
+        wanted = *listed;
     }
-    return drop(ctx, reason);
+    return drop(ctx, reason, wanted);
 }
 
 /* (skb, location): before Linux 5.17, where reading a third argument is refused */
 PROGRAM("raw_tp/kfree_skb") int skb_drop_plain(struct bpf_raw_tracepoint_args *ctx) {
-    return drop(ctx, 0);
+    return drop(ctx, 0, 1);
 }

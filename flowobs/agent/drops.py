@@ -37,13 +37,19 @@ NOISE = frozenset(
 """Reasons that say nothing about a failure. They are left out in the kernel."""
 
 
+NOT_ECHO = frozenset({"NO_SOCKET"})
+"""Reasons that say nothing about a ping: its raw socket has got its copy of the reply when the
+kernel finds no ping socket for it (``ping_rcv``)."""
+
 NO_REASONS: Mapping[int, str] = {0: "unknown"}
 """What a kernel without reasons has (before 5.17)."""
 
 
 def fill_filter(map_fd: int, reasons: Mapping[int, str]) -> None:
-    """Have the program tell of every reason of the running kernel that is not NOISE."""
+    """Have the program tell of every reason of the running kernel that is not NOISE: always (1), of
+    those of NOT_ECHO where it is no ping (2)."""
     size = bpf.map_info(map_fd).max_entries
     for number, name in reasons.items():
         if number < size:
-            bpf.update(map_fd, np.uint32(number), np.uint32(name not in NOISE))
+            wanted = 2 if name in NOT_ECHO else int(name not in NOISE)
+            bpf.update(map_fd, np.uint32(number), np.uint32(wanted))

@@ -82,8 +82,9 @@ class Lines:
         )
         cells: list[Cell] = []
         if self._wide:
-            for name in ("node", "interface", "reporter"):
-                cells.append((self._grow(name, field(row, name)) + " ", DIM))
+            where = (field(row, "node"), _place(row), field(row, "reporter"))
+            for name, text in zip(("node", "place", "reporter"), where, strict=True):
+                cells.append((self._grow(name, text) + " ", DIM))
         cells += [(text, style) for text in ends]
         cells.append((f" {self._grow('proto', clean(row.get('proto', '?')), 8)} ", style or DIM))
         cells.append((self._grow("kind", kind, 10) + " ", style or KIND_STYLE.get(kind, {})))
@@ -120,6 +121,13 @@ class Lines:
 
 def field(row: Row, name: str) -> str:
     return clean(row.get(name, "-"))
+
+
+def _place(row: Row) -> str:
+    """The interface; of what has none, the network namespace, as ``lsns -t net`` has it."""
+    if "interface" not in row and "netns" in row:
+        return f"netns:{clean(row['netns'])}"
+    return field(row, "interface")
 
 
 def address_text(row: Row, side: str) -> str:

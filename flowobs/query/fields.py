@@ -138,8 +138,9 @@ def _table() -> dict[str, Maker]:
     found["to"] = partial(end_filter, ("dst",))
     found["end"] = partial(end_filter, SIDES)
     for name in list(found):  # `connect` for `connect_ns`: the value says its unit
-        if name.endswith(TIME_UNITS):
-            found.setdefault(name.rpartition("_")[0], found[name])
+        short = name.rpartition("_")[0]
+        if name.endswith(TIME_UNITS) and short not in ALIASES:
+            found.setdefault(short, found[name])
     return found
 
 

@@ -96,10 +96,11 @@ def flows_query(request: Request) -> FlowsQuery:
     held = format not in STREAMED or follow or (format == "ndjson" and newest != order_newest)
     if held and count > MOST:
         if format in STREAMED and not follow:
+            order = "newest" if newest else "oldest"
             raise ApiError(
                 400,
                 f"`{'last' if newest else 'first'}` above {MOST} comes in the order in which"
-                f" records are looked for: add order={'newest' if newest else 'oldest'}",
+                f" records are looked for: add order={order} (flows: --{order}-first)",
             )
         raise ApiError(400, _bad_count("last" if newest else "first", str(count)))
     return query

@@ -79,14 +79,14 @@ def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, A
 
 
 def _begin(session: Session, query: HintsQuery) -> int:
-    """When (ns) the newest ``_ROWS`` records of the window begin."""
+    """When (ns) the newest ``_ROWS`` records of the window begin; the window, if it has none."""
     condition, parameters = where(And(tuple(time_bounds(query.from_ns, query.to_ns))))
     found = session.query(
         f"SELECT toUnixTimestamp64Nano(min(time)) AS begin FROM (SELECT time FROM {TABLE}"
         f" WHERE {condition} ORDER BY time DESC LIMIT {_ROWS})",
         parameters,
     )
-    return int(found["begin"][0])
+    return max(int(found["begin"][0]), query.from_ns)
 
 
 def _lower(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -44,6 +44,10 @@ class Session:
     def query(self, select: str, parameters: Mapping[str, Any]) -> Table:
         """Run ``select``, which must begin with SELECT. Blocks. Raises StoreError, Cancelled."""
         return self._reader.query(self._marked(select), parameters)
+
+    def stream(self, select: str, parameters: Mapping[str, Any]) -> Iterator[Table]:
+        """Like :meth:`query`, block by block."""
+        return self._reader.stream(self._marked(select), parameters)
 
     def arrays(self, select: str, parameters: Mapping[str, Any]) -> Columns:
         """Like :meth:`query`, as numpy arrays."""

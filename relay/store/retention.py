@@ -29,6 +29,7 @@ class Retention:
     def parse(cls, text: str = "3d", max_disk: str | None = None) -> Retention:
         """From ``3d`` (records) or ``flows=3d,1m=30d,1h=1y``, and ``20GB``. Raises ValueError."""
         seconds = {ddl.TABLE: 3 * _DAY, MINUTES.name: 30 * _DAY, HOURS.name: 365 * _DAY}
+        given: set[str] = set()
         for part in text.split(","):
             name, equals, length = part.strip().rpartition("=")
             table = _TABLES.get(name if equals else "flows")
@@ -37,6 +38,11 @@ class Retention:
                     f"retention {text!r}: there is no table {name!r}; write it like"
                     " 3d or flows=3d,1m=30d,1h=1y"
                 )
+            if table in given:
+                raise ValueError(
+                    f"retention {text!r} names {table!r} twice; write it like flows=3d"
+                )
+            given.add(table)
             seconds[table] = _seconds(length)
         # Rows of ends are of whole days, and needed as long as rollups are.
         seconds[ENDS] = max(seconds[MINUTES.name], seconds[HOURS.name]) + _DAY

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowobs.cli.render import detail, endpoint
+from flowobs.cli.render import Lines, detail, endpoint
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,14 @@ def test_wide_lines_tell_how_old_names_are() -> None:
     row = {"kind": "fail", "close_reason": "refused", "dst_identity_age": 95}
     assert detail(row, wide=True) == "refused (names 1 min 35 s old)"
     assert detail(row) == "refused"
+
+
+def test_wide_lines_say_where() -> None:
+    line = Lines(True, False, None, [])
+    row = {"kind": "drop", "node": "n1", "reporter": "transit", "netns": 4026532461}
+    assert " n1 netns:4026532461 transit " in line(row)
+    assert " n1 veth0 " in line(row | {"interface": "veth0"})
+    assert " n1 - " in line({"kind": "open", "node": "n1"})
 
 
 def test_a_narrow_close_tells_of_trouble_only() -> None:

@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flowobs.agent import features
 from flowobs.demo import leftovers, network, plan
 
 pytestmark = [
@@ -38,8 +40,20 @@ def folders() -> set[str]:
 
 
 def programs() -> set[int]:
+    """Programs of ours that no process holds: an agent's that runs meanwhile are none of these."""
     out = subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True).stdout
-    return {program["id"] for program in json.loads(out)}
+    names = {program.name[:15] for program in features.PROGRAMS}
+    listed = {p["id"] for p in json.loads(out) if p.get("name", "")[:15] in names}
+    return listed - set(held())
+
+
+def held() -> Iterator[int]:
+    """Ids of the programs that processes have open, themselves or their links."""
+    for process in Path("/proc").glob("[0-9]*/fdinfo"):
+        with suppress(OSError):  # it ends
+            for opened in process.iterdir():
+                with suppress(OSError):
+                    yield from map(int, re.findall(r"^prog_id:\t(\d+)$", opened.read_text(), re.M))
 
 
 def cgroups() -> set[str]:

@@ -156,6 +156,10 @@ class Lab:
             for unit in ("packets", "bytes")
         }
 
+    def moved(self) -> str:
+        """What passed the node's interfaces so far, to be compared."""
+        return run("ip", "-n", self.ns("node"), "-s", "link")
+
 
 def free_port() -> int:
     """Not one of those that the kernel gives to clients: it may be taken a moment later."""
@@ -197,7 +201,7 @@ class Stack:
         self.http, self.metrics = free_port(), free_port()
         self.relay: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
-        self._settled = -1
+        self._settled: tuple[int, str] | None = None
 
     @property
     def url(self) -> str:
@@ -308,7 +312,7 @@ class Stack:
         brought nothing, and the relay has stored all that the agent had.
         """
         began = changed = time.monotonic()
-        last, drains = (-1.0, -1.0), 0.0
+        last, drains, moved = (-1.0, -1.0), 0.0, ""
         while True:
             told = metrics(self.agent_url)
             now, drained = time.monotonic(), told("flowobs_agent_drain_seconds_count")
@@ -317,11 +321,11 @@ class Stack:
                 told("flowobs_agent_identity_held"),
             )
             if known != last:
-                last, drains, changed = known, drained, now
+                last, drains, changed, moved = known, drained, now, self.lab.moved()
             # what was held back for a name comes up to two seconds later
             over = drained >= drains + 3 and (not known[1] or now > changed + 2.5)
             if over and not told("flowobs_agent_spool_bytes"):
-                self._settled = self.stored()
+                self._settled = self.stored(), moved
                 return
             assert now < began + 90, "there is no end of records"
             time.sleep(0.1)
@@ -347,8 +351,8 @@ class Stack:
         self.wait(lambda: self.metric(self.agent_url, drains) >= before + 2, "agent")
 
     def settled(self) -> bool:
-        """Nothing was stored since the last ``settle``: where nothing was sent since, all is."""
-        return self.stored() == self._settled
+        """Nothing was sent and nothing was stored since the last ``settle``."""
+        return (self.stored(), self.lab.moved()) == self._settled
 
     def metric(self, url: str, name: str) -> float:
         """Sum over a metric's series on a /metrics page."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.lab import HERE, V4, Lab, Stack, stack
+from tests.e2e.lab import HERE, V4, V6, Lab, Stack, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
 
@@ -54,6 +54,17 @@ def test_a_refused_connection_says_so_and_who_refused(running: tuple[Lab, Stack]
         e for e in flowobs.get("/api/v1/service-map?since=5m")["edges"] if e["port"] == 61234
     ]
     assert (edge["flows"], edge["resets"], edge["fails"]) == (1, 1, 1)
+
+
+def test_a_ping_that_is_answered_is_no_drop(running: tuple[Lab, Stack]) -> None:
+    """Its raw socket has the reply when the kernel says NO_SOCKET of it."""
+    lab, flowobs = running
+    for address in (V4["b"], V6["b"]):
+        assert " 0% packet loss" in lab.exec("a", "ping", "-c", "2", "-i", "0.2", address)
+    flowobs.settle()
+    for proto, address in (("icmp", V4["b"]), ("icmpv6", V6["b"])):
+        rows = [r for r in flowobs.rows(proto=proto) if r["dst_ip"] == address]
+        assert {r["kind"] for r in rows} == {"open", "update"}
 
 
 def test_a_multicast_is_counted_once_and_understood(running: tuple[Lab, Stack]) -> None:

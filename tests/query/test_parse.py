@@ -251,9 +251,15 @@ def test_every_column_can_be_asked_for() -> None:
         assert column.name in fields.FIELDS
 
 
-def test_aliases_lead_to_fields_or_are_not_recorded_yet() -> None:
+def test_aliases_lead_to_fields() -> None:
     for alias, field in fields.ALIASES.items():
-        assert field in fields.FIELDS or alias == "rtt"
+        assert field in fields.FIELDS and alias not in fields.FIELDS
+
+
+def test_rtt_is_the_smoothed_one_of_any_end() -> None:
+    assert parse("src.rtt>50ms") == Match("src_srtt_us", Op.gt, 50_000)
+    assert parse("rtt>50ms") == parse("src.srtt>50ms or dst.srtt>50ms")
+    assert parse("rtt_ns>50ms") == parse("src_rtt_ns>50ms or dst_rtt_ns>50ms")
 
 
 def test_units_come_from_the_schema() -> None:

@@ -155,7 +155,7 @@ def test_formats(client: httpx.Client) -> None:
         ("cursor=AAAA&follow=true", "`cursor` is none"),
         ("fields=time", "`fields` are for csv and arrow"),
         ("format=csv&fields=tme", "there is no field `tme`; did you mean `time`?"),
-        ("format=ndjson&last=100001", "add order=newest"),
+        ("format=ndjson&last=100001", "add order=newest (flows: --newest-first)"),
         ("follow=true&resume=x", "`resume` is no id of an event; leave it out"),
         ("last=-1", "`last` cannot be `-1`; use a number up to 100000"),
         ("last=100001", "`last` cannot be `100001`; use a number up to 100000"),

@@ -225,6 +225,17 @@ def test_every_field_has_a_csv_and_an_arrow_form(client: httpx.Client) -> None:
     assert pyarrow.ipc.open_stream(data).read_all().column_names == list(schema.BY_NAME)
 
 
+def test_hints_of_a_time_without_records(client: httpx.Client) -> None:
+    """What is older is not looked at."""
+
+    def hints(window: str) -> dict[str, int]:
+        found = client.get(f"/api/v1/hints?q=dst.port:10&{window}").json()["hints"]
+        return {hint["text"]: hint["count"] for hint in found}
+
+    assert hints("since=2h&until=40m") == {"1000": 45_000}
+    assert hints("since=50m&until=40m") == {}
+
+
 def sse(lines: Iterator[str], id: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(id, records) of each event; one without an id has that of the one before."""
     rows = None

@@ -25,7 +25,7 @@ def test_retentions_are_by_table():
     assert Retention.parse("3d", "512 M").max_bytes == 512 * 10**6
 
 
-@pytest.mark.parametrize("text", ["2m=3d", "flows=", "=3d", "flows=3d,"])
+@pytest.mark.parametrize("text", ["2m=3d", "flows=", "=3d", "flows=3d,", "3d,flows=4d"])
 def test_what_is_no_retention(text):
     with pytest.raises(ValueError, match="write it like"):
         Retention.parse(text)

@@ -34,11 +34,12 @@ class Maps:
         self._waiting: list[FlowBatch] = []
         self.reader: Reader = store.reader()
         self.endpoints = table()
-        self.begin = (time.time_ns() // HOUR - 600) * HOUR
+        self.begin = (time.time_ns() // HOUR - 1000 * 24) * HOUR
         self.inserts = 0
 
     def next(self) -> None:
         self.begin += 5 * HOUR
+        assert self.begin + 5 * HOUR < time.time_ns(), "rollups of what is going on are others"
 
     def add(self, batch: FlowBatch) -> None:
         self._waiting.append(batch)
@@ -87,7 +88,7 @@ class Maps:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maps]:
     url = f"chdb://{tmp_path_factory.mktemp('rollup') / 'store'}"
-    store = Store.open(url, retention="flows=60d,1m=60d")
+    store = Store.open(url, retention="flows=1100d,1m=1100d,1h=1100d")
     yield Maps(store)
     store.close()
 
