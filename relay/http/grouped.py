@@ -118,6 +118,12 @@ class Rows:
         out["path"] = self._path()
         return out
 
+    @property
+    def ends(self) -> Array:
+        """Places in ``names`` of all sources and destinations."""
+        sides = [self._key[side] for side in SIDES if side in self._key]
+        return np.unique(np.concatenate(sides))
+
     def of(self, found: Columns) -> tuple[Array, Array]:
         """Which of ``found``, by ``at`` and channel, are of which rows: places in both."""
         rows = self._rows_of(found)
