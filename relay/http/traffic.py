@@ -45,6 +45,7 @@ FIELDS: Final = (
 """What a row tells."""
 
 _REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
+_NAMES: Final = [r.name for r in _REPORTERS]
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -161,10 +162,10 @@ def _columns(table: Table, most: int) -> dict[str, list[Any]]:
         known = told.get(f"{name}_ms", [[]] * len(told["path"]))
         for i, level in enumerate(_LEVELS):
             out[f"{name}{level}_ms"] = [ms[i] if ms else None for ms in known]
-    out["drop_reasons"] = [dict(reasons) for reasons in told["drop_reasons"]]
+    out["drop_reasons"] = told["drop_reasons"]
     # the one that counted most of the flows; of several, the nearest to the source
     flows = np.array(told["told_by"])[:, _REPORTERS]
-    out["reporter"] = [_REPORTERS[i].name for i in flows.argmax(1).tolist()]
+    out["reporter"] = [_NAMES[i] for i in flows.argmax(1).tolist()]
     out |= {name: told[name] for name in ("first_seen", "last_seen")}
     return out | dict(zip((*_PATH, "path_loss"), _paths(told["path"]), strict=True))
 

@@ -58,10 +58,13 @@ class Known:
         at = at[np.lexsort((last[there], owned, places[there]))]
         label = self.label[at]
         newest = np.flatnonzero(label != np.append(label[1:], -1))
-        ips = [address.tobytes() for address in self.ip[at]]
+        ips = self.ip[at].tolist()
         begin, addresses = 0, []
         for end in (newest + 1).tolist():
-            addresses.append(list(dict.fromkeys(reversed(ips[begin:end])))[:MAX_ADDRESSES])
+            of_node = ips[begin:end]
+            if end > begin + 1:
+                of_node = list(dict.fromkeys(reversed(of_node)))[:MAX_ADDRESSES]
+            addresses.append(of_node)
             begin = end
         columns = {
             "id": [self.labels[i] for i in label[newest].tolist()],

@@ -164,10 +164,12 @@ class Paths:
             side = f"({side}) AND {_among(channel, told)}"
         arrays = []
         for name in LATENCIES:
-            buckets, counts = (f"groupArrayArray({of}({name}))" for of in ("mapKeys", "mapValues"))
+            # half of the bytes take a quarter of the time off; an hour has fewer
+            counts = f"groupArrayArray(CAST(mapValues({name}), 'Array(UInt32)'))"
+            buckets = f"groupArrayArray(mapKeys({name}))"
             if part.table == TABLE:
                 buckets = f"groupArrayIf({histogram.bucket(name)}, {name} > 0)"
-                counts = f"arrayWithConstant(length({buckets}), toUInt64(1))"
+                counts = f"arrayWithConstant(length({buckets}), toUInt32(1))"
             arrays += [f"{buckets} AS {name}_buckets", f"{counts} AS {name}_counts"]
         return (
             f"SELECT at, path, {', '.join(arrays)} FROM (SELECT {at} AS at, {path} AS path,"
