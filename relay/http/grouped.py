@@ -100,10 +100,10 @@ class Rows:
         of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
         self._of_channel = of_units[:, newest]
 
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self) -> dict[str, Any]:
         """What units add up to."""
         units, size = self._units, self.size
-        out: dict[str, list[Any]] = {}
+        out: dict[str, Any] = {}
         for name in self._by:
             edge = zip(*(self._told(part) for part in EDGE), strict=True) if name == "edge" else ()
             out[name] = list(edge) if name == "edge" else self._told(name)
@@ -114,7 +114,7 @@ class Rows:
         kept = self._row >= 0
         weight = np.maximum(np.maximum(units["opens"], units["seen"]), 1)
         np.add.at(told, (self._row[kept], units["reporter"][kept]), weight[kept])
-        out["told_by"] = told.tolist()
+        out["told_by"] = told
         out["path"] = self._path()
         return out
 
@@ -201,8 +201,8 @@ class Rows:
         summed: Array = how.reduceat(values[self._order], self._starts)
         return summed
 
-    def _path(self) -> list[list[int]]:
-        """What both sides counted: of pairs of ends that both sides told of."""
+    def _path(self) -> Array:
+        """What both sides counted, of pairs of ends that both sides told of; -1 without any."""
         units, size = self._units, self._pairs.max() + 1
         near_side = units["reporter"] == Reporter.source
         near = {n: np.where(near_side, units[n], 0) for n in BOTH}
@@ -211,12 +211,10 @@ class Rows:
         for side in (near, far):
             both &= _sum(self._pairs, side["packets"] + side["reply_packets"], size) > 0
         told = both[self._pairs]
-        sums = [self._sum(np.where(told, side[n], 0)) for side in (near, far) for n in BOTH]
+        counts = (side[n].astype("<i8") for side in (near, far) for n in BOTH)
+        sums = [self._sum(np.where(told, values, 0)) for values in counts]
         some = self._sum(told.astype("<u8")) > 0
-        return [
-            counts if there else []
-            for counts, there in zip(np.stack(sums, 1).tolist(), some.tolist(), strict=True)
-        ]
+        return np.where(some[:, None], np.stack(sums, 1), -1)
 
 
 def runs(key: Array) -> tuple[Array, Array]:

@@ -47,13 +47,12 @@ def rolled(
     units = _units(points)
     if units["apart"].any():
         apart = np.unique(units["channel"][units["apart"]])
-        points, flows, reasons = (
-            _joined([_some(rows, ~np.isin(rows["channel"], apart)), of_units])
-            for rows, of_units in zip(
-                (points, flows, reasons), _counted(session, paths, apart), strict=True
-            )
+        points, *lists = _counted(session, paths, apart)
+        by_unit = (_units(points), *lists)
+        units, flows, reasons = (
+            _joined([_some(rows, ~np.isin(rows["channel"], apart)), more])
+            for rows, more in zip((units, flows, reasons), by_unit, strict=True)
         )
-        units = _units(points)
     values, names = {name: units[name] for name in ("proto", "port", "at")}, ["", OTHER]
     if not NAMED.isdisjoint(by):
         ids, end = np.unique(np.concatenate((units["src"], units["dst"])), return_inverse=True)
@@ -134,6 +133,8 @@ def _merged(rows: Columns) -> Columns:
 
 def _units(points: Columns) -> Columns:
     """One row per ``at``, unit and channel: what its best point counted, and all points' events."""
+    if not points:
+        return points
     key = keys(points, "at", "unit", "channel")
     order = np.argsort(key, kind="stable")
     starts, ends = runs(key[order])
