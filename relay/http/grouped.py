@@ -177,19 +177,22 @@ class Rows:
 
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
-        out = {}
-        size = self.size * histogram.BUCKETS
-        for name in LATENCIES:
-            counts: Array = np.zeros(size)
-            for rows in self._rows_of(found) if found else ():
-                if rows.max() < 0:
-                    continue
-                sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
-                place = np.repeat(rows * histogram.BUCKETS, sizes) + found[f"{name}_buckets"]
+        out: dict[str, list[list[float]]] = {f"{n}_ms": [[]] * self.size for n in LATENCIES}
+        of_found = [rows for rows in self._rows_of(found) if rows.max() >= 0] if found else []
+        for name in LATENCIES if of_found else ():
+            buckets = found[f"{name}_buckets"]
+            if not len(buckets):
+                continue
+            first = int(buckets.min())
+            width = int(buckets.max()) - first + 1
+            sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
+            counts: Array = np.zeros(self.size * width)
+            for rows in of_found:
+                place = np.repeat(rows * width - first, sizes) + buckets
                 there = place >= 0 if (rows < 0).any() else slice(None)
-                counts += np.bincount(place[there], found[f"{name}_counts"][there], size)
-            of_rows = counts.reshape(self.size, histogram.BUCKETS)
-            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS)
+                counts += np.bincount(place[there], found[f"{name}_counts"][there], len(counts))
+            of_rows = counts.reshape(self.size, width)
+            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS, first)
         return out
 
     def _told(self, part: str) -> list[Any]:
