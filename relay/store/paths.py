@@ -48,7 +48,6 @@ _QUESTIONS: Final = 6
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
-_ENDS: Final = 200
 _CARRIED: Final = "groupUniqArrayArray(carried)", "groupUniqArrayIf(flow, before)"
 """Flows that were open before: of rollups, which list a long one in each bucket; of records."""
 
@@ -179,8 +178,8 @@ class Paths:
 
     def nodes_sql(self, group: str, ids: Array) -> str:
         """A row per node of ``group`` and attributes of its ends: their ``ids`` and ``ips``."""
-        # to parse a thousand numbers takes as long as to read ten thousand ends
-        listed = f" AND id IN ({', '.join(map(str, ids.tolist()))})" if len(ids) <= _ENDS else ""
+        # a day may have hundreds of thousands, of which few are asked for
+        listed = f" AND {_among('id', ids)}" if len(ids) <= _LISTED else ""
         return f"""SELECT label, fields, groupArray(id) AS ids, groupArray(address) AS ips
 FROM (SELECT id, reinterpretAsFixedString(ip) AS address, ({", ".join(SHOWN)}) AS fields,
   ({label_sql(group)}) AS label
