@@ -27,6 +27,7 @@ from relay.http.timeseries import SeriesQuery
 from relay.http.top import TopQuery
 from relay.http.trends import Asked
 from relay.store import Reader, Store, ddl
+from relay.store.ends import Ends
 from relay.store.plan import Plan, Slice, plan
 from relay.store.rollup import MINUTES, TABLES
 
@@ -100,7 +101,7 @@ class _Session:
 
     def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
         self.query, self.arrays = reader.query, reader.arrays
-        self.plan = plan
+        self.plan, self.ends = plan, Ends()
 
 
 def _questions(store: Store, end: int) -> list[dict[str, Any]]:

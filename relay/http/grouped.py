@@ -100,10 +100,10 @@ class Rows:
         of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
         self._of_channel = of_units[:, newest]
 
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self) -> dict[str, Any]:
         """What units add up to."""
         units, size = self._units, self.size
-        out: dict[str, list[Any]] = {}
+        out: dict[str, Any] = {}
         for name in self._by:
             edge = zip(*(self._told(part) for part in EDGE), strict=True) if name == "edge" else ()
             out[name] = list(edge) if name == "edge" else self._told(name)
@@ -114,9 +114,15 @@ class Rows:
         kept = self._row >= 0
         weight = np.maximum(np.maximum(units["opens"], units["seen"]), 1)
         np.add.at(told, (self._row[kept], units["reporter"][kept]), weight[kept])
-        out["told_by"] = told.tolist()
+        out["told_by"] = told
         out["path"] = self._path()
         return out
+
+    @property
+    def ends(self) -> Array:
+        """Places in ``names`` of all sources and destinations."""
+        sides = [self._key[side] for side in SIDES if side in self._key]
+        return np.unique(np.concatenate(sides))
 
     def of(self, found: Columns) -> tuple[Array, Array]:
         """Which of ``found``, by ``at`` and channel, are of which rows: places in both."""
@@ -171,19 +177,22 @@ class Rows:
 
     def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
-        out = {}
-        size = self.size * histogram.BUCKETS
-        for name in LATENCIES:
-            counts: Array = np.zeros(size)
-            for rows in self._rows_of(found) if found else ():
-                if rows.max() < 0:
-                    continue
-                sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
-                place = np.repeat(rows * histogram.BUCKETS, sizes) + found[f"{name}_buckets"]
+        out: dict[str, list[list[float]]] = {f"{n}_ms": [[]] * self.size for n in LATENCIES}
+        of_found = [rows for rows in self._rows_of(found) if rows.max() >= 0] if found else []
+        for name in LATENCIES if of_found else ():
+            buckets = found[f"{name}_buckets"]
+            if not len(buckets):
+                continue
+            first = int(buckets.min())
+            width = int(buckets.max()) - first + 1
+            sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
+            counts: Array = np.zeros(self.size * width)
+            for rows in of_found:
+                place = np.repeat(rows * width - first, sizes) + buckets
                 there = place >= 0 if (rows < 0).any() else slice(None)
-                counts += np.bincount(place[there], found[f"{name}_counts"][there], size)
-            of_rows = counts.reshape(self.size, histogram.BUCKETS)
-            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS)
+                counts += np.bincount(place[there], found[f"{name}_counts"][there], len(counts))
+            of_rows = counts.reshape(self.size, width)
+            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS, first)
         return out
 
     def _told(self, part: str) -> list[Any]:
@@ -195,8 +204,8 @@ class Rows:
         summed: Array = how.reduceat(values[self._order], self._starts)
         return summed
 
-    def _path(self) -> list[list[int]]:
-        """What both sides counted: of pairs of ends that both sides told of."""
+    def _path(self) -> Array:
+        """What both sides counted, of pairs of ends that both sides told of; -1 without any."""
         units, size = self._units, self._pairs.max() + 1
         near_side = units["reporter"] == Reporter.source
         near = {n: np.where(near_side, units[n], 0) for n in BOTH}
@@ -205,12 +214,10 @@ class Rows:
         for side in (near, far):
             both &= _sum(self._pairs, side["packets"] + side["reply_packets"], size) > 0
         told = both[self._pairs]
-        sums = [self._sum(np.where(told, side[n], 0)) for side in (near, far) for n in BOTH]
+        counts = (side[n].astype("<i8") for side in (near, far) for n in BOTH)
+        sums = [self._sum(np.where(told, values, 0)) for values in counts]
         some = self._sum(told.astype("<u8")) > 0
-        return [
-            counts if there else []
-            for counts, there in zip(np.stack(sums, 1).tolist(), some.tolist(), strict=True)
-        ]
+        return np.where(some[:, None], np.stack(sums, 1), -1)
 
 
 def runs(key: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from fastapi import Request
 from relay.http.errors import ApiError
 from relay.store import Reader, Store, StoreError, Table
 from relay.store.arrays import Columns
+from relay.store.ends import Ends
 from relay.store.plan import Plan
 
 T = TypeVar("T")
@@ -34,9 +35,10 @@ class Cancelled(Exception):
 class Session:
     """The queries of one request. They carry a mark, by which they are found to be stopped."""
 
-    def __init__(self, reader: Reader, plan: Callable[..., Plan]) -> None:
+    def __init__(self, reader: Reader, plan: Callable[..., Plan], ends: Ends) -> None:
         self.plan = plan
         """Which tables to ask about a stretch of time (ns), in steps (ns) if there is a third."""
+        self.ends = ends
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
         self._reader = reader
@@ -70,6 +72,7 @@ class Queries:
     def __init__(self, store: Store, *, workers: int = WORKERS, waiting: int = WAITING) -> None:
         self._reader = store.reader(size=workers, max_seconds=QUERY_S)
         self._plan = store.plan
+        self._ends = Ends()
         self._killer = store.reader(size=1, max_seconds=5)
         self._most = workers + waiting
         self._jobs = 0
@@ -87,7 +90,7 @@ class Queries:
             raise ApiError(
                 503, "too many queries are waiting; try again in a few seconds", retry_s=RETRY_S
             )
-        session = Session(self._reader, self._plan)
+        session = Session(self._reader, self._plan, self._ends)
         self._jobs += 1
         done = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
         done.add_done_callback(self._finished)

@@ -17,7 +17,6 @@ from relay.http.queries import Session
 from relay.http.traffic_sql import BOTH, NAMED, OTHER
 from relay.store import StoreError, Table
 from relay.store.arrays import Array, Columns
-from relay.store.names import LABEL
 from relay.store.paths import COUNTED, MOST, Paths, keys
 
 _EVENTS: Final = ("drops", "fails", "retransmit_events")
@@ -42,29 +41,25 @@ def rolled(
 ) -> tuple[Table, Table]:
     """At most ``most`` + 1 rows that differ in ``by``, as ``totals_sql`` gives them; the nodes."""
     nothing = Table({}, 0)
-    parameters = paths.parameters
-    if group.startswith(LABEL):
-        parameters["label"] = group.removeprefix(LABEL)
     points, flows, reasons = _counted(session, paths)
     if not points:
         return nothing, nothing
     units = _units(points)
     if units["apart"].any():
         apart = np.unique(units["channel"][units["apart"]])
-        points, flows, reasons = (
-            _joined([_some(rows, ~np.isin(rows["channel"], apart)), of_units])
-            for rows, of_units in zip(
-                (points, flows, reasons), _counted(session, paths, apart), strict=True
-            )
+        points, *lists = _counted(session, paths, apart)
+        by_unit = (_units(points), *lists)
+        units, flows, reasons = (
+            _joined([_some(rows, ~np.isin(rows["channel"], apart)), more])
+            for rows, more in zip((units, flows, reasons), by_unit, strict=True)
         )
-        units = _units(points)
-    nodes, values = nothing, {name: units[name] for name in ("proto", "port", "at")}
+    values, names = {name: units[name] for name in ("proto", "port", "at")}, ["", OTHER]
     if not NAMED.isdisjoint(by):
-        ids = np.unique(np.concatenate((units["src"], units["dst"])))
-        with_nodes = with_nodes and not SIDES.keys().isdisjoint(by)
-        nodes = session.query(paths.nodes_sql(group, ids, with_nodes), parameters)
-        values |= _labels(nodes, units)
-    names = [*nodes["id"], "", OTHER]
+        ids, end = np.unique(np.concatenate((units["src"], units["dst"])), return_inverse=True)
+        ends = session.ends.known(session.query, paths, group, ids)
+        places = ends.places(ids)[end].reshape(2, -1)
+        values |= zip(SIDES, places, strict=True)
+        names = [*ends.labels, *names]
     if only:
         keep(values, names, by[0], only)
     rows = Rows(units, values, names, by, most + 1, new_ns)
@@ -77,11 +72,15 @@ def rolled(
     columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
     if latency:
         told = None if largest is None else rows.channels(columns, *largest)
-        histograms = session.arrays(paths.latencies_sql(others, told), parameters)
+        histograms = session.arrays(paths.latencies_sql(others, told), paths.parameters)
         columns |= rows.latencies(_of_best(histograms, units))
     columns["drop_reasons"] = rows.reasons(reasons)
-    used = {label for name in by if with_nodes and name in SIDES for label in columns[name]}
-    return Table(columns, rows.size), _shown(nodes, used)
+    nodes = nothing
+    if with_nodes and not SIDES.keys().isdisjoint(by):
+        last = np.zeros(len(ids), "<i8")
+        np.maximum.at(last, end, np.tile(units["last"], 2))
+        nodes = ends.nodes(rows.ends, ids, last)
+    return Table(columns, rows.size), nodes
 
 
 def _counted(
@@ -134,6 +133,8 @@ def _merged(rows: Columns) -> Columns:
 
 def _units(points: Columns) -> Columns:
     """One row per ``at``, unit and channel: what its best point counted, and all points' events."""
+    if not points:
+        return points
     key = keys(points, "at", "unit", "channel")
     order = np.argsort(key, kind="stable")
     starts, ends = runs(key[order])
@@ -190,23 +191,3 @@ def _joined(parts: list[Columns]) -> Columns:
 
 def _some(rows: Columns, which: Array) -> Columns:
     return {name: values[which] for name, values in rows.items()}
-
-
-def _labels(nodes: Table, units: Columns) -> Columns:
-    """Which node each end is of, by its place in ``nodes``; the last but one where none is."""
-    ends = nodes["ends"]
-    ids = np.array([id for of_node in ends for id in of_node], "<u8")
-    node = np.repeat(np.arange(len(ends)), [len(of_node) for of_node in ends])
-    order = np.argsort(ids)
-    ids, node = np.append(ids[order], 0), np.append(node[order], len(ends))
-    out = {}
-    for name, side in SIDES.items():
-        at = np.searchsorted(ids[:-1], units[side])
-        out[name] = np.where(ids[at] == units[side], node[at], len(ends))
-    return out
-
-
-def _shown(nodes: Table, used: set[str]) -> Table:
-    kept = [i for i, id in enumerate(nodes["id"]) if id in used]
-    columns = {name: [nodes.columns[name][i] for i in kept] for name in nodes.columns}
-    return Table(columns, len(kept))

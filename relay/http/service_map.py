@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,15 +18,12 @@ from relay.http.traffic import FIELDS, Traffic, traffic
 from relay.http.traffic_sql import EDGE
 from relay.http.trends import oldest, span
 from relay.store import Table
-from relay.store.names import NODE_FIELDS
+from relay.store.names import SHOWN
 from relay.store.rollup import MINUTES
 
-_SHOWN: Final = (
-    "kind", "cluster", "namespace", "name", "workload", "workload_kind", "service", "node", "zone",
-)  # fmt: skip
-"""Attributes of a node."""
 # thousands: a dict each takes three times as long
 _edge: Callable[..., Any] = msgspec.defstruct("Edge", (*EDGE, *FIELDS), gc=False)
+_node: Callable[..., Any] = msgspec.defstruct("Node", ("id", *SHOWN, "addresses"), gc=False)
 
 
 def router(queries: Queries) -> APIRouter:
@@ -87,17 +84,15 @@ def _proto(number: int) -> Any:
     return next(row_dicts({"proto": [number]}, 1))["proto"]
 
 
-def _nodes(table: Table) -> list[dict[str, Any]]:
-    if not table.rows:
-        return []
-    fields = dict(zip(NODE_FIELDS, zip(*table["fields"], strict=True), strict=True))
-    named = row_dicts({f"src_{name}": list(fields[name]) for name in _SHOWN}, table.rows)
+@cache
+def _kind(number: int) -> Any:
+    return next(row_dicts({"src_kind": [number]}, 1)).get("src_kind", "unknown")
+
+
+def _nodes(table: Table) -> list[Any]:
     return [
-        {
-            "id": id,
-            **{name: known.get(f"src_{name}", "") for name in _SHOWN},
-            "kind": known.get("src_kind", "unknown"),
-            "addresses": sorted(ip_text(a.packed) for a in addresses),
-        }
-        for id, addresses, known in zip(table["id"], table["addresses"], named, strict=True)
+        _node(id, _kind(kind), *fields, sorted(map(ip_text, addresses)))
+        for id, (kind, *fields), addresses in zip(
+            table["id"], table["fields"], table["addresses"], strict=True
+        )
     ]

@@ -20,6 +20,7 @@ from relay.http.queries import Session
 from relay.http.rolled import rolled
 from relay.http.traffic_sql import EDGE
 from relay.store import Table
+from relay.store.arrays import Array
 from relay.store.asked import answerable
 from relay.store.channels import Channels
 from relay.store.ddl import TABLE
@@ -45,6 +46,7 @@ FIELDS: Final = (
 """What a row tells."""
 
 _REPORTERS: Final = (*(r for r in Reporter if r), Reporter.unknown)
+_NAMES: Final = [r.name for r in _REPORTERS]
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -142,6 +144,9 @@ def _of_records(
         parameters["only"] = list(only)
     ends = traffic_sql.By(channels, group, by, bool(only))
     table = session.query(traffic_sql.totals_sql(channels, ends, most + 1, new_ns), parameters)
+    nothing = [-1] * len(_PATH)
+    columns: dict[str, Any] = table.columns
+    columns["path"] = np.array([counts or nothing for counts in table["path"]], "<i8")
     known = Table({}, 0)
     sides = [name for name in by if name in SIDES]
     if nodes and table.rows and sides:
@@ -155,28 +160,27 @@ def _columns(table: Table, most: int) -> dict[str, list[Any]]:
     """Of each of ``FIELDS`` the values."""
     if not table.rows:
         return {name: [] for name in FIELDS}
-    told = {name: values[:most] for name, values in table.columns.items()}
+    told: dict[str, Any] = {name: values[:most] for name, values in table.columns.items()}
     out = {name: told[name] for name in traffic_sql.NUMBERS}
     for name in _LATENCIES:
         known = told.get(f"{name}_ms", [[]] * len(told["path"]))
         for i, level in enumerate(_LEVELS):
             out[f"{name}{level}_ms"] = [ms[i] if ms else None for ms in known]
-    out["drop_reasons"] = [dict(reasons) for reasons in told["drop_reasons"]]
+    out["drop_reasons"] = told["drop_reasons"]
     # the one that counted most of the flows; of several, the nearest to the source
     flows = np.array(told["told_by"])[:, _REPORTERS]
-    out["reporter"] = [_REPORTERS[i].name for i in flows.argmax(1).tolist()]
+    out["reporter"] = [_NAMES[i] for i in flows.argmax(1).tolist()]
     out |= {name: told[name] for name in ("first_seen", "last_seen")}
     return out | dict(zip((*_PATH, "path_loss"), _paths(told["path"]), strict=True))
 
 
-def _paths(counts: list[list[int]]) -> list[list[int | None]]:
+def _paths(counts: Array) -> list[list[int | None]]:
     """What each side sent and what arrived at the other, and how many packets did not; None where
-    one of them did not tell."""
-    nothing = [0] * len(_PATH)
-    of = np.array([known or nothing for known in counts], "<i8").T
-    sent, _, reply_arrived, _, arrived, _, reply_sent, _ = of
+    one of them did not tell, which is -1 in ``counts`` (rows x ``_PATH``)."""
+    sent, _, reply_arrived, _, arrived, _, reply_sent, _ = counts.T
     lost = np.maximum(sent - arrived, 0) + np.maximum(reply_sent - reply_arrived, 0)
-    values = np.vstack((of, lost)).astype(object)
-    values[:, [not known for known in counts]] = None
-    out: list[list[int | None]] = values.tolist()
+    out: list[list[int | None]] = [*counts.T.tolist(), lost.tolist()]
+    for row in np.flatnonzero(sent < 0).tolist():
+        for values in out:
+            values[row] = None
     return out

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from flowobs.schema import Reporter
 from relay.store import histogram
 from relay.store.channels import Channels
-from relay.store.names import NODE_FIELDS, label_sql
+from relay.store.names import SHOWN, label_sql
 from relay.store.paths import MAX_ADDRESSES
 
 LEVELS: Final = (0.5, 0.95, 0.99)
@@ -113,8 +113,8 @@ LIMIT {limit}"""
 
 def nodes_sql(channels: Channels, group: str) -> str:
     """What is known of each node in ``{nodes:Array(String)}``: of its newest end."""
-    return f"""SELECT label AS id, argMax(({", ".join(NODE_FIELDS)}), at) AS fields,
-  groupUniqArray({MAX_ADDRESSES})(ip) AS addresses
+    return f"""SELECT label AS id, argMax(({", ".join(SHOWN)}), at) AS fields,
+  groupUniqArray({MAX_ADDRESSES})(reinterpretAsFixedString(ip)) AS addresses
 FROM (SELECT *, ({label_sql(group)}) AS label, (workload != '', last) AS at
   FROM ({channels.ends_sql()}))
 WHERE label IN {{nodes:Array(String)}}

@@ -14,7 +14,6 @@ from relay.store.arrays import Array
 
 TYPE: Final = "Map(UInt8, UInt64)"
 """Bucket -> how many."""
-BUCKETS: Final = 256
 _PER_DOUBLING: Final = 8
 
 
@@ -51,8 +50,9 @@ def quantiles(histogram: str, levels: tuple[float, ...]) -> str:
     )
 
 
-def levels_ms(counts: Array, levels: tuple[float, ...]) -> list[list[float]]:
-    """Like :func:`quantiles`, of ``counts`` (histograms x ``BUCKETS``); empty for none."""
+def levels_ms(counts: Array, levels: tuple[float, ...], first: int) -> list[list[float]]:
+    """Like :func:`quantiles`, of ``counts`` (histograms x buckets from ``first`` on); empty for
+    none."""
     below = counts.cumsum(1)
     total = below[:, -1]
     rows = np.arange(len(counts))
@@ -60,5 +60,6 @@ def levels_ms(counts: Array, levels: tuple[float, ...]) -> list[list[float]]:
     for i, level in enumerate(levels):
         at = (below >= (level * total)[:, None]).argmax(1)
         share = (below[rows, at] - level * total) / np.maximum(counts[rows, at], 1)
+        at += first
         out[:, i] = np.round(np.exp2((at + 1 - share) / _PER_DOUBLING) / 1000, 4)
     return [ms if n else [] for ms, n in zip(out.tolist(), total.tolist(), strict=True)]

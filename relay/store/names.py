@@ -12,6 +12,9 @@ NODE_FIELDS: Final = (
 )  # fmt: skip
 """Attributes by which an end is one: those of the endpoint that a map can show or ask for."""
 
+SHOWN: Final = NODE_FIELDS[:9]
+"""Attributes that a map shows of a node."""
+
 GROUPS: Final = (
     "pod", "workload", "service", "namespace", "node", "zone", "cluster", "process", "address",
 )  # fmt: skip

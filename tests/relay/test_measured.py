@@ -17,6 +17,7 @@ from flowobs.schema import EndpointKind, Kind, Reporter
 from relay.http import measured as asking
 from relay.http.measured import measured
 from relay.store import Reader, Store, StoreError
+from relay.store.ends import Ends
 from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
@@ -39,7 +40,7 @@ class Session:
     """A store's answers by one plan."""
 
     def __init__(self, reader: Reader, plan: Plan) -> None:
-        self.query, self.arrays = reader.query, reader.arrays
+        self.query, self.arrays, self.ends = reader.query, reader.arrays, Ends()
         self.plan = lambda *_: plan
 
 

@@ -14,6 +14,7 @@ from relay.http.queries import Session
 from relay.http.service_map import build
 from relay.store import StoreError, ddl
 from relay.store.backfill import OLD
+from relay.store.ends import Ends
 from relay.store.engine import Limits, open_engine
 from relay.store.migrations import VERSION, prepare
 from relay.store.rollup import MINUTES, create, since_of
@@ -108,7 +109,7 @@ def test_a_store_of_version_2(tmp_path):
                 assert counted == {80: kept, 81: 121}
 
             day = MapQuery(parse("ns:shop"), (hour - 40 * 86400) * 10**9, hour * 10**9)
-            (edge,) = json.loads(build(Session(store.reader(), store.plan), day))["edges"]
+            (edge,) = json.loads(build(Session(store.reader(), store.plan, Ends()), day))["edges"]
             assert (edge["source"], edge["destination"]) == ("shop/web", "shop/api")
             assert (edge["flows"], edge["packets"], edge["rtt_ms"]) == (718, 7180, None)
         finally:

@@ -20,6 +20,7 @@ from relay.http.service_map import build
 from relay.http.traffic import traffic
 from relay.http.traffic_sql import OTHER
 from relay.store import Reader, Store
+from relay.store.ends import Ends
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
 
@@ -36,6 +37,7 @@ class Maps:
         self.endpoints = table()
         self.begin = (time.time_ns() // HOUR - 1000 * 24) * HOUR
         self.inserts = 0
+        self.ends = Ends()
 
     def next(self) -> None:
         self.begin += 5 * HOUR
@@ -58,6 +60,7 @@ class Maps:
         class Session:
             query = self.reader.query
             arrays = self.reader.arrays
+            ends = self.ends
 
             def plan(self, from_ns: int, to_ns: int, step_ns: int = 0) -> Plan:
                 return plan

@@ -20,6 +20,7 @@ from relay.http.timeseries import SeriesQuery, aligned, automatic
 from relay.http.top import TopQuery
 from relay.http.trends import Asked
 from relay.store import Store
+from relay.store.ends import Ends
 from relay.store.plan import Plan, plan
 from tests.relay.flows import flows, table
 
@@ -111,7 +112,7 @@ class Answers:
     def __init__(self, store: Store) -> None:
         self.store = store
         reader = store.reader()
-        self.query, self.arrays = reader.query, reader.arrays
+        self.query, self.arrays, self.ends = reader.query, reader.arrays, Ends()
         self.endpoints = table()
         self._inserts = 0
 
