@@ -131,8 +131,7 @@ class _Sums(Paths):
         buckets = [at for begin in sample for at in range(begin, begin + piece_s, seconds)]
         found = session.query(
             f"SELECT count() AS n, uniq(intDiv(toUInt32(bucket), {piece_s}), path) AS of"
-            f" FROM (SELECT bucket, path FROM {self._rows(part, {})})"
-            f" WHERE bucket IN {(*buckets, 0)}",
+            f" FROM {self._rows(part, {}, f'bucket IN {(*buckets, 0)}')}",
             parameters,
         )
         rows, groups = (found[name][0] * len(pieces) // len(sample) for name in ("n", "of"))
