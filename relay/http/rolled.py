@@ -45,7 +45,11 @@ def rolled(
     parameters = paths.parameters
     if group.startswith(LABEL):
         parameters["label"] = group.removeprefix(LABEL)
-    points, flows, reasons = _counted(session, paths)
+    groups = MOST
+    if paths.cuts:
+        sample = session.query(paths.sample_sql(paths.step_s), paths.parameters)
+        groups = sample["groups"][0]
+    points, flows, reasons = _counted(session, paths, groups)
     if not points:
         return nothing, nothing
     units = _units(points)
@@ -54,7 +58,7 @@ def rolled(
         points, flows, reasons = (
             _joined([_some(rows, ~np.isin(rows["channel"], apart)), of_units])
             for rows, of_units in zip(
-                (points, flows, reasons), _counted(session, paths, apart), strict=True
+                (points, flows, reasons), _counted(session, paths, groups, apart), strict=True
             )
         )
         units = _units(points)
@@ -85,7 +89,7 @@ def rolled(
 
 
 def _counted(
-    session: Session, paths: Paths, apart: Array | None = None
+    session: Session, paths: Paths, groups: int, apart: Array | None = None
 ) -> tuple[Columns, Columns, Columns]:
     """What points counted; of each, flows that were ``carried`` into its time; and reasons of its
     drops."""
@@ -93,7 +97,7 @@ def _counted(
     flows: list[Columns] = []
     reasons: list[Columns] = []
     size = 0
-    for sql in paths.counts_sql(apart):
+    for sql in paths.counts_sql(apart, groups):
         if part := session.arrays(sql, paths.parameters):
             flows.append(_apiece(part, "carried"))
             reasons.append(_apiece(part, "drop_reasons"))
