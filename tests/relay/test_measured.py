@@ -16,7 +16,7 @@ from flowobs.query import parse
 from flowobs.schema import EndpointKind, Kind, Reporter
 from relay.http import measured as asking
 from relay.http.measured import measured
-from relay.store import Reader, Store, StoreError, paths
+from relay.store import Reader, Store, StoreError
 from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
@@ -160,7 +160,7 @@ def test_many_steps_of_few_paths_are_one_question(
     one = points()
     assert one and 1 <= len(asked) <= 2  # again where an agent was away
     few = len(asked)
-    monkeypatch.setattr(paths, "_FEW", 0)
+    monkeypatch.setattr("relay.store.paths._FEW", 0)
     assert points() == one
     assert len(asked) - few > 4
 
