@@ -136,7 +136,8 @@ def _questions(store: Store, end: int) -> list[dict[str, Any]]:
         return lambda: build(session, query)
 
     def asked(seconds: int, limit: int = 10, filter: Filter = EVERYTHING) -> Asked:
-        return Asked(filter, end - seconds * 10**9, end, "workload", limit)
+        since = end - seconds * 10**9
+        return Asked(filter, since - since % MINUTES.ns, end, "workload", limit)
 
     def series(asked: Asked, by: str, step_s: int | None = None) -> Callable[[], object]:
         return lambda: timeseries.build(rollups, SeriesQuery(asked, by, step_s=step_s))

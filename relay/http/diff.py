@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 
 from relay.http.errors import ApiError
+from relay.http.parameters import whole_minutes, window
 from relay.http.queries import Queries, Session
 from relay.http.traffic import Row, Traffic, traffic
 from relay.http.trends import (
@@ -27,6 +28,8 @@ from relay.http.trends import (
     span,
     value,
 )
+from relay.store.plan import LEAST_NS
+from relay.store.rollup import MINUTES
 
 MOST_CHANGES: Final = 1_000
 TROUBLES: Final = ("drops", "fails", "resets", "retransmits")
@@ -59,7 +62,10 @@ class DiffQuery:
     def before(self) -> tuple[int, int]:
         """From when to when it is compared with (ns)."""
         end = self.asked.to_ns - self.against_ns if self.against_ns else self.asked.from_ns
-        return max(0, end - self.before_ns), end
+        begin = max(0, end - self.before_ns)
+        if end % MINUTES.ns == 0 and self.before_ns >= LEAST_NS:  # as long ago as `since` may be
+            begin -= begin % MINUTES.ns
+        return begin, end
 
 
 def router(queries: Queries) -> APIRouter:
@@ -70,7 +76,9 @@ def router(queries: Queries) -> APIRouter:
 def diff_query(request: Request) -> DiffQuery:
     """Raises ApiError (400) with one sentence."""
     given = request.query_params
-    common = asked(request, ("by", "before", "against"), 50, MOST_CHANGES)
+    # what begins with its minute is a part of what was as long ago
+    when = window if "against" in given else whole_minutes
+    common = asked(request, ("by", "before", "against"), 50, MOST_CHANGES, when)
     length = common.to_ns - common.from_ns
     before_ns, against_ns = length_of(given, "before"), length_of(given, "against")
     if against_ns is not None and before_ns is not None:

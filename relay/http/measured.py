@@ -24,7 +24,7 @@ from relay.store.ddl import TABLE
 from relay.store.names import LABEL, label_sql
 from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
-from relay.store.rollup import ENDS, KEYS, OF_PATH, ROLLUPS, SUMS
+from relay.store.rollup import ENDS, KEYS, OF_PATH, SUMS
 
 _NEAR: Final = f"reporter = {Reporter.source:d}"
 _OF_UNIT: Final = {
@@ -39,8 +39,6 @@ _GROUPS: Final = 400_000
 _MOST_ROWS: Final = 30_000_000
 """About half a minute's work."""
 _FEW_STEPS: Final = 24
-_SAMPLE: Final = 4
-"""Pieces of the time from which the numbers of rows and groups are estimated."""
 _PLACES: Final = 256
 """More than ``only`` ever names."""
 
@@ -122,24 +120,11 @@ class _Sums(Paths):
         """The slices; cut where there are many rows, because their groups would go to disk."""
         if self.steps <= _FEW_STEPS:
             return [self.plan.slices]
-        known = [part for part in self.plan.slices if part.table != TABLE]
-        part = max(known, key=lambda part: part.to_ns - part.from_ns)
-        seconds = next(rollup.seconds for rollup in ROLLUPS if rollup.name == part.table)
-        piece_s = max(seconds, self._piece_s)
-        pieces = range(part.from_ns // 10**9 // piece_s * piece_s, part.to_ns // 10**9, piece_s)
-        sample = pieces[:: -(-len(pieces) // _SAMPLE)]
-        buckets = [at for begin in sample for at in range(begin, begin + piece_s, seconds)]
-        found = session.query(
-            f"SELECT count() AS n, uniq(intDiv(toUInt32(bucket), {piece_s}), path) AS of"
-            f" FROM (SELECT bucket, path FROM {self._rows(part, {})})"
-            f" WHERE bucket IN {(*buckets, 0)}",
-            parameters,
-        )
-        rows, groups = (found[name][0] * len(pieces) // len(sample) for name in ("n", "of"))
+        found = session.query(self.sample_sql(self._piece_s), parameters)
+        rows, groups = (found[name][0] for name in ("rows", "groups"))
         if rows > _MOST_ROWS:
             raise StoreError(
-                f"about {rows:,} rows of {part.table} match: ask about a shorter time, or for less"
-                " with a filter"
+                f"about {rows:,} rows match: ask about a shorter time, or for less with a filter"
             )
         questions = groups // _GROUPS + 1
         return self.cut(-(-self.steps // questions)) if questions > 1 else [self.plan.slices]

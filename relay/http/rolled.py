@@ -41,13 +41,17 @@ def rolled(
 ) -> tuple[Table, Table]:
     """At most ``most`` + 1 rows that differ in ``by``, as ``totals_sql`` gives them; the nodes."""
     nothing = Table({}, 0)
-    points, flows, reasons = _counted(session, paths)
+    groups = MOST
+    if paths.cuts:
+        sample = session.query(paths.sample_sql(paths.step_s), paths.parameters)
+        groups = sample["groups"][0]
+    points, flows, reasons = _counted(session, paths, groups)
     if not points:
         return nothing, nothing
     units = _units(points)
     if units["apart"].any():
         apart = np.unique(units["channel"][units["apart"]])
-        points, *lists = _counted(session, paths, apart)
+        points, *lists = _counted(session, paths, groups, apart)
         by_unit = (_units(points), *lists)
         units, flows, reasons = (
             _joined([_some(rows, ~np.isin(rows["channel"], apart)), more])
@@ -84,7 +88,7 @@ def rolled(
 
 
 def _counted(
-    session: Session, paths: Paths, apart: Array | None = None
+    session: Session, paths: Paths, groups: int, apart: Array | None = None
 ) -> tuple[Columns, Columns, Columns]:
     """What points counted; of each, flows that were ``carried`` into its time; and reasons of its
     drops."""
@@ -92,7 +96,7 @@ def _counted(
     flows: list[Columns] = []
     reasons: list[Columns] = []
     size = 0
-    for sql in paths.counts_sql(apart):
+    for sql in paths.counts_sql(apart, groups):
         if part := session.arrays(sql, paths.parameters):
             flows.append(_apiece(part, "carried"))
             reasons.append(_apiece(part, "drop_reasons"))

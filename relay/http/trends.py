@@ -166,8 +166,8 @@ def oldest(session: Session) -> int | None:
         f"SELECT toUnixTimestamp(min(bucket)) * {10**9}, '{rollup.name}' FROM {rollup.name}"
         for rollup in ROLLUPS
     ]
-    found = session.query(f"SELECT ns, rollup FROM ({' UNION ALL '.join(begins)}) WHERE ns > 0", {})
-    begin = dict(zip(found["rollup"], found["ns"], strict=True))
+    found = session.query(" UNION ALL ".join(begins), {})
+    begin = {rollup: ns for rollup, ns in zip(found["rollup"], found["ns"], strict=True) if ns}
     known = [begin.pop("")] if "" in begin else []
     # a rollup reaches further back if it has a bucket that ends before
     known += [

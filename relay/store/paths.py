@@ -7,7 +7,7 @@ side counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ from relay.store.rollup import (
     OF_PATH,
     REASONS,
     RECORDS,
+    ROLLUPS,
     SUMS,
     TIMES,
     carried,
@@ -45,6 +46,10 @@ _STEPS: Final = 24
 """Steps of one question: five times as many took six times as long, for groups went to disk."""
 _QUESTIONS: Final = 6
 """About as many at most: each costs some milliseconds, however little it reads."""
+_FEW: Final = 100_000
+"""Groups that one question may have, however many steps: it is sooner planned than several."""
+_SAMPLE: Final = 4
+"""Pieces of the time from which the numbers of rows and groups are estimated."""
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
@@ -84,9 +89,27 @@ class Paths:
         seconds = (self.plan.slices[-1].to_ns - self.plan.from_ns) // 10**9
         return next((u for u in _UNITS_S if seconds <= u * _UNITS), _UNITS_S[-1])
 
-    def counts_sql(self, apart: Array | None = None) -> Iterator[str]:
+    def sample_sql(self, piece_s: int) -> str:
+        """About how many ``rows`` there are, and ``groups`` of a path and ``piece_s`` seconds, by
+        some pieces of the longest slice of a rollup."""
+        known = [part for part in self.plan.slices if part.table != TABLE]
+        part = max(known, key=lambda part: part.to_ns - part.from_ns)
+        seconds = next(rollup.seconds for rollup in ROLLUPS if rollup.name == part.table)
+        piece_s = max(seconds, piece_s)
+        pieces = range(part.from_ns // 10**9 // piece_s * piece_s, part.to_ns // 10**9, piece_s)
+        sample = pieces[:: -(-len(pieces) // _SAMPLE)]
+        buckets = [at for begin in sample for at in range(begin, begin + piece_s, seconds)]
+        all_of = f"{len(pieces)}, {len(sample)}"
+        groups = f"uniq(intDiv(toUInt32(bucket), {piece_s}), path)"
+        return (
+            f"SELECT intDiv(count() * {all_of}) AS rows, intDiv({groups} * {all_of}) AS groups"
+            f" FROM {self._rows(part, {}, f'bucket IN {(*buckets, 0)}')}"
+        )
+
+    def counts_sql(self, apart: Array | None = None, groups: int = MOST) -> Iterator[str]:
         """A row per ``at``, path, both ends and slice; at most ``MOST`` + 1 of each slice.
 
+        There are about so many ``groups`` in all: few are in one piece of SQL.
         Bits of ``units`` say in which units there was traffic. With ``apart``, some channels, a row
         is of one ``unit`` of theirs.
         """
@@ -107,7 +130,7 @@ class Paths:
         listed = "1"
         if apart is not None and len(apart) <= _LISTED:
             listed = _among("channel", apart)
-        for parts in self._stretches():
+        for parts in [self.plan.slices] if groups <= _FEW else self._stretches():
             pieces = [
                 f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
                 f" FROM {self._rows(part, made, listed)}"
@@ -116,10 +139,14 @@ class Paths:
             ]
             yield " UNION ALL ".join(pieces)
 
-    def _stretches(self) -> list[list[Slice]]:
-        """The slices, cut where there are many steps: their groups would not fit into memory."""
-        if not self.step_s:
-            return [list(self.plan.slices)]
+    @property
+    def cuts(self) -> bool:
+        """Whether there are many steps: of some more paths, groups would not fit into memory."""
+        return self.steps > _STEPS
+
+    def _stretches(self) -> Sequence[Sequence[Slice]]:
+        if not self.cuts:
+            return [self.plan.slices]
         return self.cut(max(_STEPS, self.steps // _QUESTIONS))
 
     @property

@@ -40,7 +40,7 @@ class Rollup:
         return self.seconds * _NS
 
 
-MINUTES: Final = Rollup("flows_1m", "1m", 60, ddl.TABLE, "toStartOfFiveMinutes(bucket)")
+MINUTES: Final = Rollup("flows_1m", "1m", 60, ddl.TABLE, "toStartOfTenMinutes(bucket)")
 HOURS: Final = Rollup("flows_1h", "1h", 3600, MINUTES.name, "toStartOfHour(bucket)")
 ROLLUPS: Final = (MINUTES, HOURS)
 ENDS: Final = "flows_ends"

@@ -142,8 +142,28 @@ def test_many_rows_are_asked_for_in_several_questions(
     assert points() == one
     assert len(asked) > 6
     monkeypatch.setattr(asking, "_MOST_ROWS", 100)
-    with pytest.raises(StoreError, match="of flows_1m match: ask about a shorter time"):
+    with pytest.raises(StoreError, match="rows match: ask about a shorter time"):
         points()
+
+
+def test_many_steps_of_few_paths_are_one_question(
+    store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR, MINUTE))
+    asked: list[str] = []
+    arrays = session.arrays
+    session.arrays = lambda sql, parameters: (asked.append(sql), arrays(sql, parameters))[1]  # type: ignore[method-assign]
+
+    def points() -> dict[Any, float]:
+        when = begin, begin + 3 * HOUR
+        return measured(session, EVERYTHING, *when, "flows", step_s=60).values  # type: ignore[arg-type]
+
+    one = points()
+    assert one and 1 <= len(asked) <= 2  # again where an agent was away
+    few = len(asked)
+    monkeypatch.setattr("relay.store.paths._FEW", 0)
+    assert points() == one
+    assert len(asked) - few > 4
 
 
 def test_a_question_lists_thousands_of_channels_of_each_slice(store: Store, begin: int) -> None:

@@ -400,6 +400,18 @@ def test_diff_tells_what_changed_and_nothing_else(
     assert (found["count"], found["more"], found["before"]["covered"]) == (5, False, "all")
 
 
+def test_the_time_before_begins_with_its_minute_where_this_one_does() -> None:
+    def before(from_ns: int, length: int) -> tuple[int, int]:
+        what = Asked(EVERYTHING, HOUR + from_ns, HOUR + from_ns + length, "pod", 50)
+        begin, end = DiffQuery(what, length).before
+        return begin - HOUR, end - HOUR
+
+    assert before(0, 5 * MINUTE + 7) == (-6 * MINUTE, 0)
+    assert before(0, 5 * MINUTE) == (-5 * MINUTE, 0)
+    assert before(7, 5 * MINUTE) == (7 - 5 * MINUTE, 7)  # times are what they say
+    assert before(0, MINUTE + 7) == (-MINUTE - 7, 0)
+
+
 def test_diff_against_as_much_time_some_time_ago(answers: Answers, truth: Truth) -> None:
     begin = truth.begin + 21 * HOUR
     steady(answers, begin, 1, port=7)

@@ -114,7 +114,7 @@ def test_the_command_shows_what_the_relay_says(relay: RelayProcess) -> None:
     assert "shop/web-0 -> shop/api-1:8080 tcp" in terminal.text and "█" in terminal.text
 
 
-@pytest.mark.parametrize("path", ["service-map", "top"])
+@pytest.mark.parametrize("path", ["service-map", "top", "diff"])
 def test_how_long_ago_begins_with_its_minute(relay: RelayProcess, path: str) -> None:
     def begin(since: str) -> int | None:
         with relay.client() as client:
