@@ -126,8 +126,8 @@ class Enricher:
         owned = self._tell_apart(batch, rows, flags, self._owners.fill(batch))
         if elsewhere.any():
             self._name_elsewhere(batch, rows, elsewhere & ((flags & LOOPBACK) != 0), owned)
-        columns["src_endpoint"][:], columns["dst_endpoint"][:] = rows
-        columns["node"][:] = strings.id(self.node)
+        columns["src_endpoint"], columns["dst_endpoint"] = rows
+        columns["node"] = np.full(len(batch), strings.id(self.node), np.uint32)
         local = (flags & LOCAL) != 0
         self._vantage.see(columns, decoded.ifindex, decoded.egress, local, strings)
         self._tell_ages(batch)

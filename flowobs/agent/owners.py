@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowobs.agent.bound import BoundSockets
 from flowobs.agent.records import OWNER
-from flowobs.batch import FlowBatch, Strings
+from flowobs.batch import FlowBatch, Strings, writable
 from flowobs.identity.keytable import KeyTable
 from flowobs.memory import zeros
 
@@ -102,7 +102,7 @@ class OwnerTable:
         silent = np.flatnonzero((cookies == 0) & (proto == socket.IPPROTO_UDP))
         if silent.size and self._bound is not None:
             cookies[silent] = _at(self._bound, columns, silent)
-            columns["src_cookie"][:], columns["dst_cookie"][:] = cookies.reshape(2, -1)
+            columns["src_cookie"], columns["dst_cookie"] = cookies.reshape(2, -1)
         rows = np.zeros(len(cookies), np.intp)
         have = np.flatnonzero(cookies)
         if have.size:
@@ -122,10 +122,12 @@ class OwnerTable:
         processes = self._young.processes[found]
         for side, mine, numbers in zip(("src", "dst"), found, processes, strict=True):
             at = np.flatnonzero(mine)
+            if not at.size:
+                continue
             who = mine[at]
-            columns[f"{side}_process"][at] = self._commands[numbers[at]]
+            writable(columns, f"{side}_process")[at] = self._commands[numbers[at]]
             for name in ("pid", "cgroup"):
-                column = columns[f"{side}_{name}"]
+                column = writable(columns, f"{side}_{name}")
                 # What the packet itself told is about this very moment: it stays.
                 told = column[at]
                 column[at] = np.where(told, told, self._young.owners[name][who])
