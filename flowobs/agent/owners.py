@@ -254,9 +254,9 @@ def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDAr
     sources = np.searchsorted(which, count)
     src, dst = which[:sources], which[sources:] - count
     return bound.find(
-        columns["proto"][np.concatenate((src, dst))],
-        np.concatenate((columns["src_ip"][src], columns["dst_ip"][dst])),
-        np.concatenate((columns["src_port"][src], columns["dst_port"][dst])),
+        columns["proto"].take(np.concatenate((src, dst))),
+        np.concatenate((columns["src_ip"].take(src, 0), columns["dst_ip"].take(dst, 0))),
+        np.concatenate((columns["src_port"].take(src), columns["dst_port"].take(dst))),
     )
 
 
