@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,22 @@ _FOLD = 64
 
 
 def copied(structs: Array) -> Array:
-    """A contiguous copy. numpy copies a struct member by member, but bytes at once."""
-    copy: Array = structs.view(f"V{structs.itemsize}").copy().view(structs.dtype)
-    return copy
+    """A contiguous copy."""
+    return joined((structs,))
+
+
+def joined(parts: Sequence[Array]) -> Array:
+    """Structs of one type in one contiguous array."""
+    # numpy copies structs member by member, but bytes at once
+    plain = [part.view(f"V{part.itemsize}") for part in parts]
+    whole: Array = np.concatenate(plain).view(parts[0].dtype)
+    return whole
 
 
 def with_rows(structs: Array, rows: Array) -> Array:
     """``structs``, and those of ``rows`` once more at the end."""
     plain = structs.view(f"V{structs.itemsize}")
-    longer: Array = np.concatenate((plain, plain[rows])).view(structs.dtype)
-    return longer
+    return joined((structs, plain[rows].view(structs.dtype)))
 
 
 def told(structs: Array) -> np.void:
