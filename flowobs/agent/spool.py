@@ -138,6 +138,13 @@ class Spool:
                     if not self._drop_unsent(spilled=False):
                         self._count_loss("spool_full", *_losses(batch))
                         return
+        # A large batch at once: the cache has it, and the next one gets its memory. Unless the
+        # sender is at it, which may be at the disk.
+        if len(batch) >= WHOLE_ROWS and self._groups_change.acquire(blocking=False):
+            try:
+                self._cut_pending(close=False)
+            finally:
+                self._groups_change.release()
 
     def _keep(self, batch: FlowBatch) -> bool:
         size = len(batch) * ROW_BYTES
@@ -222,14 +229,17 @@ class Spool:
     def cut(self, *, close: bool = False) -> None:
         """Turn what was put into micro-batches; close groups that are old, full or finished."""
         with self._groups_change:
-            with self._lock:
-                taken = [(e, e.pending, e.finished) for e in self._epochs]
-                for epoch, _, _ in taken:
-                    epoch.pending = []
-            for epoch, pending, finished in taken:
-                self._cut_epoch(epoch, pending, close or finished)
+            self._cut_pending(close)
             if self._spill is not None:
                 self._move_to(self._spill)
+
+    def _cut_pending(self, close: bool) -> None:
+        with self._lock:
+            taken = [(e, e.pending.copy(), e.finished) for e in self._epochs]
+        for epoch, pending, finished in taken:
+            self._cut_epoch(epoch, pending, close or finished)
+            with self._lock:  # not before: an epoch with nothing left is over
+                del epoch.pending[: len(pending)]
 
     def _move_to(self, spill: Spill) -> None:
         while 2 * self.bytes > self.max_bytes and self._clock() >= self._spill_again:
