@@ -63,7 +63,7 @@ def encode(batch: FlowBatch, group: int, *, close: bool = False) -> bytes:
         column = batch.columns[name]
         if is_nothing(column):
             continue
-        # much faster than any(); and most columns that are not zero are not at the start
+        # much faster than any(); and a column that is not zero mostly is not from the start
         if np.count_nonzero(column[:_FEW]) or np.count_nonzero(column):
             # protobuf's own messages would copy each column four times more
             size = column.nbytes
