@@ -130,7 +130,7 @@ class Decoder:
         # leave a last packet that is older than the first one.
         columns["duration"] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
         for name, (source, destination) in _END_COLUMNS.items():
-            if bits[name].any():
+            if any(bits[name]):
                 columns[source], columns[destination] = ends.sides(name)
         if bits["connect_ns"]:
             columns["connect_ns"] = flows["connect_ns"].copy()
@@ -142,7 +142,7 @@ class Decoder:
         if key_bits["tunnel"]:
             self._unwrap(columns, flows, initiator)
         columns["kind"] = np.full(len(keys), _UPDATE)
-        if bits["closer"] or bits["fin"].all():
+        if bits["closer"] or all(bits["fin"]):
             closed = np.flatnonzero(_closed(flows))
             columns["kind"][closed] = _CLOSE
             closers = flows["closer"][closed], initiator[closed]
@@ -242,7 +242,7 @@ class Decoder:
             columns[f"{side}_ip"] = address.view(np.uint8).reshape(-1, 16)
         columns["src_port"], columns["dst_port"] = places.sides("port")
         for name in ("cookie", "cgroup"):
-            if ends.bits[name].any():
+            if any(ends.bits[name]):
                 columns[f"src_{name}"], columns[f"dst_{name}"] = ends.sides(name)
         columns["proto"] = keys["proto"].copy()
         for name in ("vlan", "tunnel"):
