@@ -21,7 +21,7 @@ def bound() -> None:
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(_MMAP_THRESHOLD, 1 << 20)  # the arrays of a batch are smaller
+        libc.mallopt(_MMAP_THRESHOLD, 4 << 20)  # arrays and messages of a batch are smaller
         libc.mallopt(_TRIM_THRESHOLD, 16 << 20)  # the next drain wants it again
 
 

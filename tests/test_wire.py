@@ -33,6 +33,13 @@ def test_a_batch_says_its_group_and_whether_it_closes_it():
     assert (message.group, message.rows, message.close) == (7, 2, True)
 
 
+@pytest.mark.parametrize("name", ["vlan", "icmp_ip"])
+def test_one_value_at_the_end_of_a_column_travels(name: str):
+    batch = FlowBatch.zeros(5_000, new_table())
+    batch.columns[name][-1] = 7
+    assert (carry(batch, Decoder(new_table())).columns[name] == batch.columns[name]).all()
+
+
 def test_columns_of_zeros_do_not_travel():
     batch = FlowBatch.zeros(3, new_table())
     batch.columns["bytes"][:] = 5

@@ -29,6 +29,7 @@ _REST = 100
 """Listing rests at least this many times the CPU time it took: a hundredth of a core at most."""
 _TRIES = 3
 _MAX_VAIN = 4096
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ class BoundSockets:
         self._next_reading = -np.inf
         self._seen_change: object = None
         self._addresses = KeyTable(1)
+        self._near = np.zeros(1 << 16, np.bool_)
+        """[mark]: an address of this machine may have it."""
+        self._ports = np.zeros(1 << 16, np.bool_)
+        """[port]: a socket is bound to it."""
         self._keys = np.zeros(0, np.uint64)
         self._cookies = np.zeros(0, np.uint64)
         self._vain: dict[tuple[bytes, int], int] = {}
@@ -70,32 +75,45 @@ class BoundSockets:
 
         ``addresses`` is (n, 16) u1, the others are (n,).
         """
+        due = self._clock() >= self._next_reading
+        new = due and self._change() is not self._seen_change
+        maybe = self._ports.take(ports)
+        if new:
+            maybe[:] = True
+        elif due:
+            maybe |= self._near.take(_marks(addresses))
+        cookies = np.zeros(len(ports), np.uint64)
+        at = np.flatnonzero(maybe)
+        if not at.size:
+            return cookies
         ends = proto.astype(np.uint64) << np.uint64(16) | ports.astype(np.uint64)
-        cookies, local = self._look_up(addresses, ends)
-        if not cookies.all() and self._clock() >= self._next_reading:
-            missing = np.flatnonzero((cookies == 0) & local)
-            text = np.ascontiguousarray(addresses[missing]).view("V16")[:, 0]
-            asked = set(zip(text.tolist(), ends[missing].tolist(), strict=True))
-            new = self._change() is not self._seen_change
+        cookies[at], rows = self._look_up(addresses[at], ends[at])
+        if due and not cookies[at].all():
+            missing = np.flatnonzero((cookies[at] == 0) & (rows >= 0))
+            _, first = np.unique(_keys(rows[missing], ends[at[missing]]), return_index=True)
+            few = at[missing[first]]
+            text = [address.tobytes() for address in addresses[few]]
+            asked = set(zip(text, ends[few].tolist(), strict=True))
             if new or any(self._vain.get(one, 0) < _TRIES for one in asked):
                 self.read()
                 cookies, _ = self._look_up(addresses, ends)
                 self._give_up(asked)
         return cookies
 
-    def _look_up(self, addresses: Array, ends: Array) -> tuple[NDArray[np.uint64], Array]:
-        """(cookies, whether the address is one of this machine)."""
+    def _look_up(
+        self, addresses: Array, ends: Array
+    ) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """(cookies, rows of this machine's addresses, or -1)."""
         words = np.ascontiguousarray(addresses).view("<u8")
         rows = self._addresses.find(words[:, 0], words[:, 1])
         cookies = np.zeros(len(ends), np.uint64)
-        local = rows >= 0
         if len(self._keys):
-            wanted = rows.astype(np.uint64) << np.uint64(24) | ends
+            wanted = _keys(rows, ends)
             at = np.searchsorted(self._keys, wanted)
             at[at == len(self._keys)] = 0
-            found = local & (self._keys[at] == wanted)
+            found = (rows >= 0) & (self._keys[at] == wanted)
             cookies[found] = self._cookies[at[found]]
-        return cookies, local
+        return cookies, rows
 
     def _give_up(self, asked: set[tuple[bytes, int]]) -> None:
         """Some sockets never come, such as those of virtual machines: three tries, then no more."""
@@ -141,7 +159,11 @@ class BoundSockets:
             ):
                 self._bind(cookies, protocol, sockets, row, here, own)
         self._addresses = table
+        self._near = np.zeros(1 << 16, np.bool_)
+        self._near[_marks(words)] = True
         self._keys = np.array(sorted(cookies), np.uint64)
+        self._ports = np.zeros(1 << 16, np.bool_)
+        self._ports[self._keys & np.uint64(0xFFFF)] = True
         self._cookies = np.array([cookies[key] for key in sorted(cookies)], np.uint64)
 
     @staticmethod
@@ -173,3 +195,18 @@ class BoundSockets:
             for at in here:
                 if family == socket.AF_INET6 or own[at].startswith(_V4_MAPPED):
                     cookies.setdefault(at << 24 | protocol << 16 | port, cookie)
+
+
+def _keys(rows: Array, ends: Array) -> NDArray[np.uint64]:
+    keys: NDArray[np.uint64] = rows.astype(np.uint64) << np.uint64(24) | ends
+    return keys
+
+
+def _marks(addresses: Array) -> NDArray[np.int64]:
+    """16 bits of each address: few of other machines' have those of one of ours."""
+    words = np.ascontiguousarray(addresses).view("<u8").reshape(-1, 2)
+    mixed = words[:, 0] * _ODD
+    mixed ^= words[:, 1]
+    mixed *= _ODD
+    mixed >>= np.uint64(48)
+    return mixed.view(np.int64)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowobs.agent.drain import CounterDeltas
+from flowobs.agent.members import Pairs, copied, told, with_rows
 from flowobs.agent.records import CLOSER, FLOW_KEY, FLOW_STATE, RECORD_VERSION
 from flowobs.agent.tunnels import Tunnels
-from flowobs.batch import Endpoints, FlowBatch, Strings, writable
+from flowobs.batch import RECORD_TYPES, Endpoints, FlowBatch, Strings, is_nothing, writable
 from flowobs.schema import Cast, CloseReason, Kind, Protocol, Verdict
 
 Array = NDArray[Any]
@@ -29,25 +30,19 @@ _VERDICTS = np.full(256, Verdict.forwarded, np.uint8)
 """Kind of an event -> Verdict."""
 _VERDICTS[Kind.drop] = Verdict.dropped
 _VERDICTS[[Kind.fail, Kind.icmp_error]] = Verdict.error
-_TWO_WORDS: Any = ("<u8", 2)
-_ADDRESS_WORDS = np.dtype(
-    [("a", *_TWO_WORDS), ("b", *_TWO_WORDS), ("rest", f"V{FLOW_KEY.dtype.itemsize - 32}")]
+_KEY_PAIRS = np.dtype(
+    [("ip", "V16", 2), ("port", "<u2", 2), ("rest", f"V{FLOW_KEY.dtype.itemsize - 36}")]
 )
-"""FLOW_KEY with each address as two words: choosing between words is eight times faster."""
-_SELDOM = {
-    *("icmp_type", "icmp_code", "icmp_ip", "drop_reason", "lost"),
-    *("retransmits", "reply_retransmits", "src_identity_age", "dst_identity_age"),
-    *("virtual_ip", "virtual_port", "snat_ip", "snat_port"),
-    *("tunnel_id", "tunnel_src_ip", "tunnel_dst_ip"),
+"""FLOW_KEY with addresses and ports as pairs."""
+_END_COLUMNS = {
+    **{name: (name, f"reply_{name}") for name in ("packets", "bytes", "tcp_flags", "zero_windows")},
+    **{name: (f"src_{name}", f"dst_{name}") for name in ("rtt_ns", "srtt_us")},
 }
-"""Columns that are zero in most batches: who writes to one asks for it (``batch.writable``)."""
-_NOT_OF_FLOWS = _SELDOM | {"reply", "netns"}
-_NOT_OF_EVENTS = _SELDOM | {
-    *("packets", "bytes", "reply_packets", "reply_bytes", "zero_windows", "reply_zero_windows"),
-    *("duration", "close_reason", "connect_ns"),
-    *("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us"),
-}
-_END_TIMES = ("src_rtt_ns", "dst_rtt_ns", "src_srtt_us", "dst_srtt_us")
+"""Pairs of FLOW -> the columns of source and destination."""
+_COUNTED = {name for pair in _END_COLUMNS.values() for name in pair}
+_COUNTED |= {"duration", "close_reason", "connect_ns"}
+_OPEN_LATE = FLOW_STATE["FLOW_OPEN_LATE"][0]
+_CLOSED_BEFORE = FLOW_STATE["FLOW_CLOSED_BEFORE"][0]
 _BROADCAST = FLOW_STATE["FLOW_BROADCAST"][0]
 _CORE_REASONS = 1 << 16
 """Drop reasons from here on belong to subsystems, which have the upper half of the number."""
@@ -116,76 +111,88 @@ class Decoder:
         ``retransmits``, shape (n, 2): segments that a and b have sent again.
         ``offset_ns`` takes CLOCK_MONOTONIC to UTC.
         """
-        self._tunnels.learn(keys, flows)
-        opened = np.flatnonzero(flows["state"] & FLOW_STATE["FLOW_OPEN_LATE"][0])
+        bits = told(flows)
         rows = len(keys)
-        if len(opened):
-            keys = np.concatenate((keys, keys[opened]))
-            flows = np.concatenate((flows, flows[opened]))
+        opened = np.zeros(0, np.intp)
+        if bits["state"] & _OPEN_LATE:
+            opened = np.flatnonzero(flows["state"] & _OPEN_LATE)
+            keys, flows = with_rows(keys, opened), with_rows(flows, opened)
+        key_bits = told(keys)
+        if key_bits["tunnel"]:
+            self._tunnels.learn(keys[:rows], flows[:rows])
         initiator = flows["initiator"] & 1
-        swap = initiator.astype(np.bool_)
-        decoded = self._oriented(keys, swap, flows, _NOT_OF_FLOWS)
+        ends = Pairs(flows, initiator, bits)
+        decoded = self._oriented(keys, key_bits, ends)
         columns = decoded.batch.columns
-        columns["verdict"][:] = Verdict.forwarded
-        columns["time"][:] = _utc(flows["last_ns"], offset_ns)
+        columns["verdict"] = np.full(len(keys), Verdict.forwarded, np.uint8)
+        columns["time"] = _utc(flows["last_ns"], offset_ns)
         # The clock of a flow's packets is read before the flow is looked up, so that two CPUs may
         # leave a last packet that is older than the first one.
-        columns["duration"][:] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
-        for name in ("packets", "bytes", "tcp_flags", "zero_windows"):
-            columns[name][:], columns[f"reply_{name}"][:] = _sides(flows[name], swap)
-        columns["connect_ns"][:] = flows["connect_ns"]
-        for name in ("rtt_ns", "srtt_us"):
-            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(flows[name], swap)
+        columns["duration"] = np.maximum(flows["last_ns"], flows["start_ns"]) - flows["start_ns"]
+        for name, (source, destination) in _END_COLUMNS.items():
+            if any(bits[name]):
+                columns[source], columns[destination] = ends.sides(name)
+        if bits["connect_ns"]:
+            columns["connect_ns"] = flows["connect_ns"].copy()
         if retransmits is not None and retransmits.any():
-            source, destination = _sides(retransmits, swap[:rows])
-            writable(columns, "retransmits")[:rows] = source
-            writable(columns, "reply_retransmits")[:rows] = destination
-        self._unwrap(columns, flows, swap)
-        closed = _closed(flows)
-        columns["kind"][:] = np.where(closed, _CLOSE, _UPDATE)
-        columns["close_reason"][:] = np.where(closed, _CLOSE_REASONS[flows["closer"], initiator], 0)
+            back = initiator[:rows].astype(np.bool_)
+            a, b = retransmits.T
+            writable(columns, "retransmits")[:rows] = np.where(back, b, a)
+            writable(columns, "reply_retransmits")[:rows] = np.where(back, a, b)
+        if key_bits["tunnel"]:
+            self._unwrap(columns, flows, initiator)
+        columns["kind"] = np.full(len(keys), _UPDATE)
+        if bits["closer"] or all(bits["fin"]):
+            closed = np.flatnonzero(_closed(flows))
+            columns["kind"][closed] = _CLOSE
+            closers = flows["closer"][closed], initiator[closed]
+            writable(columns, "close_reason")[closed] = _CLOSE_REASONS[closers]
         if len(opened):
             self._make_open(columns, slice(rows, None), _utc(flows["start_ns"][rows:], offset_ns))
         return decoded
 
     def events(self, events: Array, offset_ns: int) -> Decoded:
         """Ring records, dtype EVENT, shape (n,), in order. ``offset_ns`` as above."""
-        kind = events["kind"]
-        known = (events["version"] == RECORD_VERSION) & _IS_EVENT[kind]
+        kind = events["kind"].copy()
+        known = (events["version"] == RECORD_VERSION) & _IS_EVENT.take(kind)
         if not known.all():
             self._unknown += int(len(events) - known.sum())
             events = events[known]
-            kind = events["kind"]
+            kind = kind[known]
+        bits = told(events)
+        keys = copied(events["key"])
         initiator = events["initiator"] & 1
-        reply = (events["direction"] & 1) ^ initiator
-        swap = initiator.astype(np.bool_)
-        decoded = self._oriented(events["key"], swap, events, _NOT_OF_EVENTS)
+        ends = Pairs(events, initiator, bits)
+        decoded = self._oriented(keys, bits["key"], ends)
         columns = decoded.batch.columns
-        decoded.netns[:] = columns["netns"][:] = events["netns"]
-        columns["time"][:] = _utc(events["time_ns"], offset_ns)
-        columns["kind"][:] = kind
-        columns["reply"][:] = reply
-        if events["held"].any():
-            writable(columns, "lost")[:] = events["held"]
-        columns["tcp_flags"][:], columns["reply_tcp_flags"][:] = _sides(events["tcp_flags"], swap)
-        # The hook ran in the process of the end that sent.
-        columns["src_pid"][:] = np.where(reply, 0, events["pid"])
-        columns["dst_pid"][:] = np.where(reply, events["pid"], 0)
-        columns["verdict"][:] = _VERDICTS[kind]
-        dropped, failed, closed, told = (np.flatnonzero(kind == one) for one in _RARE)
-        if told.size:
-            writable(columns, "icmp_ip")[told] = events["cookie"][told].view("u1")
-            columns["src_cookie"][told] = columns["dst_cookie"][told] = 0
-            writable(columns, "icmp_type")[told] = events["reason"][told] >> 8 & 0xFF
-            writable(columns, "icmp_code")[told] = events["reason"][told] & 0xFF
+        if bits["netns"]:
+            decoded.netns[:] = columns["netns"] = events["netns"].copy()
+        reply = columns["reply"] = (events["direction"] & 1) ^ initiator
+        columns["time"] = _utc(events["time_ns"], offset_ns)
+        columns["kind"] = kind
+        if bits["held"]:
+            columns["lost"] = events["held"].astype(np.uint64)
+        columns["tcp_flags"], columns["reply_tcp_flags"] = ends.sides("tcp_flags")
+        if bits["pid"]:
+            # The hook ran in the process of the end that sent.
+            columns["src_pid"] = np.where(reply, 0, events["pid"])
+            columns["dst_pid"] = np.where(reply, events["pid"], 0)
+        columns["verdict"] = _VERDICTS.take(kind)
+        dropped, failed, closed, quoted = (np.flatnonzero(kind == one) for one in _RARE)
+        if quoted.size:
+            writable(columns, "icmp_ip")[quoted] = events["cookie"][quoted].view("u1")
+            for end in ("src_cookie", "dst_cookie"):
+                writable(columns, end)[quoted] = 0
+            writable(columns, "icmp_type")[quoted] = events["reason"][quoted] >> 8 & 0xFF
+            writable(columns, "icmp_code")[quoted] = events["reason"][quoted] & 0xFF
         if closed.size:
             closers = events["closer"][closed], initiator[closed]
             writable(columns, "close_reason")[closed] = _CLOSE_REASONS[closers]
         if failed.size:
             reasons = np.minimum(events["reason"][failed], len(_FAIL_REASONS) - 1)
             writable(columns, "close_reason")[failed] = _FAIL_REASONS[reasons]
-        if columns["tunnel"].any():  # a close without packets of its own
-            self._unwrap(columns, self._tunnels.of(events["key"]), swap)
+        if bits["key"]["tunnel"]:  # a close without packets of its own
+            self._unwrap(columns, self._tunnels.of(keys), initiator)
         if dropped.size:
             writable(columns, "drop_reason")[dropped] = self._reasons(events["reason"][dropped])
         return decoded
@@ -222,47 +229,53 @@ class Decoder:
         nowhere = np.zeros(rows, np.uint32)
         return Decoded(batch, nowhere, np.zeros(rows, np.bool_), nowhere)
 
-    def _oriented(
-        self, keys: Array, swap: NDArray[np.bool_], ends: Array, zero: Collection[str]
-    ) -> Decoded:
-        """What events and flows share: the key and the sockets, ``swap`` where b is the source."""
-        batch = FlowBatch.zeros(len(keys), self.endpoints, shared=zero)
+    def _oriented(self, keys: Array, bits: np.void, ends: Pairs) -> Decoded:
+        """What events and flows share: the key, of which ``bits`` are set in any, and the sockets.
+
+        Other columns are shared zeros.
+        """
+        initiator = ends.swap
+        batch = FlowBatch.zeros(len(keys), self.endpoints, shared=RECORD_TYPES)
         columns = batch.columns
-        addresses = keys.view(_ADDRESS_WORDS)
-        a, b = addresses["a"], addresses["b"]
-        for end, first, second in (("src", a, b), ("dst", b, a)):
-            words = columns[f"{end}_ip"].view("<u8")
-            for word in (0, 1):
-                words[:, word] = np.where(swap, second[:, word], first[:, word])
-        columns["src_port"][:] = np.where(swap, keys["port_b"], keys["port_a"])
-        columns["dst_port"][:] = np.where(swap, keys["port_a"], keys["port_b"])
+        places = Pairs(keys.view(_KEY_PAIRS), initiator, bits)
+        for side, address in zip(("src", "dst"), places.sides("ip"), strict=True):
+            columns[f"{side}_ip"] = address.view(np.uint8).reshape(-1, 16)
+        columns["src_port"], columns["dst_port"] = places.sides("port")
         for name in ("cookie", "cgroup"):
-            columns[f"src_{name}"][:], columns[f"dst_{name}"][:] = _sides(ends[name], swap)
-        columns["proto"][:] = keys["proto"]
-        columns["vlan"][:] = keys["vlan"]
-        icmp = np.flatnonzero(_IS_ICMP[keys["proto"]])
-        if icmp.size:
+            if any(ends.bits[name]):
+                columns[f"src_{name}"], columns[f"dst_{name}"] = ends.sides(name)
+        columns["proto"] = keys["proto"].copy()
+        for name in ("vlan", "tunnel"):
+            if bits[name]:
+                columns[name] = keys[name].copy()
+        if bits["icmp"]:
+            icmp = np.flatnonzero(_IS_ICMP.take(columns["proto"]))
             writable(columns, "icmp_type")[icmp] = keys["icmp"][icmp] >> 8
             writable(columns, "icmp_code")[icmp] = keys["icmp"][icmp] & 0xFF
-        columns["tunnel"][:] = keys["tunnel"]
-        columns["cast"][:] = _cast(columns["dst_ip"], ends["state"])
+        state = ends.structs["state"]
+        many = (columns["dst_ip"][:, 0] == 0xFF) | (columns["dst_ip"][:, 12] >= 0xE0)
+        if ends.bits["state"] & _BROADCAST:
+            many |= (state & _BROADCAST) != 0
+        rows = np.flatnonzero(many)
+        if rows.size:
+            writable(columns, "cast")[rows] = _cast(columns["dst_ip"][rows], state[rows])
         return Decoded(
             batch,
-            keys["ifindex"].astype(np.uint32),
-            (keys["egress"] & 1).astype(np.bool_) ^ swap,
+            keys["ifindex"].copy(),
+            ((keys["egress"] ^ initiator) & 1).view(np.bool_),
             np.zeros(len(keys), np.uint32),
         )
 
     @staticmethod
-    def _unwrap(columns: dict[str, Array], flows: Array, swap: NDArray[np.bool_]) -> None:
+    def _unwrap(columns: dict[str, Array], flows: Array, initiator: Array) -> None:
         """Set a tunnel's number and ends, where there is one. ``flows`` has those of FLOW."""
         rows = np.flatnonzero(columns["tunnel"])
-        if not rows.size:
-            return
-        there, back = _sides(flows["tunnel_id"][rows], swap[rows])
-        writable(columns, "tunnel_id")[rows] = np.where(there, there, back)
+        back = initiator[rows].astype(np.bool_)
+        a, b = flows["tunnel_id"][rows].T
+        there = np.where(back, b, a)
+        writable(columns, "tunnel_id")[rows] = np.where(there, there, np.where(back, a, b))
         ends = flows["tunnel_ends"][rows].reshape(-1, 2, 2)
-        ends[swap[rows]] = ends[swap[rows]][:, ::-1]
+        ends[back] = ends[back][:, ::-1]
         for name, words in zip(
             ("tunnel_src_ip", "tunnel_dst_ip"), ends.swapaxes(0, 1), strict=True
         ):
@@ -272,10 +285,9 @@ class Decoder:
     def _make_open(columns: dict[str, Array], rows: slice, time: Array) -> None:
         columns["kind"][rows] = Kind.open
         columns["time"][rows] = time
-        for name in ("packets", "bytes", "tcp_flags", "zero_windows"):
-            columns[name][rows] = columns[f"reply_{name}"][rows] = 0
-        for name in ("duration", "close_reason", "connect_ns", *_END_TIMES):
-            columns[name][rows] = 0
+        for name in _COUNTED:
+            if not is_nothing(columns[name]):
+                columns[name][rows] = 0
 
     def _reasons(self, numbers: Array) -> NDArray[np.uint32]:
         """String ids of drop reasons; one without a name is its number in digits."""
@@ -294,12 +306,6 @@ class Decoder:
         return ids
 
 
-def _sides(pair: Array, swap: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Of values for a and b, shape (n, 2): (those of the source, those of the destination)."""
-    a, b = pair[:, 0], pair[:, 1]
-    return np.where(swap, b, a), np.where(swap, a, b)
-
-
 def _cast(addresses: Array, state: Array) -> NDArray[np.uint8]:
     """``schema.Cast`` of destination addresses, shape (n, 16), of flows with FLOW_* bits."""
     high, low = addresses.view("<u8").T  # byte 0 is the lowest of `high`
@@ -313,12 +319,13 @@ def _cast(addresses: Array, state: Array) -> NDArray[np.uint8]:
 
 
 def _utc(monotonic_ns: Array, offset_ns: int) -> NDArray[np.int64]:
-    return monotonic_ns.astype(np.int64) + offset_ns
+    utc: NDArray[np.int64] = monotonic_ns.view(np.int64) + offset_ns
+    return utc
 
 
 def _closed(flows: Array) -> NDArray[np.bool_]:
     """Flows that ended in this interval; read after the grace period, so both FINs are seen."""
-    over = flows["fin"].all(axis=1) | (flows["closer"] >= CLOSER["CLOSER_RST_A"][0])
-    before = (flows["state"] & FLOW_STATE["FLOW_CLOSED_BEFORE"][0]) != 0
-    ended: NDArray[np.bool_] = over & ~before
+    fin = flows["fin"]
+    over = ((fin[:, 0] != 0) & (fin[:, 1] != 0)) | (flows["closer"] >= CLOSER["CLOSER_RST_A"][0])
+    ended: NDArray[np.bool_] = over & ((flows["state"] & _CLOSED_BEFORE) == 0)
     return ended

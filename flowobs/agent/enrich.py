@@ -12,7 +12,7 @@ from flowobs.agent.decode import Decoded
 from flowobs.agent.nat import Nat
 from flowobs.agent.owners import OwnerTable
 from flowobs.agent.vantage import Link, Vantage
-from flowobs.batch import Endpoints, FlowBatch, writable
+from flowobs.batch import Endpoints, FlowBatch, is_nothing, writable
 from flowobs.identity.addresses import (
     LOCAL,
     LOOPBACK,
@@ -95,7 +95,9 @@ class Enricher:
         """
         # Interface numbers of other namespaces mean nothing here.
         elsewhere = (decoded.netns != 0) & (decoded.netns != self._netns)
-        decoded.ifindex[elsewhere] = 0
+        abroad = elsewhere.any()
+        if abroad:
+            decoded.ifindex[elsewhere] = 0
         if self._nat is not None:
             self._nat.translate(decoded.batch)
         self._renew(decoded.batch.endpoints)
@@ -124,10 +126,10 @@ class Enricher:
         batch = decoded.batch
         columns, strings = batch.columns, batch.endpoints.strings
         owned = self._tell_apart(batch, rows, flags, self._owners.fill(batch))
-        if elsewhere.any():
+        if abroad:
             self._name_elsewhere(batch, rows, elsewhere & ((flags & LOOPBACK) != 0), owned)
-        columns["src_endpoint"][:], columns["dst_endpoint"][:] = rows
-        columns["node"][:] = strings.id(self.node)
+        columns["src_endpoint"], columns["dst_endpoint"] = rows
+        columns["node"] = np.full(len(batch), strings.id(self.node), np.uint32)
         local = (flags & LOCAL) != 0
         self._vantage.see(columns, decoded.ifindex, decoded.egress, local, strings)
         self._tell_ages(batch)
@@ -198,9 +200,11 @@ class Enricher:
     @staticmethod
     def _inside(scope: Container[int], decoded: Decoded, flags: Array) -> Array:
         netns = decoded.netns
-        told = netns[netns != 0]
         # an interface is of the observed namespace; a record of loss is nowhere but ours
-        ours = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == _LOST)
+        ours: Array = (decoded.ifindex != 0) | (decoded.batch.columns["kind"] == _LOST)
+        if ours.all():
+            return ours
+        told = netns[netns != 0]
         for inode in np.unique(told).tolist() if told.size else ():
             if inode in scope:
                 ours |= netns == inode
@@ -221,7 +225,8 @@ class Enricher:
         owned: Array = owners != 0
         for end, side in enumerate(("src", "dst")):
             cgroup = batch.columns[f"{side}_cgroup"]
-            owned[end] |= cgroup != 0
+            if not is_nothing(cgroup):
+                owned[end] |= cgroup != 0
             at = np.flatnonzero(((flags[end] & SHARED) != 0) & owned[end])
             if at.size:
                 rows[end, at] = self._sharers.lookup(

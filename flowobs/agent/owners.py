@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowobs.agent.bound import BoundSockets
 from flowobs.agent.records import OWNER
-from flowobs.batch import FlowBatch, Strings
+from flowobs.batch import FlowBatch, Strings, is_nothing
 from flowobs.identity.keytable import KeyTable
 from flowobs.memory import zeros
 
@@ -29,6 +29,8 @@ Sockets = Callable[[], Array]
 _WAITS_S = (0.5, 2.0, np.inf)
 """After a try in vain, wait so long for the next: a socket may be accepted after its packets."""
 _DUMP_EVERY_S = 0.5
+# numpy compares with its own numbers many times faster than with an enum's
+_TCP, _UDP = np.uint8(socket.IPPROTO_TCP), np.uint8(socket.IPPROTO_UDP)
 
 
 class _Known:
@@ -88,7 +90,12 @@ class OwnerTable:
         self._strings: Strings | None = None
         self._numbers: dict[bytes, int] = {}
         self._processes = [np.zeros(1, OWNER.dtype)[0]]
-        self._commands = np.zeros(1, np.uint32)
+        self._values: dict[str, Array] = {
+            "process": np.zeros(1, np.uint32),
+            "pid": np.zeros(1, np.uint32),
+            "cgroup": np.zeros(1, np.uint64),
+        }
+        """By number of a process: what its ends get."""
 
     def fill(self, batch: FlowBatch) -> NDArray[np.uint32]:
         """Set pid, process and cgroup of both ends where the owner of their socket is known.
@@ -98,11 +105,11 @@ class OwnerTable:
         """
         columns = batch.columns
         cookies = np.concatenate((columns["src_cookie"], columns["dst_cookie"]))
-        proto = np.concatenate((columns["proto"], columns["proto"]))
-        silent = np.flatnonzero((cookies == 0) & (proto == socket.IPPROTO_UDP))
+        udp = columns["proto"] == _UDP
+        silent = np.flatnonzero((cookies == 0).reshape(2, -1) & udp)
         if silent.size and self._bound is not None:
             cookies[silent] = _at(self._bound, columns, silent)
-            columns["src_cookie"][:], columns["dst_cookie"][:] = cookies.reshape(2, -1)
+            columns["src_cookie"], columns["dst_cookie"] = cookies.reshape(2, -1)
         rows = np.zeros(len(cookies), np.intp)
         have = np.flatnonzero(cookies)
         if have.size:
@@ -110,25 +117,22 @@ class OwnerTable:
             for _ in range(2):
                 generation = self.generation
                 rows[have] = self._rows(cookies[have])
-                gone = have[(rows[have] == 0) & (proto[have] == socket.IPPROTO_TCP)]
-                gone = gone[gone >= len(batch)]  # destinations
+                ended = (cookies[len(batch) :] != 0) & (rows[len(batch) :] == 0)
+                gone = len(batch) + np.flatnonzero(ended & (columns["proto"] == _TCP))
                 if gone.size and self._bound is not None:
                     # accepted and closed again: whoever listens there will do
                     listeners = _at(self._bound, columns, gone)
                     rows[gone] = np.where(listeners, self._rows(listeners), 0)
                 if self.generation == generation:
                     break  # else rows found before are of the half that is the old one now
-        found = rows.reshape(2, len(batch))
-        processes = self._young.processes[found]
-        for side, mine, numbers in zip(("src", "dst"), found, processes, strict=True):
-            at = np.flatnonzero(mine)
-            who = mine[at]
-            columns[f"{side}_process"][at] = self._commands[numbers[at]]
-            for name in ("pid", "cgroup"):
-                column = columns[f"{side}_{name}"]
+        processes = self._young.processes.take(rows).reshape(2, -1)
+        for side, numbers in zip(("src", "dst"), processes, strict=True):
+            if not numbers.any():
+                continue
+            for name, values in self._values.items():
+                told, mine = columns[f"{side}_{name}"], values.take(numbers)
                 # What the packet itself told is about this very moment: it stays.
-                told = column[at]
-                column[at] = np.where(told, told, self._young.owners[name][who])
+                columns[f"{side}_{name}"] = mine if is_nothing(told) else np.where(told, told, mine)
         return processes
 
     def pid(self, number: int) -> int:
@@ -163,7 +167,7 @@ class OwnerTable:
             self.generation += 1
             self._numbers.clear()
             del self._processes[1:]
-            self._commands = self._commands[:1]
+            self._values = {name: values[:1] for name, values in self._values.items()}
             new[:] = True
         rows[new] = self._young.add(cookies[new])
         young, old = self._young, self._old
@@ -221,14 +225,15 @@ class OwnerTable:
         """Command names become ids of ``strings``."""
         if strings is not self._strings:
             self._strings = strings
-            self._commands = np.array([self._command_id(who) for who in self._processes], np.uint32)
+            ids = [self._command_id(who) for who in self._processes]
+            self._values["process"] = np.array(ids, np.uint32)
 
     def _number(self, owners: Array) -> NDArray[np.uint32]:
         """Numbers of processes: what is done for each distinct one is not done for each socket."""
         names = owners.view(f"V{OWNER.dtype.itemsize}")
         distinct, first, inverse = np.unique(names, return_index=True, return_inverse=True)
         numbers = np.zeros(len(distinct), np.uint32)
-        new = []
+        before = len(self._processes)
         for i, name in enumerate(distinct.tolist()):
             owner = owners[first[i]]
             if not owner["pid"]:
@@ -236,9 +241,15 @@ class OwnerTable:
             number = self._numbers.setdefault(name, len(self._processes))
             if number == len(self._processes):
                 self._processes.append(owner.copy())
-                new.append(self._command_id(owner))
             numbers[i] = number
-        self._commands = np.concatenate((self._commands, np.array(new, np.uint32)))
+        new = self._processes[before:]
+        for name, told in (
+            ("process", [self._command_id(owner) for owner in new]),
+            ("pid", [owner["pid"] for owner in new]),
+            ("cgroup", [owner["cgroup"] for owner in new]),
+        ):
+            values = self._values[name]
+            self._values[name] = np.concatenate((values, np.array(told, values.dtype)))
         return numbers[inverse]
 
     def _command_id(self, owner: np.void) -> int:
@@ -252,9 +263,9 @@ def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDAr
     sources = np.searchsorted(which, count)
     src, dst = which[:sources], which[sources:] - count
     return bound.find(
-        columns["proto"][np.concatenate((src, dst))],
-        np.concatenate((columns["src_ip"][src], columns["dst_ip"][dst])),
-        np.concatenate((columns["src_port"][src], columns["dst_port"][dst])),
+        columns["proto"].take(np.concatenate((src, dst))),
+        np.concatenate((columns["src_ip"].take(src, 0), columns["dst_ip"].take(dst, 0))),
+        np.concatenate((columns["src_port"].take(src), columns["dst_port"].take(dst))),
     )
 
 

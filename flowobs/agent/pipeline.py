@@ -17,6 +17,7 @@ from flowobs.agent.decode import LOSSES, Decoded, Decoder
 from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
+from flowobs.agent.members import joined
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.records import EVENT
 from flowobs.agent.retransmits import Retransmits
@@ -158,7 +159,7 @@ class Pipeline:
     def _flush(self) -> None:
         if not self._pending:
             return
-        events = np.concatenate(self._pending)
+        events = joined(self._pending)
         self._pending.clear()
         self._pending_events = 0
         for start in range(0, len(events), BATCH_ROWS):

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from flowobs import schema
 from flowobs.agent.spill import Place, Spill
 from flowobs.batch import Endpoints, FlowBatch
@@ -24,6 +26,7 @@ REASONS = ("spool_full", "refused", "shutdown", "spool_disk")
 disk does not give them back."""
 WHOLE_ROWS = 2048
 """A batch of so many rows is sent as it is. Smaller ones are joined, which copies each column."""
+_LOST = np.uint8(schema.Kind.lost)
 _DISK_PAUSE = 10.0
 """Seconds until a disk that refused is tried again."""
 
@@ -41,6 +44,7 @@ class Micro:
 class CommitGroup:
     """A run of micro-batches that the relay stores and acknowledges as one.
 
+    The batch that fills it is not cut: it has less than twice as many rows as fill it.
     ``records`` are the rows that tell of traffic, ``lost`` what its rows of kind "lost" add up to.
     """
 
@@ -134,6 +138,13 @@ class Spool:
                     if not self._drop_unsent(spilled=False):
                         self._count_loss("spool_full", *_losses(batch))
                         return
+        # A large batch at once: the cache has it, and the next one gets its memory. Unless the
+        # sender is at it, which may be at the disk.
+        if len(batch) >= WHOLE_ROWS and self._groups_change.acquire(blocking=False):
+            try:
+                self._cut_pending(close=False)
+            finally:
+                self._groups_change.release()
 
     def _keep(self, batch: FlowBatch) -> bool:
         size = len(batch) * ROW_BYTES
@@ -218,14 +229,17 @@ class Spool:
     def cut(self, *, close: bool = False) -> None:
         """Turn what was put into micro-batches; close groups that are old, full or finished."""
         with self._groups_change:
-            with self._lock:
-                taken = [(e, e.pending, e.finished) for e in self._epochs]
-                for epoch, _, _ in taken:
-                    epoch.pending = []
-            for epoch, pending, finished in taken:
-                self._cut_epoch(epoch, pending, close or finished)
+            self._cut_pending(close)
             if self._spill is not None:
                 self._move_to(self._spill)
+
+    def _cut_pending(self, close: bool) -> None:
+        with self._lock:
+            taken = [(e, e.pending.copy(), e.finished) for e in self._epochs]
+        for epoch, pending, finished in taken:
+            self._cut_epoch(epoch, pending, close or finished)
+            with self._lock:  # not before: an epoch with nothing left is over
+                del epoch.pending[: len(pending)]
 
     def _move_to(self, spill: Spill) -> None:
         while 2 * self.bytes > self.max_bytes and self._clock() >= self._spill_again:
@@ -263,12 +277,11 @@ class Spool:
         for number, (batch, mark) in enumerate(runs := _runs(pending), 1):
             with self._lock:
                 self._forget(len(batch), len(batch) * ROW_BYTES)
-            at = 0
-            while at < len(batch):
-                room = self.group_rows - (group.rows if group is not None else 0)
-                part = batch.select(slice(at, at + room))
-                at += room
-                last = number == len(runs) and at >= len(batch)
+            for at in range(0, len(batch), self.group_rows):
+                part = batch
+                if len(batch) > self.group_rows:
+                    part = batch.select(slice(at, at + self.group_rows))
+                last = number == len(runs) and at + len(part) == len(batch)
                 group = self._append(epoch, group, part, mark, close=close and last)
         if not pending and close and group is not None:
             assert epoch.endpoints is not None
@@ -385,5 +398,5 @@ def _runs(pending: list[tuple[FlowBatch, Mark]]) -> list[tuple[FlowBatch, Mark]]
 
 def _losses(batch: FlowBatch) -> tuple[int, int]:
     """What the loss of ``batch`` would cost: its records, and the losses it tells of."""
-    told = batch.columns["kind"] == schema.Kind.lost
-    return int((~told).sum()), int(batch.columns["lost"][told].sum())
+    told = np.flatnonzero(batch.columns["kind"] == _LOST)
+    return len(batch) - len(told), int(batch.columns["lost"][told].sum()) if told.size else 0

@@ -97,7 +97,7 @@ class Vantage:
     ) -> None:
         """Set ``interface`` and ``reporter``. ``local``, bool (2, n): it is an end of ours."""
         at = self._rows(ifindex, int(columns["time"][0]) if len(ifindex) else 0, strings)
-        columns["interface"][:] = self._name.take(at, mode="wrap")
+        columns["interface"] = self._name.take(at, mode="wrap")
         src_local, dst_local = local
         # A drop's interface is no observation point: the packet may have come or gone by it.
         nowhere = np.flatnonzero((ifindex == 0) | (columns["kind"] == _DROP))
@@ -113,7 +113,7 @@ class Vantage:
         reporter = _REPORTERS.take(case, mode="wrap")
         if nowhere.size:
             reporter[nowhere] = _without_interface(columns, nowhere, reporter[nowhere])
-        columns["reporter"][:] = reporter
+        columns["reporter"] = reporter
 
     def _rows(self, ifindex: Array, time_ns: int, strings: Strings) -> NDArray[np.intp]:
         keys = ifindex.astype(np.uint64)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowobs.agent.decode import _ADDRESS_WORDS, Decoded, Decoder
+from flowobs.agent.decode import _KEY_PAIRS, Decoded, Decoder
 from flowobs.agent.drain import CounterDeltas, Overflow
 from flowobs.agent.records import (
     CLOSER,
@@ -89,9 +89,9 @@ def decoded_event(decoder: Decoder, kind: Kind, **values: Any) -> dict[str, Any]
     return row(decoder.events(np.array([event(kind, **values)]), OFFSET))
 
 
-def test_the_addresses_are_where_the_words_are_read() -> None:
-    both = np.array([key()]).view(_ADDRESS_WORDS)[0]
-    assert (both["a"].tobytes(), both["b"].tobytes()) == (A, B)
+def test_addresses_and_ports_are_where_pairs_are_read() -> None:
+    both = np.array([key()]).view(_KEY_PAIRS)[0]
+    assert ([ip.tobytes() for ip in both["ip"]], both["port"].tolist()) == ([A, B], [40000, 80])
 
 
 def test_opened_by_a(decoder: Decoder) -> None:

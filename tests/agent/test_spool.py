@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 import pytest
 
@@ -58,8 +59,10 @@ def test_what_was_put_is_one_micro_batch_and_a_group_closes_when_it_is_old():
 def test_a_large_batch_is_not_copied_into_one_with_the_small_ones_beside_it():
     spool, table = make(group_rows=10 * WHOLE_ROWS), new_table()
     batches = [random_batch(rows, table) for rows in (3, 4, WHOLE_ROWS, 5, 6)]
-    for batch in batches:
-        spool.put(batch)
+    with spool._groups_change:
+        putting = threading.Thread(target=lambda: [spool.put(batch) for batch in batches])
+        putting.start()
+        putting.join()
     spool.cut(close=True)
     assert drain(spool) == [
         (1, 7, False, False),
@@ -87,6 +90,23 @@ def test_nothing_put_is_nothing_sent():
     spool.cut(close=True)
     assert drain(spool) == []
     assert spool.empty
+
+
+def test_a_large_batch_is_cut_at_once_but_waits_for_nobody():
+    spool, table = make(group_rows=10 * WHOLE_ROWS), new_table()
+    spool.put(random_batch(WHOLE_ROWS, table))
+    assert [m.rows for m in micros(spool)] == [WHOLE_ROWS]
+    with spool._groups_change:  # the sender's thread writes to the disk
+        putting = threading.Thread(target=spool.put, args=(random_batch(WHOLE_ROWS, table),))
+        putting.start()
+        putting.join()
+    assert len(micros(spool)) == 1
+    spool.cut()
+    assert [m.rows for m in micros(spool)] == [WHOLE_ROWS, WHOLE_ROWS]
+
+
+def micros(spool: Spool) -> list[Any]:
+    return [wire.parse(spool.read(m)) for g in spool.head.groups for m in g.micros]
 
 
 def test_a_full_group_is_closed_and_the_next_one_begins():
