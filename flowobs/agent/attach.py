@@ -26,6 +26,7 @@ LINK_PROGRAMS = {14: "", 0: "_l3"}
 
 GONE_LINKS = 1024
 """So many links that went are remembered, because their last records are still to be named."""
+_NAMED_LINKS = 10
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +172,14 @@ class Attachments:
             with contextlib.suppress(OSError):  # a link that refuses this refuses "attach" too
                 hooks.clean(event.link.ifindex)
         self._take(hooks, events)
+        names = [link.name for link in self.links.values()]
+        if not any(map(self._selected, names)):
+            _log.warning(
+                "no interface is observed: --interface and --exclude-interface leave out %s%s;"
+                " one with another name is observed once it comes",
+                ", ".join(names[:_NAMED_LINKS]) or "all",
+                " and others" * (len(names) > _NAMED_LINKS),
+            )
         self._ready.set()
         waiting = select.poll()
         waiting.register(self._stopping, select.POLLIN)

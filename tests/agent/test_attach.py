@@ -199,6 +199,20 @@ def test_globs(make: Made, lab: NetLab) -> None:
     wait_until(lambda: len(attachments.attached) == 2)
 
 
+def test_names_that_leave_no_interface_are_said(
+    make: Made, lab: NetLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    attachments = make(include=["eht0", "new"])
+    with caplog.at_level(logging.WARNING):
+        attachments.start()
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "flowobs.agent.attach"]
+    assert said.startswith("no interface is observed: --interface and --exclude-interface leave")
+    assert "lo" in said and "v0" in said and not attachments.attached
+
+    lab.ip("link set v0 name new")
+    wait_until(lambda: len(attachments.attached) == 1)
+
+
 def test_a_link_that_refuses_is_said_once_and_counted(
     make: Made, lab: NetLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
