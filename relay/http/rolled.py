@@ -104,18 +104,25 @@ def check(size: int) -> None:
 
 
 def choose(points: Columns, packets: Array, key: Array) -> tuple[Array, Array, Array]:
-    """Of points that are apart by ``key``: their order, where in that each one of ``key`` begins,
-    and which point is its best, of the ``packets`` that each saw."""
+    """Of points that are apart by ``key`` and path: their order, where in that each of ``key``
+    begins, and which point is its best, of the ``packets`` that each saw."""
     order = np.argsort(key, kind="stable")
     starts, ends = runs(key[order])
-    most = np.empty_like(packets)
-    most[order] = np.repeat(np.maximum.reduceat(packets[order], starts), ends - starts + 1)
-    rank = _RANK[points["reporter"]]
-    score = (points["seen"] > 0).astype("<u8") << np.uint64(63)
-    score |= (packets >= _PART * most).astype("<u8") << np.uint64(62)
-    score |= rank << np.uint64(60)
+    sizes = ends - starts + 1
+
+    def most(values: Array) -> Array:
+        return np.repeat(np.maximum.reduceat(values, starts), sizes)
+
+    seen, packets, reporter, path = (
+        values[order] for values in (points["seen"], packets, points["reporter"], points["path"])
+    )
+    score = (seen > 0).astype("<u8") << np.uint64(63)
+    score |= (packets >= _PART * most(packets)).astype("<u8") << np.uint64(62)
+    score |= _RANK[reporter] << np.uint64(60)
     score += packets
-    return order, starts, np.lexsort((score, key))[ends]
+    best = score == most(score)
+    best &= path == most(np.where(best, path, 0))  # of equals always the same
+    return order, starts, order[best]
 
 
 def _counted(
