@@ -14,6 +14,7 @@ from typing import Any, Final
 from flowobs.filters import Filter
 from flowobs.measures import COUNTS, LATENCIES
 from flowobs.schema import Reporter
+from relay.http.quantiles import quantiles
 from relay.http.queries import Session
 from relay.http.traffic import Key, plan_of, traffic
 from relay.http.traffic_sql import NAMED, OTHER, By
@@ -75,6 +76,9 @@ def measured(
     if plan.table != TABLE and measure in COUNTS and measure != "flows":
         sums = _Sums(plan, filter, step_s, COUNTS[measure], group, keys, only)
         return Measured(plan, sums.values(session, most))
+    paths = Paths(plan, filter, step_s)
+    if plan.table != TABLE and measure in LATENCIES and not by and paths.by_unit:
+        return Measured(plan, quantiles(session, paths, measure))
     steps = (plan.to_ns - plan.from_ns) // (step_s * 10**9) + 2 if step_s else 1
     found = traffic(
         session, filter, from_ns, to_ns, group=group, by=keys or ("proto",), step_s=step_s,
@@ -145,13 +149,13 @@ class _Sums(Paths):
         columns += [f"{how} AS {name}" for name, how in sums.items()]
         rows = " UNION ALL ".join(
             f"SELECT bucket, path, channel, reporter, {', '.join(columns)}"
-            f" FROM {self._rows(part, made)}"
+            f" FROM {self.rows(part, made)}"
             for part in parts
         )
-        piece = Paths(self.plan, self.filter, self._piece_s)._at()
+        piece = Paths(self.plan, self.filter, self._piece_s).at()
         paths = [f"any({name}) AS {name}" for name in ("channel", "reporter", *ends)]
         paths += [f"sum({name}) AS {name}" for name in sums]
-        units = [f"{self._at('piece')} AS at"] + [f"argMax({n}, score) AS {n}" for n in ends]
+        units = [f"{self.at('piece')} AS at"] + [f"argMax({n}, score) AS {n}" for n in ends]
         units += [f"{_OF_UNIT.get(counted, 'argMax(counted, score)')} AS counted"]
         by = ", ".join(f"`{name}`" for name in self.by)
         return f"""SELECT {self._columns()} sum(counted) AS value

@@ -25,6 +25,8 @@ _PART: Final = 0.75
 """Of what another point saw: one that saw less was away for some of the time."""
 _ALMOST: Final = 0.98
 """One that saw more was not away for a unit."""
+_RANK: Final = np.zeros(256, "<u8")
+_RANK[[Reporter.source, Reporter.destination]] = 2, 1
 
 
 def rolled(
@@ -41,15 +43,12 @@ def rolled(
 ) -> tuple[Table, Table]:
     """At most ``most`` + 1 rows that differ in ``by``, as ``totals_sql`` gives them; the nodes."""
     nothing = Table({}, 0)
-    groups = MOST
-    if paths.cuts:
-        sample = session.query(paths.sample_sql(paths.step_s), paths.parameters)
-        groups = sample["groups"][0]
+    groups = groups_of(session, paths)
     points, flows, reasons = _counted(session, paths, groups)
     if not points:
         return nothing, nothing
     units = _units(points)
-    if units["apart"].any():
+    if units["apart"].any() and not paths.by_unit:
         apart = np.unique(units["channel"][units["apart"]])
         points, *lists = _counted(session, paths, groups, apart)
         by_unit = (_units(points), *lists)
@@ -87,6 +86,45 @@ def rolled(
     return Table(columns, rows.size), nodes
 
 
+def groups_of(session: Session, paths: Paths) -> int:
+    """About how many paths and steps there are, where that matters."""
+    if not paths.cuts:
+        return MOST
+    sample = session.query(paths.sample_sql(paths.step_s), paths.parameters)
+    groups: int = sample["groups"][0]
+    return groups
+
+
+def check(size: int) -> None:
+    """Raises StoreError where so many paths do not fit into memory."""
+    if size > MOST:
+        raise StoreError(
+            f"more than {MOST:,} paths match: ask about a shorter time, or for less with a filter"
+        )
+
+
+def choose(points: Columns, packets: Array, key: Array) -> tuple[Array, Array, Array]:
+    """Of points that are apart by ``key`` and path: their order, where in that each of ``key``
+    begins, and which point is its best, of the ``packets`` that each saw."""
+    order = np.argsort(key, kind="stable")
+    starts, ends = runs(key[order])
+    sizes = ends - starts + 1
+
+    def most(values: Array) -> Array:
+        return np.repeat(np.maximum.reduceat(values, starts), sizes)
+
+    seen, packets, reporter, path = (
+        values[order] for values in (points["seen"], packets, points["reporter"], points["path"])
+    )
+    score = (seen > 0).astype("<u8") << np.uint64(63)
+    score |= (packets >= _PART * most(packets)).astype("<u8") << np.uint64(62)
+    score |= _RANK[reporter] << np.uint64(60)
+    score += packets
+    best = score == most(score)
+    best &= path == most(np.where(best, path, 0))  # of equals always the same
+    return order, starts, order[best]
+
+
 def _counted(
     session: Session, paths: Paths, groups: int, apart: Array | None = None
 ) -> tuple[Columns, Columns, Columns]:
@@ -102,11 +140,7 @@ def _counted(
             reasons.append(_apiece(part, "drop_reasons"))
             found.append(part)
             size += len(part["path"])
-        if size > MOST:
-            raise StoreError(
-                f"more than {MOST:,} paths match: ask about a shorter time, or for less with a"
-                " filter"
-            )
+        check(size)
     points = _merged(_joined(found)) if found else {}
     return points, _joined(flows), _joined(reasons)
 
@@ -140,25 +174,14 @@ def _units(points: Columns) -> Columns:
     if not points:
         return points
     key = keys(points, "at", "unit", "channel")
-    order = np.argsort(key, kind="stable")
-    starts, ends = runs(key[order])
+    packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
+    order, starts, chosen = choose(points, packets, key)
 
     def all_of(values: Array, how: np.ufunc = np.add) -> Array:
         summed: Array = how.reduceat(values[order], starts)
         return summed
 
-    packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
-    most = np.empty_like(packets)
-    most[order] = np.repeat(all_of(packets, np.maximum), ends - starts + 1)
-    rank = np.zeros(256, "<u8")
-    rank[[Reporter.source, Reporter.destination]] = 2, 1
-    score = (points["seen"] > 0).astype("<u8") << np.uint64(63)
-    score |= (packets >= _PART * most).astype("<u8") << np.uint64(62)
-    score |= rank[points["reporter"]] << np.uint64(60)
-    score += packets
-    best = np.lexsort((score, key))[ends]
-
-    out = {name: values[best] for name, values in points.items()}
+    out = {name: values[chosen] for name, values in points.items()}
     out |= {name: all_of(points[name]) for name in _EVENTS}
     near, far = (points["reporter"] == r for r in (Reporter.source, Reporter.destination))
     resets = points["resets"]
@@ -171,8 +194,8 @@ def _units(points: Columns) -> Columns:
     counted = out["packets"] + out["reply_packets"]
     away = all_of(points["units"], np.bitwise_or) != out["units"]
     away &= counted < _ALMOST * all_of(packets, np.maximum)
-    nearest = all_of(np.where(points["seen"] > 0, rank[points["reporter"]], 0), np.maximum)
-    out["apart"] = away | (nearest > rank[out["reporter"]]) | out["moved"]
+    nearest = all_of(np.where(points["seen"] > 0, _RANK[points["reporter"]], 0), np.maximum)
+    out["apart"] = away | (nearest > _RANK[out["reporter"]]) | out["moved"]
     return out
 
 

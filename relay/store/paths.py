@@ -103,7 +103,7 @@ class Paths:
         groups = f"uniq(intDiv(toUInt32(bucket), {piece_s}), path)"
         return (
             f"SELECT intDiv(count() * {all_of}) AS rows, intDiv({groups} * {all_of}) AS groups"
-            f" FROM {self._rows(part, {}, f'bucket IN {(*buckets, 0)}')}"
+            f" FROM {self.rows(part, {}, f'bucket IN {(*buckets, 0)}')}"
         )
 
     def counts_sql(self, apart: Array | None = None, groups: int = MOST) -> Iterator[str]:
@@ -114,7 +114,7 @@ class Paths:
         is of one ``unit`` of theirs.
         """
         unit = "toUInt32(0)" if apart is None else _start(self.unit_s)
-        values = [f"{self._at()} AS at", f"{unit} AS unit", *KEYS]
+        values = [f"{self.at()} AS at", f"{unit} AS unit", *KEYS]
         values += [f"any({name}) AS {name}" for name in ("channel", "reporter", "proto", "port")]
         values += [f"sum({name}) AS {name}" for name in COUNTED]
         values += [f"{how}({name}) AS {name}" for name, how in TIMES.items()]
@@ -130,22 +130,28 @@ class Paths:
         listed = "1"
         if apart is not None and len(apart) <= _LISTED:
             listed = _among("channel", apart)
-        for parts in [self.plan.slices] if groups <= _FEW else self._stretches():
+        for parts in self.stretches(groups):
             pieces = [
                 f"SELECT {', '.join(values)}, {_CARRIED[part.table == TABLE]} AS carried"
-                f" FROM {self._rows(part, made, listed)}"
+                f" FROM {self.rows(part, made, listed)}"
                 f" GROUP BY at, unit, {', '.join(KEYS)} LIMIT {MOST + 1}"
                 for part in parts
             ]
             yield " UNION ALL ".join(pieces)
 
     @property
+    def by_unit(self) -> bool:
+        """Whether a path is chosen for each unit anyway, because steps are parts of units."""
+        return self.step_s > 0 and self.unit_s % self.step_s == 0
+
+    @property
     def cuts(self) -> bool:
         """Whether there are many steps: of some more paths, groups would not fit into memory."""
         return self.steps > _STEPS
 
-    def _stretches(self) -> Sequence[Sequence[Slice]]:
-        if not self.cuts:
+    def stretches(self, groups: int) -> Sequence[Sequence[Slice]]:
+        """Slices of a question each; there are about so many ``groups`` in all."""
+        if groups <= _FEW or not self.cuts:
             return [self.plan.slices]
         return self.cut(max(_STEPS, self.steps // _QUESTIONS))
 
@@ -176,10 +182,10 @@ class Paths:
         return " UNION ALL ".join(self._latencies(part, others, told) for part in self.plan.slices)
 
     def _latencies(self, part: Slice, others: Array, told: Array | None) -> str:
-        path, channel, at, values = "path", "channel", self._at(), list(LATENCIES)
+        path, channel, at, values = "path", "channel", self.at(), list(LATENCIES)
         if part.table == TABLE:
             path, channel = KEYS["path"][1], OF_PATH["channel"][1]
-            at = self._at(start_of("Minute"))
+            at = self.at(start_of("Minute"))
             values = [f"{ns} AS {name}" for name, ns in LATENCIES.items()]
         side = f"reporter = {Reporter.source:d}"
         if len(others) > _LISTED:
@@ -213,15 +219,16 @@ FROM (SELECT id, reinterpretAsFixedString(ip) AS address, ({", ".join(SHOWN)}) A
   FROM {ENDS} WHERE {self._asked.days}{listed} LIMIT 1 BY id)
 GROUP BY label, fields"""
 
-    def _rows(self, part: Slice, made: dict[str, str], condition: str = "1") -> str:
-        """What follows on FROM; of records, columns are ``made``."""
+    def rows(self, part: Slice, made: dict[str, str], condition: str = "1") -> str:
+        """SQL that follows on FROM; of records, columns are ``made``."""
         if part.table != TABLE:  # without a SELECT of its own, which takes as long to plan
             return f"{part.table} WHERE {self._in(part)} AND {condition}"
         values = ", ".join(f"{how} AS {name}" for name, how in made.items())
         rows = f"SELECT {start_of('Minute')} AS bucket, {values} FROM {TABLE}"
         return f"({rows} WHERE {self._in(part)}) WHERE {condition}"
 
-    def _at(self, bucket: str = "bucket") -> str:
+    def at(self, bucket: str = "bucket") -> str:
+        """SQL for the start of a bucket's step."""
         return _start(self.step_s, bucket) if self.step_s else "toUInt32(0)"
 
     def _in(self, part: Slice) -> str:
