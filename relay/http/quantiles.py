@@ -70,10 +70,12 @@ def _levels(points: Columns, level: float) -> dict[Key, float]:
     packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
     chosen = choose(points, packets, keys(points, "at", "channel"))[2]
     steps, step = np.unique(points["at"], return_inverse=True)
-    row = np.full(len(step), len(steps))  # the last: of paths that do not count
-    row[chosen] = step[chosen]
+    counted = np.zeros(len(step), bool)
+    counted[chosen] = True
     sizes = np.diff(points["buckets.ends"].astype("<i8"), prepend=0)
-    place = np.repeat(row * _BUCKETS, sizes) + (points["buckets"] % _BUCKETS).astype("<i8")
-    counts = np.bincount(place, points["buckets"] // _BUCKETS, (len(steps) + 1) * _BUCKETS)
-    told = histogram.levels_ms(counts.reshape(-1, _BUCKETS)[:-1], (level,), 0)
+    buckets = points["buckets"][np.repeat(counted, sizes)]
+    place = np.repeat(step[counted] * _BUCKETS, sizes[counted])
+    place += (buckets % _BUCKETS).astype("<i8")
+    counts = np.bincount(place, buckets // _BUCKETS, len(steps) * _BUCKETS)
+    told = histogram.levels_ms(counts.reshape(-1, _BUCKETS), (level,), 0)
     return {(at,): ms[0] for at, ms in zip(steps.tolist(), told, strict=True) if ms}
