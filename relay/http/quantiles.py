@@ -31,30 +31,31 @@ def quantiles(session: Session, paths: Paths, measure: str) -> dict[Key, float]:
 
     ``paths`` must be ``by_unit``.
     """
-    name, _, level = measure.removesuffix("_ms").partition("_")
+    latency, _, level = measure.removesuffix("_ms").partition("_")
     found: dict[Key, float] = {}
     size = 0
     for parts in paths.stretches(groups_of(session, paths)):
-        if points := session.arrays(_sql(paths, parts, name), paths.parameters):
+        if points := session.arrays(_sql(paths, parts, latency), paths.parameters):
             found |= _levels(points, LEVELS[_LEVELS.index(level)])
             size += len(points["path"])
         check(size)
     return found
 
 
-def _sql(paths: Paths, parts: Sequence[Slice], name: str) -> str:
+def _sql(paths: Paths, parts: Sequence[Slice], latency: str) -> str:
     """A row per ``at`` and path: what chooses, and ``buckets``, each with how many are in it; one
     may come twice."""
     made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}
     made |= {name: SUMS[name] for name in ("packets", "reply_packets", "seen")}
-    made[name] = LATENCIES[name]
+    made[latency] = LATENCIES[latency]
     pieces = []
     for part in parts:
         # one array is half of the engine's time with two
-        buckets = f"arrayMap((b, n) -> n * {_BUCKETS} + b, mapKeys({name}), mapValues({name}))"
+        both = f"mapKeys({latency}), mapValues({latency})"
+        buckets = f"arrayMap((b, n) -> n * {_BUCKETS} + b, {both})"
         if part.table == TABLE:
-            one = f"toUInt64({_BUCKETS} + {histogram.bucket(name)})"
-            buckets = f"if({name} > 0, [{one}], [])"
+            one = f"toUInt64({_BUCKETS} + {histogram.bucket(latency)})"
+            buckets = f"if({latency} > 0, [{one}], [])"
         pieces.append(
             f"SELECT {paths.at()} AS at, path, channel, reporter, packets, reply_packets, seen,"
             f" {buckets} AS buckets FROM {paths.rows(part, made)}"
@@ -70,10 +71,12 @@ def _levels(points: Columns, level: float) -> dict[Key, float]:
     packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
     chosen = choose(points, packets, keys(points, "at", "channel"))[2]
     steps, step = np.unique(points["at"], return_inverse=True)
-    row = np.full(len(step), len(steps))  # the last: of paths that do not count
-    row[chosen] = step[chosen]
+    counted = np.zeros(len(step), bool)
+    counted[chosen] = True
     sizes = np.diff(points["buckets.ends"].astype("<i8"), prepend=0)
-    place = np.repeat(row * _BUCKETS, sizes) + (points["buckets"] % _BUCKETS).astype("<i8")
-    counts = np.bincount(place, points["buckets"] // _BUCKETS, (len(steps) + 1) * _BUCKETS)
-    told = histogram.levels_ms(counts.reshape(-1, _BUCKETS)[:-1], (level,), 0)
+    buckets = points["buckets"][np.repeat(counted, sizes)]
+    place = np.repeat(step[counted] * _BUCKETS, sizes[counted])
+    place += (buckets % _BUCKETS).astype("<i8")
+    counts = np.bincount(place, buckets // _BUCKETS, len(steps) * _BUCKETS)
+    told = histogram.levels_ms(counts.reshape(-1, _BUCKETS), (level,), 0)
     return {(at,): ms[0] for at, ms in zip(steps.tolist(), told, strict=True) if ms}

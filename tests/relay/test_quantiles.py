@@ -86,7 +86,7 @@ def test_a_latency_is_what_all_of_the_traffic_tells(
         assert measured(session, *when, measure, step_s=step_s).values == expected
 
 
-@pytest.mark.parametrize("step_s", [60, 900])
+@pytest.mark.parametrize("step_s", [60, 900, 1800])  # the last is two units
 def test_steps_within_units_choose_what_units_do(
     store: Store, begin: int, step_s: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
