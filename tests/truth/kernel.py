@@ -135,7 +135,9 @@ class Watch:
 
     def all_told(self, rows: Iterable[Mapping[str, Any]], number: int) -> bool:
         """Whether these events of the stack are so many, but for those that found no room."""
-        return number - self.without_room <= sum(1 + r.get("lost", 0) for r in rows) <= number
+        told = sum(1 + row.get("lost", 0) for row in rows)
+        print(f"{told} of {number} events told, {self.without_room} found no room")
+        return number - self.without_room <= told <= number
 
     def select(self, **columns: str | int) -> list[dict[str, Any]]:
         """Records between the pods that have these values."""
