@@ -16,14 +16,13 @@ from flowobs import schema
 from flowobs.filters import And, Filter, Match, Op, where
 from relay.http.flows_query import FlowsQuery, Format
 from relay.http.queries import Session
+from relay.http.stored import CROWD_ROWS
 from relay.store.ddl import TABLE
 
 T = TypeVar("T")
 Run = Callable[[Callable[[Session], T]], Awaitable[T]]
 
 PAGE_ROWS: Final = 10_000
-CROWD_ROWS: Final = 20_000
-"""Most records of one time in a page, give or take."""
 _NAMES: Final[dict[Format, tuple[str, str]]] = {
     "csv": ("CSVWithNames", "CSV"),
     "arrow": ("ArrowStream", "ArrowStream"),

@@ -7,23 +7,20 @@ channel in each step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
 from relay.http.queries import Session
 from relay.http.rolled import check, choose, groups_of
-from relay.http.traffic import Key
+from relay.http.traffic import LEVEL_NAMES, Key
 from relay.http.traffic_sql import LEVELS
 from relay.store import histogram
 from relay.store.arrays import Columns
 from relay.store.ddl import TABLE
+from relay.store.histogram import BUCKETS
 from relay.store.paths import MOST, Paths, keys
 from relay.store.plan import Slice
 from relay.store.rollup import KEYS, LATENCIES, OF_PATH, SUMS
-
-_LEVELS: Final = ("", "p95", "p99")
-_BUCKETS: Final = 256
 
 
 def quantiles(session: Session, paths: Paths, measure: str) -> dict[Key, float]:
@@ -31,12 +28,12 @@ def quantiles(session: Session, paths: Paths, measure: str) -> dict[Key, float]:
 
     ``paths`` must be ``by_unit``.
     """
-    latency, _, level = measure.removesuffix("_ms").partition("_")
+    latency, mark, level = measure.removesuffix("_ms").partition("_")
     found: dict[Key, float] = {}
     size = 0
     for parts in paths.stretches(groups_of(session, paths)):
         if points := session.arrays(_sql(paths, parts, latency), paths.parameters):
-            found |= _levels(points, LEVELS[_LEVELS.index(level)])
+            found |= _levels(points, LEVELS[LEVEL_NAMES.index(mark + level)])
             size += len(points["path"])
         check(size)
     return found
@@ -52,9 +49,9 @@ def _sql(paths: Paths, parts: Sequence[Slice], latency: str) -> str:
     for part in parts:
         # one array is half of the engine's time with two
         both = f"mapKeys({latency}), mapValues({latency})"
-        buckets = f"arrayMap((b, n) -> n * {_BUCKETS} + b, {both})"
+        buckets = f"arrayMap((b, n) -> n * {BUCKETS} + b, {both})"
         if part.table == TABLE:
-            one = f"toUInt64({_BUCKETS} + {histogram.bucket(latency)})"
+            one = f"toUInt64({BUCKETS} + {histogram.bucket(latency)})"
             buckets = f"if({latency} > 0, [{one}], [])"
         pieces.append(
             f"SELECT {paths.at()} AS at, path, channel, reporter, packets, reply_packets, seen,"
@@ -75,8 +72,8 @@ def _levels(points: Columns, level: float) -> dict[Key, float]:
     counted[chosen] = True
     sizes = np.diff(points["buckets.ends"].astype("<i8"), prepend=0)
     buckets = points["buckets"][np.repeat(counted, sizes)]
-    place = np.repeat(step[counted] * _BUCKETS, sizes[counted])
-    place += (buckets % _BUCKETS).astype("<i8")
-    counts = np.bincount(place, buckets // _BUCKETS, len(steps) * _BUCKETS)
-    told = histogram.levels_ms(counts.reshape(-1, _BUCKETS), (level,), 0)
+    place = np.repeat(step[counted] * BUCKETS, sizes[counted])
+    place += (buckets % BUCKETS).astype("<i8")
+    counts = np.bincount(place, buckets // BUCKETS, len(steps) * BUCKETS)
+    told = histogram.levels_ms(counts.reshape(-1, BUCKETS), (level,), 0)
     return {(at,): ms[0] for at, ms in zip(steps.tolist(), told, strict=True) if ms}

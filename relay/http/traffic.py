@@ -31,7 +31,7 @@ from relay.store.plan import Plan, Slice
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
 _LATENCIES: Final = ("connect", "rtt")
-_LEVELS: Final = ("", "_p95", "_p99")
+LEVEL_NAMES: Final = ("", "_p95", "_p99")
 _PATH: Final = (
     # what the source's side counted; replies arrive there
     "sent_packets", "sent_bytes", "reply_arrived_packets", "reply_arrived_bytes",
@@ -40,7 +40,7 @@ _PATH: Final = (
 )  # fmt: skip
 """Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
 FIELDS: Final = (
-    *traffic_sql.NUMBERS, *(f"{name}{level}_ms" for name in _LATENCIES for level in _LEVELS),
+    *traffic_sql.NUMBERS, *(f"{name}{level}_ms" for name in _LATENCIES for level in LEVEL_NAMES),
     "drop_reasons", "reporter", "first_seen", "last_seen", *_PATH, "path_loss",
 )  # fmt: skip
 """What a row tells."""
@@ -164,7 +164,7 @@ def _columns(table: Table, most: int) -> dict[str, list[Any]]:
     out = {name: told[name] for name in traffic_sql.NUMBERS}
     for name in _LATENCIES:
         known = told.get(f"{name}_ms", [[]] * len(told["path"]))
-        for i, level in enumerate(_LEVELS):
+        for i, level in enumerate(LEVEL_NAMES):
             out[f"{name}{level}_ms"] = [ms[i] if ms else None for ms in known]
     out["drop_reasons"] = told["drop_reasons"]
     # the one that counted most of the flows; of several, the nearest to the source

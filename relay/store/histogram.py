@@ -14,6 +14,8 @@ from relay.store.arrays import Array
 
 TYPE: Final = "Map(UInt8, UInt64)"
 """Bucket -> how many."""
+BUCKETS: Final = 256
+"""More than any latency needs: the type's."""
 _PER_DOUBLING: Final = 8
 
 

@@ -124,13 +124,24 @@ def _key(key: tuple[Any, ...], only: list[Any]) -> tuple[Any, ...]:
     return key if not only or key[0] in only else ("other", *key[1:])
 
 
+def noted(session: Session, way: str) -> list[str]:
+    """What is asked from now on by ``query`` or ``arrays``."""
+    asked: list[str] = []
+    ask = getattr(session, way)
+
+    def note(sql: str, parameters: dict[str, Any]) -> Any:
+        asked.append(sql)
+        return ask(sql, parameters)
+
+    setattr(session, way, note)
+    return asked
+
+
 def test_many_rows_are_asked_for_in_several_questions(
     store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR, MINUTE))
-    asked: list[str] = []
-    query = session.query
-    session.query = lambda sql, parameters: (asked.append(sql), query(sql, parameters))[1]  # type: ignore[method-assign]
+    asked = noted(session, "query")
 
     def points() -> dict[Any, float]:
         when = begin, begin + 3 * HOUR
@@ -150,9 +161,7 @@ def test_many_steps_of_few_paths_are_one_question(
     store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR, MINUTE))
-    asked: list[str] = []
-    arrays = session.arrays
-    session.arrays = lambda sql, parameters: (asked.append(sql), arrays(sql, parameters))[1]  # type: ignore[method-assign]
+    asked = noted(session, "arrays")
 
     def points() -> dict[Any, float]:
         when = begin, begin + 3 * HOUR
