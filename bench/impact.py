@@ -1,225 +1,218 @@
-"""What an application notices of the agent: requests by way of a proxy, with the agent on and off.
+"""What an application notices of the agent: requests through a chain of services in pods, with the
+agent on and off in turns of two seconds.
 
-Client and web server are pod a, the proxy is pod b: each request crosses the node's interfaces four
-times each way. Two loads: half of what the machine can do, offered at random moments (``_half``),
-and as much as it can. Two places of the relay: on the same cores, in both halves of a pair; and, as
-in production, elsewhere (``_relay_elsewhere``): there it runs only while nobody wants the CPU.
+The main figures are of a chain as people run it, with the relay elsewhere, as in production: here
+it runs only while nobody wants the CPU. ``_relay_here``: on the same cores. ``_hello``: a chain
+that does next to nothing itself, so that nothing weighs more than what we do;
+``_hello_new_connections``: with a connection for each request.
 
-Each round with the agent stands between two without it, which also tell what the machine does by
-itself: they are compared with each other.
+Each turn with the agent stands between two without it, which also tell what the machine does by
+itself: they are compared with one another in the same way.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
-import resource
-import signal
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.e2e.lab import V4, Lab, Stack
+from bench import _pairs as pairs
+from bench._chains import CHAIN, KEPT, NEW, Chains, Load, more_pods, run_seconds
+from bench._switched import SwitchedStack
+from flowobs.agent import bpf
+from tests.e2e.lab import Lab
 from tests.e2e.test_light import cpu_seconds
 
-ROUNDS, SECONDS, CONNECTIONS = 5, 3, 16
-KEPT, NEW = 8080, 8082  # the proxy's connection to the server: kept open, or new for each request
-SUFFIX = {KEPT: "", NEW: "_new_connections"}
-PLACES = {os.SCHED_OTHER: "", os.SCHED_IDLE: "_relay_elsewhere"}
+CHAINS = {CHAIN: "", KEPT: "_hello", NEW: "_hello_new_connections"}
+HERE, ELSEWHERE = os.SCHED_OTHER, os.SCHED_IDLE
+"""Scheduling policy of the relay."""
+SECONDS = 2.0
+SCHED_CLS = 3  # linux/bpf.h
 
-NGINX = """
-daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log stderr crit;
-events {{ worker_connections 2048; }}
-http {{
-    access_log off; keepalive_requests 100000000;
-    {temporary}
-    {servers}
-}}
-"""
-BACKEND = 'server { listen 8081; location / { return 200 "hello, this is the shop\\n"; } }'
-PROXY = """
-    upstream kept {{ server {a}:8081; keepalive 64; keepalive_requests 100000000; }}
-    upstream new {{ server {a}:8081; }}
-    server {{ listen {kept}; location / {{
-        proxy_pass http://kept; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
-    server {{ listen {new}; location / {{ proxy_pass http://new; }} }}
-"""
-
-
-def _nginx(lab: Lab, folder: Path, pod: str, name: str, servers: str) -> None:
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {folder}/{name}-{kind};" for kind in kinds)
-    file = folder / f"{name}.conf"
-    file.write_text(NGINX.format(folder=folder, name=name, temporary=temporary, servers=servers))
-    lab.start(pod, "nginx", "-c", str(file), "-p", str(folder), "-e", "stderr")
-
-
-class Load(NamedTuple):
-    """What one run of the client saw."""
-
-    times: NDArray[np.int64]
-    """Shape (n, 2): microseconds, and how many requests took so long."""
-    cpu: float
-    """seconds of client, proxy and server: with the hooks, without the agent's own"""
-
-    @property
-    def throughput(self) -> float:
-        """Requests a second."""
-        return float(self.times[:, 1].sum() / SECONDS)
-
-    @property
-    def cpu_per_request(self) -> float:
-        return self.cpu / (self.throughput * SECONDS)
-
-
-def _p99(loads: Sequence[Load]) -> float:
-    """Of the requests of all of them, microseconds: one bad second does not make it."""
-    took, count = np.concatenate([load.times for load in loads]).T
-    order = np.argsort(took)
-    total = np.cumsum(count[order])
-    return float(took[order][np.searchsorted(total, 0.99 * total[-1])])
+Figures = list[dict[str, object]]
 
 
 class Case(NamedTuple):
-    """What is compared: a name's suffix without the metric."""
-
     port: int
-    half: bool
     relay: int
-    """scheduling policy of the relay"""
+    busy: int
+    """Turns with the agent in which clients ask for as much as they can get."""
+    half: int
+    """Turns with half of that, at random moments."""
 
     def __str__(self) -> str:
-        return SUFFIX[self.port] + "_half" * self.half + PLACES[self.relay]
+        return CHAINS[self.port] + "_relay_here" * (self.relay == HERE)
 
 
-CASES = [Case(port, half, relay) for relay in PLACES for half in (False, True) for port in SUFFIX]
-ALONE = [case for case in CASES if case.relay == os.SCHED_OTHER]  # without agent: it has no work
+CASES = [
+    Case(CHAIN, ELSEWHERE, 14, 10),
+    Case(CHAIN, HERE, 6, 5),
+    Case(KEPT, ELSEWHERE, 6, 5),
+    Case(NEW, ELSEWHERE, 6, 5),
+]
 
 
-def _cpu(lab: Lab) -> float:
-    """CPU seconds of clients that have ended and of the nginx workers."""
-    mine = resource.getrusage(resource.RUSAGE_CHILDREN)
-    masters = (process.pid for process in lab.processes)
-    workers = [w for m in masters for w in Path(f"/proc/{m}/task/{m}/children").read_text().split()]
-    return mine.ru_utime + mine.ru_stime + sum(cpu_seconds(int(pid)) for pid in workers)
+class Turn(NamedTuple):
+    load: Load
+    agent: float
+    """CPU seconds of the agent, and of a relay that is here."""
+    idle: float
+    """CPU seconds of nobody."""
+
+    @property
+    def throughput(self) -> float:
+        """Requests by CPU seconds that were ours: what the machine's others had, and what its host
+        took, is left out. Twice that is what two cores do in a second.
+        """
+        return self.load.requests / (self.load.cpu + self.agent + self.idle)
+
+    @property
+    def wall_throughput(self) -> float:
+        return self.load.requests / self.load.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """A request's, without the agent's own."""
+        return 1e6 * self.load.cpu / self.load.requests
 
 
-def _load(lab: Lab, client: Path, port: int, rate: float = 0) -> Load:
-    """One run of the client: ``rate`` requests a second, 0: as many as it can."""
-    words = [str(client), V4["b"], str(port), str(CONNECTIONS), str(SECONDS)]
-    before = _cpu(lab)
-    told = lab.exec("a", *words, *[str(rate)] * bool(rate)).splitlines()
-    return Load(np.array([line.split() for line in told], np.int64), _cpu(lab) - before)
+class _Bench:
+    """Chains and what observes them, all running."""
+
+    def __init__(self, chains: Chains, flowobs: SwitchedStack) -> None:
+        assert flowobs.agent is not None and flowobs.relay is not None
+        self._chains, self._flowobs = chains, flowobs
+        self._agent, self._relay = flowobs.agent.pid, flowobs.relay.pid
+
+    def run(self, case: Case) -> Figures:
+        self._place(case.relay)
+        self._turn(case, on=True)  # everything is warm
+        busy = [self._turn(case, on=n % 2 == 1) for n in range(2 * case.busy + 1)]
+        rate = statistics.median(turn.wall_throughput for turn in busy[::2]) / 2
+        half = [self._turn(case, on=n % 2 == 1, rate=rate) for n in range(2 * case.half + 1)]
+        figures = [
+            _ratio("throughput_ratio", case, pairs.beside([turn.throughput for turn in busy])),
+            _ratio("wall_ratio", case, pairs.beside([turn.wall_throughput for turn in busy])),
+            _ratio("cpu_per_request_ratio", case, pairs.beside([turn.cpu_us for turn in busy])),
+            _ratio("p99_ratio", case, pairs.p99([turn.load.times for turn in half])),
+        ]
+        return figures if case.relay == HERE else figures + self._accounted(case, busy)
+
+    def _turn(self, case: Case, *, on: bool, rate: float = 0) -> Turn:
+        self._flowobs.switch(on)
+        ours, idle = self._own(case.relay), _idle()
+        load = self._chains.load(case.port, SECONDS, rate)
+        return Turn(load, self._own(case.relay) - ours, _idle() - idle)
+
+    def _own(self, relay: int) -> float:
+        """CPU seconds of the agent, and of a relay that is here."""
+        # threads of the relay's end now and then
+        return run_seconds([self._agent]) + (cpu_seconds(self._relay) if relay == HERE else 0)
+
+    def _place(self, policy: int) -> None:
+        for task in Path(f"/proc/{self._relay}/task").iterdir():
+            with suppress(ProcessLookupError):  # a thread that has ended meanwhile
+                os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
+
+    def _accounted(self, case: Case, busy: Sequence[Turn]) -> Figures:
+        """What a request costs, and what its observation: by the kernel's account of programs and
+        threads, which is exact where a comparison of throughput is not.
+        """
+        on = busy[1::2]
+        requests = sum(turn.load.requests for turn in on)
+        service = statistics.median(turn.cpu_us for turn in busy[::2])
+        agent = 1e6 * sum(turn.agent for turn in on) / requests
+        programs, runs = self._programs(case)
+        told = {
+            "cpu_us_per_request": (service, "client and services, without agent"),
+            "programs_us_per_request": (
+                programs,
+                f"{runs:.0f} runs at interfaces, 29 ns of measuring in each",
+            ),
+            "agent_us_per_request": (
+                agent,
+                f"{requests / len(on) / SECONDS:.0f} requests a second",
+            ),
+        }
+        share = service / (service + programs + agent)
+        return [
+            *(_figure(f"{name}{case}", value, "us", text) for name, (value, text) in told.items()),
+            _figure(f"accounted_ratio{case}", share, "", "without programs and agent", share),
+        ]
+
+    def _programs(self, case: Case) -> tuple[float, float]:
+        """For each request at full load: microseconds of the agent's programs, and how often those
+        at interfaces ran.
+        """
+        measuring = bpf.enable_stats()
+        try:
+            self._flowobs.switch(True)
+            # the others run for all that the machine does
+            began, before = time.monotonic(), self._ran()
+            time.sleep(SECONDS)
+            usual = (self._ran() - before)[1] / (time.monotonic() - began)
+            began, before = time.monotonic(), self._ran()
+            load = self._chains.load(case.port, SECONDS)
+            at_interfaces, others = (self._ran() - before).astype(float)
+            others -= usual * (time.monotonic() - began)
+        finally:
+            os.close(measuring)
+        us = (at_interfaces[0] + max(0.0, others[0])) / 1e3
+        return us / load.requests, at_interfaces[1] / load.requests
+
+    def _ran(self) -> NDArray[np.int64]:
+        """The programs that the agent holds, so far: (nanoseconds, runs) of those at interfaces,
+        and of the others.
+        """
+        told = np.zeros((2, 2), np.int64)
+        for file in Path(f"/proc/{self._agent}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # it was closed meanwhile
+                lines = (line.partition(":") for line in file.read_text().splitlines())
+                fields = {name: value for name, _, value in lines}
+                if "run_time_ns" in fields:
+                    elsewhere = int(fields["prog_type"]) != SCHED_CLS
+                    told[int(elsewhere)] += int(fields["run_time_ns"]), int(fields["run_cnt"])
+        return told
 
 
-def _place(relay: int, policy: int) -> None:
-    for task in Path(f"/proc/{relay}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
-            os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
+def _idle() -> float:
+    """CPU seconds of all cores in which there was nothing to do."""
+    idle, iowait = Path("/proc/stat").read_text().split(maxsplit=6)[4:6]
+    return (int(idle) + int(iowait)) / os.sysconf("SC_CLK_TCK")
 
 
-def _rest(relay: int) -> None:
-    """Wait until the relay has done what the last load left it: at most 20 seconds."""
-    for _ in range(40):
-        before = cpu_seconds(relay)
-        time.sleep(0.5)
-        if cpu_seconds(relay) - before < 0.05:
-            return
+def _ratio(name: str, case: Case, told: tuple[pairs.Ratio, pairs.Ratio]) -> dict[str, object]:
+    ratio, itself = told
+    against = f"{ratio.low:.3g} to {ratio.high:.3g}; without agent, itself {itself}"
+    return _figure(f"{name}{case}", ratio.value, "", against, ratio.value)
 
 
-def _stop_agent(flowobs: Stack) -> None:
-    assert flowobs.agent is not None
-    flowobs.agent.send_signal(signal.SIGTERM)
-    flowobs.agent.wait(20)
+def _figure(
+    metric: str, value: float, unit: str, against: str, ratio: float | None = None
+) -> dict[str, object]:
+    fields = {"metric": metric, "value": value, "unit": unit, "against": against, "ratio": ratio}
+    return {"bench": "impact"} | fields
 
 
-def _rounds(
-    lab: Lab, flowobs: Stack, client: Path
-) -> tuple[dict[Case, list[Load]], dict[Case, list[Load]], list[float]]:
-    """With the agent, without it (one round more); the agent's CPU seconds per new connection."""
-    assert flowobs.relay is not None
-    relay = flowobs.relay.pid
-    with_agent: dict[Case, list[Load]] = {case: [] for case in CASES}
-    alone: dict[Case, list[Load]] = {case: [] for case in ALONE}
-    spent: list[float] = []
-    half = {port: _load(lab, client, port).throughput / 2 for port in SUFFIX}
-    for number in range(2 * ROUNDS + 1):
-        on = number % 2 != 0
-        _place(relay, os.SCHED_OTHER)
-        _rest(relay)
-        if on:
-            flowobs.start_agent()
-        for case, loads in (with_agent if on else alone).items():
-            _place(relay, case.relay)
-            if on:
-                _rest(relay)
-            before = cpu_seconds(flowobs.agent.pid) if on and flowobs.agent else 0
-            loads.append(_load(lab, client, case.port, half[case.port] if case.half else 0))
-            if on and flowobs.agent and case == Case(NEW, True, os.SCHED_IDLE):
-                used = cpu_seconds(flowobs.agent.pid) - before
-                spent.append(used / (loads[-1].throughput * SECONDS))
-        if on:
-            _stop_agent(flowobs)
-    return with_agent, alone, spent
-
-
-def _compared(on: Sequence[Load], off: Sequence[Load]) -> dict[str, tuple[float, list[float]]]:
-    """By metric: ratio of with to without agent, and of the rounds without it to the next ones."""
-    told: dict[str, tuple[float, list[float]]] = {}
-    for metric in ("throughput", "cpu_per_request"):
-        mine, others = ([getattr(load, metric) for load in loads] for loads in (on, off))
-        beside = [math.sqrt(a * b) for a, b in pairwise(others)]
-        ratio = statistics.median(a / b for a, b in zip(mine, beside, strict=True))
-        told[metric] = ratio, [b / a for a, b in pairwise(others)]
-    single = [_p99([load]) for load in off]
-    told["p99"] = _p99(on) / _p99(off), [b / a for a, b in pairwise(single)]
-    return told
-
-
-def run() -> list[dict[str, object]]:
+def run() -> Figures:
     """Needs root, nginx and clang: makes its own namespaces. Some five minutes."""
-    with tempfile.TemporaryDirectory() as name, Lab() as lab:
-        folder = Path(name)
-        client = folder / "requests"
-        source = Path(__file__).parent / "requests.c"
-        command = ["clang", "-O2", "-pthread", str(source), "-o", str(client), "-lm"]
-        subprocess.run(command, check=True)
-        folder.chmod(0o755)
-        _nginx(lab, folder, "a", "backend", BACKEND)
-        _nginx(lab, folder, "b", "proxy", PROXY.format(a=V4["a"], kept=KEPT, new=NEW))
-        time.sleep(1)
-        flowobs = Stack(lab, drain_interval=1)
+    with tempfile.TemporaryDirectory() as name, Lab() as lab, more_pods(lab):
+        chains = Chains(lab, Path(name))
+        chains.start()
+        options = ("--inventory", str(chains.inventory))
+        flowobs = SwitchedStack(lab, drain_interval=1, agent_options=options)
         try:
             flowobs.start_relay()
-            for port in SUFFIX:
-                _load(lab, client, port)  # everything is warm
-            with_agent, alone, spent = _rounds(lab, flowobs, client)
+            flowobs.start_agent()
+            bench = _Bench(chains, flowobs)
+            return [figure for case in CASES for figure in bench.run(case)]
         finally:
             flowobs.stop()
-    figures: list[dict[str, object]] = [
-        {
-            "bench": "impact",
-            "metric": f"{metric}_ratio{case}",
-            "value": ratio,
-            "unit": "",
-            "against": f"without agent, itself {min(noise):.3g} to {max(noise):.3g} in turns",
-            "ratio": ratio,
-        }
-        for case, loads in with_agent.items()
-        for metric, (ratio, noise) in _compared(
-            loads, alone[case._replace(relay=os.SCHED_OTHER)]
-        ).items()
-    ]
-    agent = {"metric": "agent_us_per_new_connection", "value": 1e6 * statistics.median(spent)}
-    against = "the agent's own CPU, at half load"
-    figures.append({"bench": "impact"} | agent | {"unit": "us", "against": against, "ratio": None})
-    return figures

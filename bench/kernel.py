@@ -2,38 +2,56 @@
 
 ``stats`` figures hold about 29 ns of the kernel's own measuring; the empty program shows how much
 on this machine.
+
+What else a machine does moves every figure, for milliseconds or for minutes. So all are measured in
+turns from the beginning to the end, in pieces of a tenth of a millisecond, and a figure is the mean
+of each piece's least: whatever disturbs a piece must do so in every turn.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
-import statistics
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flowobs.agent import bpf
 from flowobs.agent.drain import FlowDrain
 from flowobs.agent.features import REQUIRED
-from flowobs.agent.loader import Probes, load
+from flowobs.agent.loader import load
 from flowobs.agent.records import EVENT
 from flowobs.agent.ring import RingReader
 
 TCP, UDP = 6, 17
+FAMILIES = {4: "", 6: "_v6"}
 HERE = Path(__file__).parent
-HOT_RUNS = 50_000
-HOT_ROUNDS = 40
-ROUNDS = 20
-CHUNK = 500  # of the open events that a ring of 64 pages holds
+TURNS = 15
+HOT_RUNS, HOT_ROUNDS = 50_000, 4
+UPDATES = 100_000  # packets of known flows in a turn
+PIECE = 100  # flows
+FEW = 5_000  # flows whose openings the ring holds
+FULL = 400_000  # connections, more than their table holds
+DRAIN_TURNS = 3  # of connections: as many as a busy second has
 
+Packets = tuple[tuple[int, int], ...]
+"""(reply, TCP flags) of each."""
+CONNECTION: Packets = ((0, 0x02), (1, 0x12), (0, 0x10), (0, 0x18), (1, 0x19), (0, 0x11), (1, 0x10))
+"""Handshake, question, answer with FIN, FIN, ACK."""
+REFUSED: Packets = ((0, 0x02), (1, 0x14))
 
-CONNECTION = ((0, 0x02), (1, 0x12), (0, 0x10), (0, 0x18), (1, 0x19), (0, 0x11), (1, 0x10))
-"""(reply, TCP flags) of its packets: handshake, question, answer with FIN, FIN, ACK."""
-CONNECTIONS, CONNECTION_ROUNDS = 15_000, 24
+Costs = NDArray[np.float64]
+"""Nanoseconds a run, shape (rounds, pieces): each piece the same way in all rounds."""
+Turn = Iterator[dict[str, Costs]]
+"""Measures a little each time it is asked to, by metric."""
 
 
 def packet(
@@ -52,21 +70,6 @@ def packet(
     return bytes(12) + b"\x08\x00" + ip + transport + bytes(10)
 
 
-def _cost(prog: int, run: Callable[[], object]) -> float:
-    before = bpf.program_info(prog)
-    run()
-    after = bpf.program_info(prog)
-    return (after.run_time_ns - before.run_time_ns) / (after.run_count - before.run_count)
-
-
-def _hot(prog: int, data: bytes) -> float:
-    # short rounds: one of them finds the shared core to itself
-    def run() -> None:
-        bpf.test_run(prog, data, repeat=HOT_RUNS)
-
-    return min(_cost(prog, run) for _ in range(HOT_ROUNDS))
-
-
 class Spread:
     """The cost of a program over packets of one size, each run once, without Python in between."""
 
@@ -76,51 +79,88 @@ class Spread:
         subprocess.run(command, check=True)
         self._call = ctypes.CDLL(str(out), use_errno=True).spread
 
-    def __call__(self, prog: int, packets: list[bytes]) -> float:
-        frames, size = b"".join(packets), len(packets[0])
-
-        def run() -> None:
-            if self._call(prog, frames, size, len(packets)):
-                raise OSError(ctypes.get_errno(), "cannot run the program on a packet")
-
-        return _cost(prog, run)
-
-
-def _connection(probes: Probes, spread: Spread, family: int) -> float:
-    """All packets of a new connection, one connection after the other, where the table of known
-    ones has long been full.
-    """
-    prog, maps, costs = probes.programs["flow_ingress"], probes.maps, []
-    drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
-    with closing(RingReader(maps["events"], EVENT.dtype)) as ring:
-        for first in range(0, CONNECTIONS * CONNECTION_ROUNDS, CONNECTIONS):
-            for start in range(first, first + CONNECTIONS, CHUNK):
-                packets = [
-                    packet(flow, family, TCP, flags, reply)
-                    for flow in range(start, start + CHUNK)
-                    for reply, flags in CONNECTION
-                ]
-                costs.append(spread(prog, packets) * len(CONNECTION))
-                ring.read()
-            for _ in drain.drain():
-                pass
-    return statistics.median(costs[len(costs) * 3 // 4 :])
+    def __call__(self, prog: int, packets: list[bytes], pieces: int) -> Costs:
+        """One round, of as many pieces of equal size."""
+        frames, size, piece = b"".join(packets), len(packets[0]), len(packets) // pieces
+        taken = np.zeros(pieces + 1, np.uint64)
+        if self._call(prog, frames, size, pieces, piece, taken.ctypes.data_as(ctypes.c_void_p)):
+            raise OSError(ctypes.get_errno(), "cannot run the program on a packet")
+        return np.diff(taken)[np.newaxis] / piece
 
 
-def _event(probes: Probes, spread: Spread, family: int) -> float:
-    """An insert that tells of the opening (UDP) minus one that does not (TCP, without SYN)."""
-    prog, costs = probes.programs["flow_ingress"], []
-    with closing(RingReader(probes.maps["events"], EVENT.dtype)) as ring:
-        for start in range(0, 40 * CHUNK, CHUNK):
-            flows = range(start, start + CHUNK)
-            telling, silent = (
-                spread(prog, [packet(flow, family, proto) for flow in flows])
-                for proto in (UDP, TCP)
-            )
-            told = sum(len(events) for events in ring.read())
-            assert told == CHUNK, f"{CHUNK} flows opened, the ring has {told}"
-            costs.append(telling - silent)
-    return statistics.median(costs)
+class Subject:
+    """The program at an interface, with maps of its own."""
+
+    def __init__(self, stack: ExitStack, spread: Spread, entries: int) -> None:
+        probes = stack.enter_context(load("core", only=REQUIRED, flow_entries=entries))
+        maps = probes.maps
+        self.prog = probes.programs["flow_ingress"]
+        self._ring = stack.enter_context(closing(RingReader(maps["events"], EVENT.dtype)))
+        self._drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+        self._spread = spread
+
+    def costs(self, packets: list[bytes], flows: int) -> Costs:
+        """Of packets of so many flows, one flow after the other."""
+        return self._spread(self.prog, packets, flows // PIECE)
+
+    def read(self) -> int:
+        """The ring; how many events there were."""
+        return sum(map(len, self._ring.read()))
+
+    def empty(self) -> None:
+        """The flow maps."""
+        for _ in self._drain.drain():
+            pass
+
+
+def _hot(metric: str, prog: int, data: bytes) -> Turn:
+    while True:
+        costs = []
+        for _ in range(HOT_ROUNDS):
+            before = bpf.program_info(prog).run_time_ns
+            bpf.test_run(prog, data, repeat=HOT_RUNS)
+            costs.append([(bpf.program_info(prog).run_time_ns - before) / HOT_RUNS])
+        yield {metric: np.array(costs)}
+
+
+def _flows(name: str, subject: Subject, count: int, family: int) -> Turn:
+    """New flows, and then their packets again; no others are in the map."""
+    for first in itertools.count(0, count):
+        packets = [packet(flow, family) for flow in range(first, first + count)]
+        insert = subject.costs(packets, count)
+        updates = [subject.costs(packets, count) for _ in range(UPDATES // count)]
+        subject.empty()
+        yield {f"insert_{name}": insert, f"update_{name}": np.vstack(updates)}
+
+
+def _event(suffix: str, subject: Subject, family: int) -> Turn:
+    """Inserts that tell of the opening (UDP), and such that do not (TCP, without SYN)."""
+    for first in itertools.count(0, FEW):
+        found = {}
+        for name, proto, events in (("telling", UDP, FEW), ("silent", TCP, 0)):
+            packets = [packet(flow, family, proto) for flow in range(first, first + FEW)]
+            found[name + suffix] = subject.costs(packets, FEW)
+            told = subject.read()
+            assert told == events, f"{FEW} flows opened, the ring has {told}"
+            subject.empty()
+        yield found
+
+
+def _connect(subject: Subject, first: int, family: int, packets: Packets) -> Costs:
+    """All packets of a connection, one connection after the other."""
+    flows = range(first, first + FEW)
+    sent = [packet(flow, family, TCP, flags, way) for flow in flows for way, flags in packets]
+    costs = subject.costs(sent, FEW) * len(packets)
+    subject.read()
+    return costs
+
+
+def _connection(metric: str, subject: Subject, family: int) -> Turn:
+    """Where the table of known connections has long been full."""
+    for turn in itertools.count():
+        yield {metric: _connect(subject, turn * FEW, family, CONNECTION)}
+        if turn % DRAIN_TURNS == 0:
+            subject.empty()
 
 
 @contextmanager
@@ -138,42 +178,52 @@ def _empty(folder: Path) -> Iterator[int]:
 
 
 def run() -> list[dict[str, object]]:
-    """Needs root and clang.
-
-    Times are nanoseconds per packet: of hot flows and updates the smallest of some rounds, of
-    inserts those of one round, of an event the median of pairs. ``connection`` is for all packets
-    of one in a row, with its event: the median of 180 times 500 of them.
+    """Needs root and clang. Times are nanoseconds per packet; ``connection`` is for all packets of
+    one in a row, with its event.
     """
     with tempfile.TemporaryDirectory() as made:
         stats = bpf.enable_stats()
         try:
-            return _measure(Path(made))
+            found = _measure(Path(made))
         finally:
             os.close(stats)
+    value = {name: float(costs.min(axis=0).mean()) for name, costs in found.items()}
+    for suffix in FAMILIES.values():
+        value[f"event{suffix}"] = value.pop(f"telling{suffix}") - value.pop(f"silent{suffix}")
+    return [
+        {
+            "bench": "kernel",
+            "metric": f"{name}_ns",
+            "value": ns,
+            "unit": "ns",
+            "against": "empty_ns",
+            "ratio": ns / value["empty"],
+        }
+        for name, ns in value.items()
+    ]
 
 
-def _measure(folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _measure(folder: Path) -> dict[str, Costs]:
     spread = Spread(folder)
-    with _empty(folder) as empty:
-        base = _hot(empty, packet(0))
-
-    def add(metric: str, value: float) -> None:
-        row = {"bench": "kernel", "metric": metric, "value": value, "unit": "ns"}
-        rows.append(row | {"against": "empty_ns", "ratio": value / base})
-
-    add("empty_ns", base)
-    for family, suffix in ((4, ""), (6, "_v6")):
-        for entries, count, name in ((65_536, 10_000, "10k"), (131_072, 100_000, "100k")):
-            with load("core", only=REQUIRED, flow_entries=entries) as probes:
-                prog = probes.programs["flow_ingress"]
-                if name == "10k":
-                    add(f"hot{suffix}_ns", _hot(prog, packet(count, family)))
-                packets = [packet(flow, family) for flow in range(count)]
-                add(f"insert_{name}{suffix}_ns", spread(prog, packets))
-                add(f"update_{name}{suffix}_ns", min(spread(prog, packets) for _ in range(ROUNDS)))
-        with load("core", only=REQUIRED) as probes:
-            add(f"event{suffix}_ns", _event(probes, spread, family))
-        with load("core", only=REQUIRED) as probes:
-            add(f"connection{suffix}_ns", _connection(probes, spread, family))
-    return rows
+    with ExitStack() as stack:
+        empty = stack.enter_context(_empty(folder))
+        few, many, telling, full = (
+            Subject(stack, spread, entries) for entries in (65_536, 131_072, 65_536, 65_536)
+        )
+        for start in range(FULL, 2 * FULL, FEW):
+            _connect(full, start, 4, REFUSED)
+            if start % (DRAIN_TURNS * FEW) == 0:
+                full.empty()
+        families = FAMILIES.items()
+        turns = [_hot("empty", empty, packet(0))]
+        turns += [_hot(f"hot{suffix}", few.prog, packet(0, family)) for family, suffix in families]
+        turns += [_flows(f"10k{suffix}", few, 10_000, family) for family, suffix in families]
+        turns += [_flows(f"100k{suffix}", many, 100_000, family) for family, suffix in families]
+        turns += [_event(suffix, telling, family) for family, suffix in families] * 2
+        turns += [_connection(f"connection{suffix}", full, family) for family, suffix in families]
+        found: defaultdict[str, list[Costs]] = defaultdict(list)
+        for _ in range(TURNS):
+            for turn in turns:
+                for metric, costs in next(turn).items():
+                    found[metric].append(costs)
+    return {metric: np.vstack(costs) for metric, costs in found.items()}

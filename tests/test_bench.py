@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bench
 from bench import __main__ as runner
+from bench import _pairs as pairs
 
 FIGURE = {
     "bench": "reader",
@@ -101,3 +103,24 @@ def test_sigterm_ends_what_a_benchmark_started(tmp_path: Path) -> None:
         process.terminate()
         assert process.stdout.read() == "ended\n"
     assert process.returncode == 143
+
+
+def test_what_drifts_is_not_taken_for_a_difference() -> None:
+    """Each turn is a tenth slower than the one before it, and one with the agent a fifth more."""
+    turns = [0.9**n * (0.8 if n % 2 else 1) for n in range(21)]
+
+    ratio, itself = pairs.beside(turns)
+
+    assert ratio == pytest.approx((0.8, 0.8, 0.8))
+    assert itself == pytest.approx((1, 1, 1))
+
+
+def test_p99_is_that_of_all_requests() -> None:
+    quick, slow = np.array([[100, 985], [200, 15]]), np.array([[100, 995], [600, 5]])
+    turns = [quick, slow, quick, slow, quick]
+
+    ratio, itself = pairs.p99(turns)
+
+    assert ratio == pytest.approx((0.5, 0.5, 0.5))
+    assert itself == pytest.approx((1, 1, 1))
+    assert pairs.p99([quick, np.array([[100, 900], [800, 100]]), slow])[0].value == 4
