@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import platform
 import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +22,23 @@ _ATTR = struct.Struct("=IIQiIQQQ")  # struct sched_attr as of Linux 3.14, sched_
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger(__name__)
 
 
 class Pace:
     """Lets others go first, and takes a full share while there is a backlog.
 
-    All threads do: one that waits for its turn may hold what another one needs.
+    All threads do: one that waits for its turn may hold what another one needs. Who may not take
+    its share back keeps it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._usual = os.getpriority(os.PRIO_PROCESS, 0)
+        self._low = min(19, self._usual + NICE)
+        if not _comes_back(self._usual):
+            self._low = self._usual
+            _log.warning("other programs do not go first: it takes CAP_SYS_NICE to hurry again")
         self._hurried = True
         self._until = clock()
 
@@ -41,7 +49,23 @@ class Pace:
             self._until = now + HURRY_SECONDS
         if self._hurried != (now < self._until):
             self._hurried = not self._hurried
-            _place(self._usual if self._hurried else min(19, self._usual + NICE))
+            _place(self._usual if self._hurried else self._low)
+
+
+def _comes_back(nice: int) -> bool:
+    """Whether a thread that was made nicer may be as before. Tried: a limit may allow it, too."""
+    done = []
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError):
+            for each in (nice + 1, nice):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), each)
+            done.append(True)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return bool(done)
 
 
 def _place(nice: int) -> None:

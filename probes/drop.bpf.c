@@ -10,13 +10,32 @@
 
 LICENSED
 
-/* 1: tell of this reason, 2: but for pings. Filled by user space from the running kernel's own names of reasons. */
+/* 1: tell of this reason, 2: but for pings, 3: only where the packet's route says why. Filled by user space from the
+ * running kernel's own names of reasons. Those of routes come behind the kernel's, by the route's errno. */
 #define NOT_ECHO 2
+#define BY_ROUTE 3
 #define DROP_REASONS 512
+#define FORBIDDEN 13 /* EACCES: a prohibit route */
+#define DISCARDED 22 /* EINVAL: a blackhole */
+#define UNREACHABLE 113 /* EHOSTUNREACH */
 MAP(MT_ARRAY, drop_filter, u32, u32, DROP_REASONS)
 
 INLINE int is_echo(struct packet *p) {
     return (p->proto == PROTO_ICMP && p->icmp >> 8 == 8) || (p->proto == PROTO_ICMPV6 && p->icmp >> 8 == 128);
+}
+
+/* A packet that is forwarded has its route with it; of one that leads nowhere the kernel gives no reason. IPv6 has errors
+ * as negative numbers. Returns 0 where the route is not why. */
+INLINE u32 route_reason(void *skb) {
+    u64 route = 0;
+    short error = 0;
+    KREAD(&route, skb, sk_buff, _skb_refdst);
+    route &= ~7ULL; /* flags */
+    if (!(route >> 63)) return 0;
+    KREAD(&error, (void *)route, dst_entry, error);
+    if (error < 0) error = -error;
+    if (error != FORBIDDEN && error != DISCARDED && error != UNREACHABLE) return 0;
+    return DROP_REASONS + error;
 }
 
 INLINE int drop(struct bpf_raw_tracepoint_args *ctx, u32 reason, u32 wanted) {
@@ -49,11 +68,24 @@ PROGRAM("raw_tp/kfree_skb") int skb_drop(struct bpf_raw_tracepoint_args *ctx) {
         u32 *listed = MAP_GET(drop_filter, &reason);
         if (!listed || !*listed) return 0;
         wanted = *listed;
+        if (wanted == BY_ROUTE && !(reason = route_reason((void *)ctx->args[0]))) return 0;
     }
     return drop(ctx, reason, wanted);
 }
 
-/* (skb, location): before Linux 5.17, where reading a third argument is refused */
+/* Whether a packet was on its way to a socket of this machine: then its IP header is behind it. */
+INLINE int delivered(void *skb) {
+    u8 *head = 0, *data = 0;
+    u16 network = 0;
+    KREAD(&head, skb, sk_buff, head);
+    KREAD(&data, skb, sk_buff, data);
+    KREAD(&network, skb, sk_buff, network_header);
+    return data > head + network;
+}
+
+/* (skb, location): before Linux 5.17, where reading a third argument is refused. What came as far as to a socket and is a
+ * ping is an answer that a raw socket has got: NO_SOCKET later on. */
 PROGRAM("raw_tp/kfree_skb") int skb_drop_plain(struct bpf_raw_tracepoint_args *ctx) {
-    return drop(ctx, 0, 1);
+    void *skb = (void *)ctx->args[0];
+    return drop(ctx, route_reason(skb), delivered(skb) ? NOT_ECHO : 1);
 }

@@ -75,12 +75,14 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
             f->closer = known->closer;
             f->state = (known->state & ~FLOW_OPEN_LATE) | (over ? FLOW_CLOSED_BEFORE : 0);
             recall_handshake(f, known);
+            f->cookie[(dir ^ 1) & 1] = known->cookie[(dir ^ 1) & 1];
+            if (f->cookie[dir & 1]) known->cookie[dir & 1] = f->cookie[dir & 1];
             known->last_ns = now;
             remember_opener(k, ends, f->initiator, 0, now);
             return;
         }
     }
-    struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now};
+    struct conn fresh = {.start_ns = now, .last_ns = now, .mark_ns = now, .cookie = {f->cookie[0], f->cookie[1]}};
     if (opens) {
         fresh.state = FLOW_OPENED;
         fresh.initiator = dir;
@@ -189,6 +191,16 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     return f;
 }
 
+/* A direction's first packet of an interval that the other one began: the cookie is of then, or of an interval before. */
+INLINE void sent_by(struct __sk_buff *skb, struct flow *f, u32 dir) {
+    u64 cookie = bpf_get_socket_cookie(skb);
+    if (!cookie) return;
+    f->cookie[dir & 1] = cookie;
+    f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
+    struct conn *c = known_conn(f->conn);
+    if (c) c->cookie[dir & 1] = cookie;
+}
+
 /* `link`: bytes of link header before what skb->protocol says. */
 INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     /* the copy of a multicast that the sender gets itself: no link header, and counted on its way out */
@@ -230,10 +242,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
         return -1;
     }
     u32 first = !f->packets[dir & 1];
-    if (first && !f->cookie[dir & 1]) {
-        f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
-        f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
-    }
+    if (first && (!now || !f->cookie[dir & 1])) sent_by(skb, f, dir);
     if (first && p.tunnel) f->tunnel_id[dir & 1] = p.tunnel_id;
     __sync_fetch_and_add(&f->packets[dir & 1], packets);
     __sync_fetch_and_add(&f->bytes[dir & 1], bytes);

@@ -104,6 +104,15 @@ struct ends {
     u64 src[2], dst[2];
 };
 
+/* What an ICMP error means to a connect(): 0 where nothing. */
+INLINE u8 icmp_errno(struct packet *p) {
+    u32 type = p->icmp >> 8, code = p->icmp & 0xff;
+    u32 unreachable = p->proto == PROTO_ICMP ? 3 : 1, expired = p->proto == PROTO_ICMP ? 11 : 3;
+    if (type == unreachable && code == (p->proto == PROTO_ICMP ? 3 : 4)) return ECONNREFUSED;
+    if (p->proto == PROTO_ICMP && type == 3 && code == 4) return 0; /* too big */
+    return type == unreachable || type == expired ? EHOSTUNREACH : 0;
+}
+
 /* `told` is the packet that an ICMP error quotes: of its flow, which the error's own may be on its way back from. */
 INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *told, u32 egress) {
     /* an error goes to who sent the packet; what is cut short before its ports tells of no flow */
@@ -114,6 +123,7 @@ INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *t
     e.kind = KIND_ICMP_ERROR;
     e.direction = dir;
     e.initiator = known_initiator(&e.key, dir);
+    note_error(&e.key, icmp_errno(p));
     e.key.vlan = p->vlan;
     e.key.ifindex = skb->ifindex;
     e.key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;

@@ -18,9 +18,10 @@ MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
 MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
 PERF_MAP(events)
 
-/* The keys have no interface; in its place is the network namespace of the socket. They turn when what ran at the flow
- * maps' turn has ended: a segment is counted after its packet, and its count must not come a drain later. */
-#define RETRANSMIT_ENTRIES 8192
+/* The keys have no interface; in its place is the network namespace of the socket. So a pod's flow has one entry, and
+ * two in a flow map, its veth's and the uplink's. These maps turn when what ran at the flow maps' turn has ended: a
+ * segment is counted after its packet, and its count must not come a drain later. */
+#define RETRANSMIT_ENTRIES (FLOW_ENTRIES / 2)
 MAP(MT_HASH, retransmits_0, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTRIES)
 

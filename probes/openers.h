@@ -25,7 +25,8 @@ struct opener {
     u8 egress[2];
     u8 tunnel[2];
     u8 initiator; /* as in struct flow */
-    u8 pad[3];
+    u8 error; /* errno of an ICMP error since */
+    u8 pad[2];
 };
 
 struct opener_place {
@@ -88,6 +89,7 @@ INLINE void remember_opener(struct flow_key *k, u64 ends, u8 initiator, u32 open
         o->tag = tag;
         o->initiator = initiator;
         o->opened = opens ? ms : 0;
+        o->error = 0;
         saw_opening(o, k, 0);
     }
     saw_opening(o, k, 1);
@@ -108,4 +110,10 @@ INLINE struct opener *find_opener(struct flow_key *k) {
 INLINE u32 known_initiator(struct flow_key *k, u32 sender) {
     struct opener *o = find_opener(k);
     return o ? o->initiator & 1 : guess_initiator(k, sender);
+}
+
+/* An ICMP error came for the flow: an application takes what it means from the socket (SO_ERROR) before it closes it. */
+INLINE void note_error(struct flow_key *k, u8 error) {
+    struct opener *o = find_opener(k);
+    if (o && error) o->error = error;
 }

@@ -9,7 +9,6 @@
 
 LICENSED
 
-#define NO_ROUTE 101 /* ENETUNREACH */
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 
@@ -93,7 +92,7 @@ PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     e.kind = KIND_FAIL;
     e.time_ns = bpf_ktime_get_ns();
     e.direction = e.initiator = dir;
-    e.reason = NO_ROUTE;
+    e.reason = ENETUNREACH;
     e.netns = current_netns();
     e.pid = a->pid;
     if (dir)

@@ -9,6 +9,7 @@
 #define PROTO_TCP 6
 #define PROTO_UDP 17
 #define PROTO_IPV6 41
+#define PROTO_FRAGMENT 44
 #define PROTO_GRE 47
 #define PROTO_ICMPV6 58
 #define PROTO_SCTP 132
@@ -18,12 +19,22 @@
 #define TCP_RST 4
 #define TCP_ACK 16
 
+#define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
+
 #define ETH_IPV4 0x0800
 #define ETH_ARP 0x0806
 #define ETH_BRIDGED 0x6558 /* an Ethernet frame, in a tunnel */
 #define ETH_IPV6 0x86dd
 #define ETH_8021Q 0x8100
 #define ETH_8021AD 0x88a8
+
+/* errno.h of every architecture that we know */
+#define EACCES 13
+#define ENETUNREACH 101
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
+#define EHOSTDOWN 112
+#define EHOSTUNREACH 113
 
 struct packet {
     u64 src[2], dst[2]; /* IPv4 as ::ffff:a.b.c.d */
@@ -42,6 +53,17 @@ INLINE void set_ipv4(u64 *address, u32 value) {
     words[1] = 0;
     words[2] = 0xffff0000; /* bytes 00 00 ff ff, little-endian */
     words[3] = value;
+}
+
+/* IPv6: hop-by-hop, routing, fragment, authentication, destination options. */
+INLINE int is_extension(u8 type) {
+    return type == 0 || type == 43 || type == PROTO_FRAGMENT || type == 51 || type == 60;
+}
+
+/* Bytes of such a header; `length` is its second byte. A fragment header is of fixed size. */
+INLINE u32 extension_bytes(u8 type, u8 length) {
+    if (type == PROTO_FRAGMENT) return 8;
+    return type == 51 ? (length + 2) * 4 : (length + 1) * 8;
 }
 
 /* Whether an address stands for many: 224.0.0.0/4, 255.255.255.255, ff00::/8. */

@@ -14,7 +14,6 @@
 #define VLAN_TAG 4
 #define VLAN_ID 0xfff
 #define IPV6_HEADER 40
-#define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
 /* A packet, and where its linear part is: read once, since that cannot move while we look. `data` 0: not to be read
  * from there. The verifier follows an offset into it by value, all that comes then once for each; not so the helper's. */
@@ -106,8 +105,7 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
     off += IPV6_HEADER;
 #pragma unroll
     for (int i = 0; i < EXTENSION_HEADERS; i++) {
-        /* hop-by-hop, routing, authentication, destination options; fragment is of fixed size */
-        if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60) break;
+        if (!is_extension(next)) break;
         /* none is shorter than 8 bytes. Not by load(): for these rare headers it would double what is to verify */
         u32 header[2];
         u8 *e = (u8 *)header;
@@ -117,14 +115,9 @@ INLINE int parse_ipv6(struct frame *frame, struct packet *p, u32 off) {
             p->cut = 1;
             return PARSE_OK;
         }
-        u32 length = (e[1] + 1) * 8;
-        if (next == 51) length = (e[1] + 2) * 4;
-        if (next == 44) {
-            length = 8;
-            fragment[0] = header[0], fragment[1] = header[1];
-        }
+        if (next == PROTO_FRAGMENT) fragment[0] = header[0], fragment[1] = header[1];
+        off += extension_bytes(next, e[1]);
         next = e[0];
-        off += length;
         if (f[2] || f[3] & 0xf8) break;
     }
     p->proto = next;

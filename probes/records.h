@@ -28,6 +28,7 @@
 #define CLOSER_RST_A 3 /* a sent RST */
 #define CLOSER_RST_B 4 /* b sent RST */
 #define CLOSER_TIMEOUT 5 /* a local socket gave up: the other end no longer answers */
+#define CLOSER_UNREACHABLE 6 /* a local socket gave up: there is no way to the other end */
 #define HANDSHAKE_ANSWERED 1 /* SYN-ACK was seen */
 #define HANDSHAKE_REPEATED 2 /* what mark_ns tells of was sent again: no telling which was answered */
 #define STAT_NOT_IP 0 /* packets that are not IP (ARP, LLDP ...) */
@@ -87,6 +88,7 @@ struct conn {
     u64 last_ns; /* last time an interval began with it */
     u64 connect_ns; /* as in struct flow */
     u64 mark_ns; /* the last SYN, or SYN-ACK, of a handshake that is not over */
+    u64 cookie[2]; /* as in struct flow: an interval may see one sender only */
     u32 rtt_ns[2]; /* as in struct flow */
     u8 handshake; /* HANDSHAKE_* bits */
     u8 initiator; /* as in struct flow */

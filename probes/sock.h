@@ -48,11 +48,15 @@ struct net_device {
 struct tcp_skb_cb {
     u16 tcp_gso_segs;
 };
+struct dst_entry {
+    short error;
+};
 struct sk_buff {
     struct net_device *dev;
     struct sock *sk;
     char cb[48];
-    unsigned char *head;
+    unsigned long _skb_refdst;
+    unsigned char *head, *data;
     u16 network_header;
     u16 protocol;
     unsigned int len;
@@ -163,11 +167,20 @@ INLINE int packet_ends(void *skb, struct packet *p) {
     }
     if (type == ETH_IPV6) {
         if (bpf_probe_read_kernel(h, 40, at) || h[0] >> 4 != 6) return 0;
+        u8 next = h[6], e[4];
+        u32 later = 0; /* a fragment that is not the first: without ports */
         p->family = 6;
-        p->proto = h[6];
         __builtin_memcpy(p->src, h + 8, 16);
         __builtin_memcpy(p->dst, h + 24, 16);
-        kernel_transport(at + 40, p);
+        at += 40;
+        for (int i = 0; i < EXTENSION_HEADERS; i++) {
+            if (later || !is_extension(next) || bpf_probe_read_kernel(e, 4, at)) break;
+            if (next == PROTO_FRAGMENT) later = e[2] || e[3] & 0xf8;
+            at += extension_bytes(next, e[1]);
+            next = e[0];
+        }
+        p->proto = next;
+        if (!later) kernel_transport(at, p);
         return 1;
     }
     return 0;

@@ -15,7 +15,6 @@ LICENSED
 
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
-#define TIMED_OUT 110 /* ETIMEDOUT */
 
 /* An event about the flow of p, whose source is the end that acted. */
 INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_local, u32 netns, u32 reason) {
@@ -28,6 +27,10 @@ INLINE void tell(void *ctx, struct packet *p, u8 kind, u64 cookie, u32 actor_is_
     e.direction = dir;
     e.initiator = kind == KIND_FAIL ? dir : known_initiator(&e.key, dir);
     e.netns = netns;
+    if (kind == KIND_FAIL && !reason) {
+        struct opener *o = find_opener(&e.key);
+        if (o) reason = o->error;
+    }
     e.reason = reason;
     if (local)
         e.cookie[1] = cookie;
@@ -63,7 +66,7 @@ INLINE struct retransmits *retransmits_from(u32 active, struct flow_key *k) {
 INLINE int stranger_fits(u32 active) {
     struct flow_key none = {};
     struct retransmits *strangers = retransmits_from(active, &none);
-    if (!strangers || strangers->segments[0] >= RETRANSMIT_ENTRIES / 2) return 0;
+    if (!strangers || strangers->segments[0] >= ENTRIES(retransmits_0, RETRANSMIT_ENTRIES) / 2) return 0;
     __sync_fetch_and_add(&strangers->segments[0], 1);
     return 1;
 }
@@ -136,20 +139,28 @@ INLINE void time_out(void *ctx, struct event *e) {
     struct flow *f;
     u64 at = conn_at(&e->key, hash_ends(&e->key));
     struct conn *c = find_conn(&at, e->time_ns);
-    if (!c || c->closer >= CLOSER_RST_A) return;
-    c->closer = CLOSER_TIMEOUT;
+    if (!c || ended(c->fin[0], c->fin[1], c->closer)) return;
+    c->closer = e->closer;
     if (active_map())
         f = MAP_GET(flows_1, &e->key);
     else
         f = MAP_GET(flows_0, &e->key);
     if (f)
-        f->closer = CLOSER_TIMEOUT;
+        f->closer = e->closer;
     else
         sent(PERF_OUT(events, ctx, e, sizeof(*e)));
 }
 
+/* Why a socket gave up a connection: nobody answered, or what an ICMP error or its neighbour table said of that. Other
+ * errors come with a reset, or with an application that closes. */
+INLINE u8 gave_up(int error) {
+    if (error == ETIMEDOUT) return CLOSER_TIMEOUT;
+    int unreachable = error == EHOSTUNREACH || error == ENETUNREACH || error == ECONNREFUSED || error == EHOSTDOWN;
+    return unreachable || error == EACCES ? CLOSER_UNREACHABLE : CLOSER_NONE;
+}
+
 /* A connection whose other end went silent: no packet tells of its end. */
-INLINE void give_up(void *ctx, struct packet *p) {
+INLINE void give_up(void *ctx, struct packet *p, u64 cookie, u8 closer) {
     struct event e = {};
     u32 dir = set_key(&e.key, p);
     struct opener *o = find_opener(&e.key);
@@ -160,7 +171,11 @@ INLINE void give_up(void *ctx, struct packet *p) {
     e.time_ns = bpf_ktime_get_ns();
     e.direction = dir;
     e.initiator = o->initiator & 1;
-    e.closer = CLOSER_TIMEOUT;
+    e.closer = closer;
+    if (dir)
+        e.cookie[1] = cookie;
+    else
+        e.cookie[0] = cookie;
     at_interface(&e.key, o, 0);
     time_out(ctx, &e);
     if (o->ifindex[0] == o->ifindex[1] && o->vlan[0] == o->vlan[1]) return;
@@ -183,12 +198,13 @@ PROGRAM("raw_tp/inet_sock_set_state") int tcp_state(struct bpf_raw_tracepoint_ar
     }
     if (now != TCP_CLOSE) return 0;
     KREAD(&error, sk, sock, sk_err);
-    if (before != TCP_SYN_SENT && error != TIMED_OUT) return 0;
+    u8 closer = gave_up(error);
+    if (before != TCP_SYN_SENT && !closer) return 0;
     KREAD(&protocol, sk, sock, sk_protocol);
     if (protocol != PROTO_TCP || !socket_ends(sk, &p, &cookie, &netns)) return 0;
     if (before == TCP_SYN_SENT)
         tell(ctx, &p, KIND_FAIL, cookie, 1, netns, error);
     else
-        give_up(ctx, &p);
+        give_up(ctx, &p, cookie, closer);
     return 0;
 }

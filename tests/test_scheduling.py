@@ -28,9 +28,9 @@ thread.start()
 """
 
 
-def run(code: str, *, session: bool = False) -> object:
+def run(code: str, *, session: bool = False, prefix: tuple[str, ...] = ()) -> object:
     done = subprocess.run(
-        [sys.executable, "-c", TASKS + code + "\ndone.set()\nprint(json.dumps(told))"],
+        [*prefix, sys.executable, "-c", TASKS + code + "\ndone.set()\nprint(json.dumps(told))"],
         capture_output=True,
         check=True,
         start_new_session=session,
@@ -38,6 +38,7 @@ def run(code: str, *, session: bool = False) -> object:
     return json.loads(done.stdout)
 
 
+@pytest.mark.root
 def test_all_threads_give_way() -> None:
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     told = run("Pace().note(False)\ntold = tasks()")
@@ -57,6 +58,15 @@ for now, behind in ((0, False), (1, True), (2, False), ({1 + HURRY_SECONDS}, Fal
     assert run(code) == [[low, low], [mine, mine], [mine, mine], [low, low]]
 
 
+@pytest.mark.root
+def test_who_may_not_take_the_share_back_keeps_it() -> None:
+    code = "pace = Pace()\nfor behind in (False, True):\n    pace.note(behind)\n    told += tasks()"
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    held = run(code, prefix=("setpriv", "--bounding-set=-sys_nice"))
+    assert held == [[os.SCHED_BATCH, mine]] * 4
+
+
+@pytest.mark.root
 def test_a_session_of_our_own_gives_way_as_a_whole() -> None:
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel does not share the CPUs by session")

@@ -22,7 +22,7 @@ from flowobs.agent.attach import Attachments
 from flowobs.agent.btf import Btf
 from flowobs.agent.config import AgentConfig
 from flowobs.agent.conntrack import Conntrack
-from flowobs.agent.drops import NO_REASONS, fill_filter
+from flowobs.agent.drops import NO_REASONS, ROUTES, fill_filter
 from flowobs.agent.enrich import Enricher
 from flowobs.agent.forward import Forwarder, Tls, table_full
 from flowobs.agent.holdback import Holdback
@@ -125,11 +125,11 @@ class Agent:
 
     def _load(self) -> None:
         self._probes = self._load_probes()
-        self._drop_reasons = dict(NO_REASONS)
+        self._drop_reasons = {**NO_REASONS, **ROUTES}
         if "skb_drop" in self._probes.programs:
             # kernels before 5.17 have no reasons
             with contextlib.suppress(bpf.BpfError), Btf.kernel() as btf:
-                self._drop_reasons = btf.drop_reasons()
+                self._drop_reasons = {**btf.drop_reasons(), **ROUTES}
             fill_filter(self._probes.maps["drop_filter"], self._drop_reasons)
 
     def _load_probes(self) -> loader.Probes:

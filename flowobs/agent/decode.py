@@ -65,12 +65,15 @@ for _closer, _a_is_source, _b_is_source in (
 ):
     _CLOSE_REASONS[CLOSER[_closer][0]] = _a_is_source, _b_is_source
 _CLOSE_REASONS[CLOSER["CLOSER_TIMEOUT"][0]] = CloseReason.timeout
+_CLOSE_REASONS[CLOSER["CLOSER_UNREACHABLE"][0]] = CloseReason.unreachable
 
 _FAIL_REASONS = np.full(256, CloseReason.aborted, np.uint8)
 """errno of a connection attempt -> CloseReason."""
 _FAIL_REASONS[errno.ECONNREFUSED] = CloseReason.refused
 _FAIL_REASONS[errno.ETIMEDOUT] = CloseReason.timeout
-_FAIL_REASONS[[errno.EHOSTUNREACH, errno.ENETUNREACH]] = CloseReason.unreachable
+# what ICMP errors are to a socket: icmp_err_convert of net/ipv4, tab_unreach of net/ipv6
+_FAIL_REASONS[[errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN]] = CloseReason.unreachable
+_FAIL_REASONS[[errno.ENONET, errno.ENOPROTOOPT, errno.EACCES]] = CloseReason.unreachable
 
 
 class Decoded(NamedTuple):

@@ -152,7 +152,7 @@ PROGRAMS = (
         "raw_tp",
         "inet_sock_set_state",
         "tcp",
-        "fail records: connections refused or timed out; closes by timeout",
+        "fail records: connections refused or timed out; closes of what is given up",
     ),
     Program(
         "skb_drop",

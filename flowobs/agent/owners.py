@@ -43,6 +43,9 @@ class _Known:
         self.tries = zeros(capacity + 1, np.uint8)
         self.retry_at = zeros(capacity + 1, np.float64)
         self.retry_at[0] = np.inf
+        self.gone = zeros(capacity + 1, np.bool_)
+        """[row]: nobody is known, or who made the listener that the socket is from has ended."""
+        self.gone[0] = True
 
     def find(self, cookies: Array) -> NDArray[np.intp]:
         """Rows of cookies, 0 where a cookie is not known."""
@@ -87,6 +90,7 @@ class OwnerTable:
         self._young = _Known(capacity)
         self._old = _Known(1)
         self._next_dump = -np.inf
+        self._holding = np.zeros(0, np.uint32)
         self._strings: Strings | None = None
         self._numbers: dict[bytes, int] = {}
         self._processes = [np.zeros(1, OWNER.dtype)[0]]
@@ -116,13 +120,14 @@ class OwnerTable:
             self._speak(batch.endpoints.strings)
             for _ in range(2):
                 generation = self.generation
-                rows[have] = self._rows(cookies[have])
-                ended = (cookies[len(batch) :] != 0) & (rows[len(batch) :] == 0)
+                rows[have] = self._rows(cookies[have], have, udp)
+                ended = (cookies[len(batch) :] != 0) & self._young.gone[rows[len(batch) :]]
                 gone = len(batch) + np.flatnonzero(ended & (columns["proto"] == _TCP))
                 if gone.size and self._bound is not None:
                     # accepted and closed again: whoever listens there will do
                     listeners = _at(self._bound, columns, gone)
-                    rows[gone] = np.where(listeners, self._rows(listeners), 0)
+                    holders = self._rows(listeners, gone, columns["proto"] == _TCP)
+                    rows[gone] = np.where(holders, holders, rows[gone])
                 if self.generation == generation:
                     break  # else rows found before are of the half that is the old one now
         processes = self._young.processes.take(rows).reshape(2, -1)
@@ -143,22 +148,27 @@ class OwnerTable:
         """Command name of a process; empty of number 0."""
         return command_text(self._processes[number]["comm"].tobytes())
 
-    def _rows(self, cookies: Array) -> NDArray[np.intp]:
+    def _rows(self, cookies: Array, ends: Array, handed: Array) -> NDArray[np.intp]:
+        """Rows of the cookies at some ends (numbers of sources, then of destinations), 0 where
+        nobody is known. ``handed`` [record]: who made the destination's may have handed it on.
+        """
         now = self._clock()
         rows = self._young.find(cookies)
         ask = (rows == 0) | (self._young.retry_at[rows] <= now)
         if ask.any():
             generation = self.generation
-            self._learn(np.unique(cookies[ask])[: self._capacity], now)
+            at = ends[ask] - len(handed)
+            doubted = cookies[ask][(at >= 0) & handed[at]]
+            self._learn(np.unique(cookies[ask])[: self._capacity], now, doubted)
             rows = self._young.find(cookies)
             if self.generation != generation:
                 # Those that were known are in the old half now: they come back as far as they fit.
                 left = np.unique(cookies[rows == 0])[: self._young.table.room]
-                self._learn(left, now)
+                self._learn(left, now, doubted)
                 rows = self._young.find(cookies)
         return np.where(self._young.owners["pid"][rows], rows, 0)
 
-    def _learn(self, cookies: Array, now: float) -> None:
+    def _learn(self, cookies: Array, now: float, doubted: Array) -> None:
         """Take in ascending ``cookies`` that are new, in the old half, or due for another try."""
         rows = self._young.find(cookies)
         new = rows == 0
@@ -177,27 +187,32 @@ class OwnerTable:
             moved, back = rows[before > 0], before[before > 0]
             young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
             young.retry_at[moved] = old.retry_at[back]
+            young.gone[moved] = old.gone[back]
         due = young.retry_at[rows] <= now
         if due.any():
-            self._ask(cookies[due], rows[due], now)
+            self._ask(cookies[due], rows[due], now, np.isin(cookies[due], doubted))
         young.processes[rows] = self._number(young.owners[rows])
 
-    def _ask(self, cookies: Array, rows: Array, now: float) -> None:
+    def _ask(self, cookies: Array, rows: Array, now: float, doubted: Array) -> None:
         found, owners = self._lookup(cookies)
         young = self._young
-        young.owners[rows[found]] = owners[found]
+        known = (young.owners["pid"][rows] != 0) & (young.owners["inherited"][rows] == 0)
+        new = found & ~known  # what the iterator told stays
+        young.owners[rows[new]] = owners[new]
         resting = self._sockets is not None and now < self._next_dump
         # A listener's owner will do for a socket that is gone; of others, who accepted is known.
-        unsure = ~found | (young.owners["inherited"][rows] != 0)
-        if unsure.any():
-            listed = self._from_sockets(cookies[unsure], now)
-            told = listed["pid"] != 0
-            young.owners[rows[unsure][told]] = listed[told]
+        unsure = (young.owners["pid"][rows] == 0) | (young.owners["inherited"][rows] != 0)
+        if (unsure | doubted).any():
+            listed = self._from_sockets(cookies, now)
+            told = unsure & (listed["pid"] != 0)
+            young.owners[rows[told]] = listed[told]
         vain = (young.owners["pid"][rows] == 0) | (young.owners["inherited"][rows] != 0)
         young.retry_at[rows[~vain]] = np.inf
+        holding = np.isin(young.owners["pid"][rows], self._holding)
+        young.gone[rows] = vain & ~holding
         tried = rows[vain]
         if resting:  # that was no try: the iterator has not been asked
-            young.retry_at[tried] = self._next_dump
+            young.retry_at[rows[vain | doubted]] = self._next_dump
             return
         wait = np.asarray(_WAITS_S)[young.tries[tried]]
         young.tries[tried] += 1
@@ -215,11 +230,28 @@ class OwnerTable:
         self.dumps += 1
         rest = max(_DUMP_EVERY_S, self._rest * (self._cost() - before))
         self._next_dump = self._clock() + rest
+        self._holding = np.unique(listed["owner"]["pid"])
+        self._correct(listed)
         at = np.searchsorted(cookies, listed["cookie"])
         at[at == len(cookies)] = 0
         mine = cookies[at] == listed["cookie"]
         owners[at[mine]] = listed["owner"][mine]
         return owners
+
+    def _correct(self, listed: Array) -> None:
+        """Who made a socket may have given it to another process and ended, or become another
+        program: then the one that holds it now is its owner.
+        """
+        young = self._young
+        rows = young.find(listed["cookie"])
+        known = (rows > 0) & (young.owners["pid"][rows] != 0)
+        rows, holders = rows[known], listed["owner"][known]
+        owners = young.owners[rows]
+        same = (owners["pid"] == holders["pid"]) & (owners["comm"] == holders["comm"]).all(axis=1)
+        other = ~np.isin(rows, rows[same])
+        young.owners[rows[other]] = holders[other]
+        changed = np.unique(rows[other])
+        young.processes[changed] = self._number(young.owners[changed])
 
     def _speak(self, strings: Strings) -> None:
         """Command names become ids of ``strings``."""

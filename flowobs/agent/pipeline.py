@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowobs.agent import bpf
 from flowobs.agent.clock import Clock
 from flowobs.agent.decode import LOSSES, Decoded, Decoder
 from flowobs.agent.drain import BATCH_ROWS, Counters, FlowDrain
@@ -63,6 +64,7 @@ class Pipeline:
         flush_interval: Callable[[], float] = lambda: 0.1,
     ) -> None:
         self._probes = probes
+        self._netns = netns
         self._enrich = enrich
         self._sink = sink
         self._release = release
@@ -74,7 +76,6 @@ class Pipeline:
         self._drain_interval = drain_interval
         self._flush_interval = flush_interval
         self._decoder = Decoder(Endpoints(Strings()), drop_reasons)
-        self._retransmits = Retransmits(netns)
         self._clock = Clock()
         self._pending: list[NDArray[Any]] = []
         self._pending_events = 0
@@ -95,6 +96,8 @@ class Pipeline:
         self._drain = FlowDrain(
             pair("flows"), maps["control"], retransmits=pair("retransmits"), held=pair("held")
         )
+        again = bpf.map_info(maps["retransmits_0"]).max_entries
+        self._retransmits = Retransmits(self._netns, most=again)
         programs = self._probes.programs
         traced = [programs[p.name] for p in PROGRAMS if p.traced and p.name in programs]
         self._counters = Counters(maps["stats"], maps["overflow"], traced)

@@ -103,6 +103,7 @@ CONN = Struct(
         ("u64", "last_ns", 1, "last time an interval began with it"),
         ("u64", "connect_ns", 1, "as in struct flow"),
         ("u64", "mark_ns", 1, "the last SYN, or SYN-ACK, of a handshake that is not over"),
+        ("u64", "cookie", 2, "as in struct flow: an interval may see one sender only"),
         ("u32", "rtt_ns", 2, "as in struct flow"),
         ("u8", "handshake", 1, "HANDSHAKE_* bits"),
         ("u8", "initiator", 1, "as in struct flow"),
@@ -224,6 +225,7 @@ CLOSER = {
     "CLOSER_RST_A": (3, "a sent RST"),
     "CLOSER_RST_B": (4, "b sent RST"),
     "CLOSER_TIMEOUT": (5, "a local socket gave up: the other end no longer answers"),
+    "CLOSER_UNREACHABLE": (6, "a local socket gave up: there is no way to the other end"),
 }
 
 HANDSHAKE = {

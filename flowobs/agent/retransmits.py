@@ -19,21 +19,21 @@ _KEY = np.dtype(f"V{FLOW_KEY.dtype.itemsize}")
 _DRAINS = 120
 """A segment may be counted in one interval and its packets in another; then its flow's next one
 has it, and every connection ends with one. What nobody observes has none."""
-_MOST = 8192
-"""Counts that wait beside those that just came; those that have waited longest go. As many as one
-map holds: packets of all of them may have come just after their drain.
-"""
 
 
 class Retransmits:
     """Counts that wait for their flows. ``netns``: inode of the observed network namespace.
 
+    ``most`` may wait beside those that just came; those that have waited longest go. It is what one
+    map holds: packets of all of them may have come just after their drain.
+
     Loopback addresses mean another machine in each namespace; other addresses are one flow wherever
     it is seen, so that a pod's retransmits are on the records of its veth.
     """
 
-    def __init__(self, netns: int) -> None:
+    def __init__(self, netns: int, most: int) -> None:
         self._netns = netns
+        self._most = most
         self._keys = np.zeros(0, _KEY)
         self._segments = np.zeros((0, 2), np.uint32)
         self._left = np.zeros(0, np.uint8)
@@ -54,7 +54,7 @@ class Retransmits:
         self._gave = []
         keys, counts = self._ours(keys, counts)
         waiting = np.flatnonzero(~self._seen & (self._left > 1))
-        waiting = waiting[np.argsort(self._left[waiting], kind="stable")][-_MOST:]
+        waiting = waiting[np.argsort(self._left[waiting], kind="stable")][-self._most :]
         both = np.concatenate((self._keys[waiting], _without_place(keys)))
         segments = np.concatenate((self._segments[waiting], counts["segments"]))
         left = np.concatenate((self._left[waiting] - 1, np.full(len(keys), _DRAINS, np.uint8)))

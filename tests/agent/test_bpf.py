@@ -8,7 +8,6 @@ import platform
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from flowobs.agent import bpf
 from flowobs.agent.bpf import _lib
+from tests.agent.netlab import in_private_netns
 
 pytestmark = [
     pytest.mark.root,
@@ -77,23 +77,6 @@ def count(loaded: bpf.BpfObject) -> Iterator[int]:
     fd = loaded.program_fd("count")
     yield fd
     os.close(fd)
-
-
-def in_private_netns(work: Callable[[], None]) -> None:
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            assert ctypes.CDLL(None).unshare(0x40000000) == 0
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_set_find_and_delete(table: int) -> None:

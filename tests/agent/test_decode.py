@@ -168,6 +168,7 @@ def test_side_of_the_interface(
         ("CLOSER_RST_B", 1, CloseReason.reset_source),
         ("CLOSER_TIMEOUT", 0, CloseReason.timeout),
         ("CLOSER_TIMEOUT", 1, CloseReason.timeout),
+        ("CLOSER_UNREACHABLE", 0, CloseReason.unreachable),
     ],
 )
 def test_how_it_ended(decoder: Decoder, closer: str, initiator: int, reason: CloseReason) -> None:

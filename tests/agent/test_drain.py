@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,10 +13,12 @@ from flowobs.agent import bpf, drain, loader
 from flowobs.agent.drain import Counters, FlowDrain, wait_grace_period
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
+from tests.agent.netlab import cookie, in_private_netns
 
 pytestmark = pytest.mark.bpf
 TC = ("flow_ingress", "flow_egress")
 ENTRIES = 4096
+LOOPBACK = 1
 
 
 @pytest.fixture
@@ -76,6 +81,35 @@ def test_more_than_one_batch(probes: Probes, monkeypatch: pytest.MonkeyPatch) ->
 
     # a bucket of the map's is never split
     assert sum(sizes) == 1000 and max(sizes) <= 64 and len(sizes) <= 20
+
+
+def test_an_interval_knows_the_socket_of_an_end_that_sends_nothing(probes: Probes) -> None:
+    source, ends = flow_drain(probes), (("127.0.0.1", 7001), ("127.0.0.1", 7002))
+
+    def bound(own: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(ends[own])
+        sock.connect(ends[not own])
+        return sock
+
+    def told(*senders: socket.socket) -> list[int]:
+        for sender in senders:
+            sender.send(b"x")
+        ((_, flows),) = source.drain()
+        return flows["cookie"].tolist()[0]
+
+    def work() -> None:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        link = bpf.attach_tcx(probes.programs["flow_egress"], LOOPBACK, True)
+        with bound(1) as b:
+            with bound(0) as a:
+                assert told(a) == [cookie(a), 0]
+                assert told(b) == told(a, b) == told(b) == told(a) == [cookie(a), cookie(b)]
+            with bound(0) as a:  # the port's next socket
+                assert told(b, a) == told(b) == [cookie(a), cookie(b)]
+        os.close(link)
+
+    in_private_netns(work)
 
 
 def test_a_segment_that_is_counted_while_the_maps_turn_is_in_the_drain_of_its_packet(

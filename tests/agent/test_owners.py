@@ -178,6 +178,84 @@ def test_a_listeners_owner_stays_where_the_socket_is_gone(kernel: Kernel) -> Non
     assert (table.unknown, len(kernel.asked)) == (0, 3)
 
 
+def received(cookies: list[int]) -> FlowBatch:
+    flows = batch([0] * len(cookies), cookies)
+    flows.columns["proto"][:] = socket.IPPROTO_UDP
+    return flows
+
+
+def test_who_receives_is_looked_for_once(kernel: Kernel) -> None:
+    kernel.map = {30: (8, 79, b"dnsmasq")}
+    kernel.open = {30: (8, 79, b"dnsmasq")}
+    table = kernel.table()
+    for _ in range(10):
+        table.fill(flows := received([30, 30]))
+        assert flows["dst_pid"].tolist() == [8, 8]
+        kernel.now += 1
+    assert (table.dumps, kernel.asked) == (1, [[30]])
+
+
+@pytest.mark.parametrize("holder", [(9, 79, b"dnsmasq"), (8, 79, b"execd")], ids=["fork", "exec"])
+def test_a_socket_handed_on_is_who_holds_its(
+    kernel: Kernel, holder: tuple[int, int, bytes]
+) -> None:
+    kernel.map = {30: (8, 79, b"dnsmasq")}
+    kernel.open = {30: holder}
+    table = kernel.table()
+    table.fill(flows := received([30]))
+    assert (flows["dst_pid"][0], flows.strings("dst_process")) == (holder[0], [holder[2].decode()])
+
+
+def test_a_socket_of_several_stays_with_who_made_it(kernel: Kernel) -> None:
+    master, worker = (8, 79, b"master"), (9, 79, b"worker")
+    kernel.map = {30: master}
+
+    def sockets() -> Array:
+        rows = np.zeros(2, SOCKET_OWNER)
+        rows["cookie"] = 30
+        for row, owner in zip(rows, (master, worker), strict=True):
+            _put(row["owner"], owner)
+        return rows
+
+    kernel.sockets = sockets  # type: ignore[method-assign]
+    table = kernel.table()
+    table.fill(flows := received([30]))
+    assert flows["dst_pid"].tolist() == [8]
+
+
+def test_a_resting_iterator_is_asked_later_who_holds_it(kernel: Kernel) -> None:
+    kernel.map = {30: (8, 79, b"parent")}
+    kernel.open = {30: (9, 79, b"child")}
+    table = kernel.table()
+    table.fill(batch([99]))
+    for kernel.now, pid in ((0.1, 8), (0.6, 9)):
+        table.fill(flows := received([30]))
+        assert flows["dst_pid"].tolist() == [pid]
+
+
+def test_a_listener_whose_maker_has_ended_is_who_listens_now(kernel: Kernel) -> None:
+    """A daemon that listened before it forked; what it accepted was closed at once."""
+
+    class Listeners:
+        def find(self, proto: Array, ip: Array, port: Array) -> Array:
+            return np.where(port == 80, 80, 0).astype(np.uint64)
+
+    parent, child = (8, 79, b"nginx"), (9, 79, b"nginx")
+    kernel.map = {80: parent, 30: parent, 31: parent, 32: parent}
+    kernel.inherited = {30, 31, 32}
+    kernel.open = {80: child}
+    table = kernel.table(bound=Listeners())
+    for cookie in (30, 31, 32):
+        flows = batch([0], [cookie])
+        flows.columns["proto"][:], flows.columns["dst_port"][:] = socket.IPPROTO_TCP, 80
+        table.fill(flows)
+        kernel.now += 0.6
+    assert flows["dst_pid"].tolist() == [9]
+    flows.columns["dst_port"][:], flows.columns["dst_pid"][:] = 81, 0  # nobody listens any more
+    table.fill(flows)
+    assert flows["dst_pid"].tolist() == [8]
+
+
 def test_the_iterator_takes_no_more_than_a_tenth_of_the_time(kernel: Kernel) -> None:
     kernel.dump_s = 0.3
     table = kernel.table()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,9 @@ import pytest
 
 from flowobs.agent import sockets
 from flowobs.identity.cgroup_paths import find_mount
+from tests.agent.netlab import cookie
 
 pytestmark = pytest.mark.root
-
-SO_COOKIE = 57
-
-
-def cookie(sock: socket.socket) -> int:
-    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
 
 
 def test_our_own_sockets_are_found_with_their_process() -> None:

@@ -1,9 +1,9 @@
 """Processes whose sockets are to be found: own.py ROLE PROTO ADDRESS PORT. Stdlib only.
 
 ``server`` echoes, ``mute`` only reads, ``hasty`` closes at once, ``forking`` has a worker that
-accepts, ``unbound`` listens wherever the kernel likes and tells the "port"; ``client`` asks once
-for each "go" and sends for each "tell", ``once`` asks once and ends. "pid" and "worker" are
-answered with numbers.
+accepts, ``daemon`` has its socket before it forks and its parent ends, ``unbound`` listens wherever
+the kernel likes and tells the "port"; ``client`` asks once for each "go" and sends for each "tell",
+``once`` asks once and ends. "pid" and "worker" are answered with numbers.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def server(role: str, proto: str, address: str, port: int) -> dict[str, Callable
         return {"worker": lambda: str(worker)}
     if role == "forking":
         serve(made, proto, False)
-    hasty = role in ("hasty", "unbound")
+    if role == "daemon" and os.fork():
+        os._exit(0)
+    hasty = role in ("hasty", "daemon", "unbound")
     threading.Thread(target=serve, args=[made, proto, hasty, role == "mute"], daemon=True).start()
     return {"port": lambda: str(made.getsockname()[1])}
 

@@ -1,13 +1,15 @@
 """A process that makes TCP connections as it is told, a line at a time: stdlib only.
 
 listen ADDRESS PORT, deaf ADDRESS PORT, connect ADDRESS PORT [OWN PORT], reach ADDRESS PORT,
-send N, echo N, flood, wait, patience MS, reset, close, pid
+dial ADDRESS PORT, send N, echo N, flood, wait, patience MS, reset, close, pid
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import socket
 import struct
 import sys
@@ -53,6 +55,17 @@ class Client:
             self.socket.close()
             return type(error).__name__ + ("" if type(error) is not OSError else f" {error.errno}")
         return str(time.perf_counter() - started)
+
+    def dial(self, address: str, port: str) -> str:
+        """Connect as event loops do: they take the error from the socket, and close it."""
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as made:
+            made.setblocking(False)
+            made.connect_ex((address, int(port)))
+            waiting = select.poll()
+            waiting.register(made, select.POLLOUT)
+            waiting.poll()
+            error = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return errno.errorcode.get(error, "connected")
 
     def reach(self, address: str, port: str) -> str:
         """Connect, and have an answer: what connecting sent has passed all interfaces by then."""

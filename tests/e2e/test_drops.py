@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import V4, Lab, Stack, stack
+from tests.e2e.lab import V4, V6, Lab, Stack, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -142,6 +142,34 @@ def test_a_flood_is_counted_to_the_last_packet(running: tuple[Lab, Stack]) -> No
     assert sum(1 + r.get("lost", 0) for r in of_one) >= 100_000
 
 
+EXTENDED = """
+import socket, sys
+options = bytes([0, 0, 1, 4, 0, 0, 0, 0])
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+    sock.bind(("", 40000))
+    send = [
+        (b"x", [(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, options)]),
+        (b"x", [(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)]),
+        (bytes(4000), []),
+    ]
+    for data, headers in send:
+        sock.sendmsg([data], headers, 0, (sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def test_a_packet_with_extension_headers_is_dropped_from_its_flow(
+    running: tuple[Lab, Stack],
+) -> None:
+    """Hop-by-hop, destination options, fragments."""
+    lab, flowobs = running
+    forbid(lab, "b", "input", 7107)
+    lab.exec("a", sys.executable, "-c", EXTENDED, V6["b"], "7107")
+    flowobs.settle()
+    found = drops(flowobs, 7107)
+    assert forbidden(lab, "b") == len(found) == 3
+    assert {(r["proto"], r["src_port"], r["src_name"]) for r in found} == {("udp", 40000, "a-0")}
+
+
 def test_one_noisy_flow_does_not_hide_another(running: tuple[Lab, Stack]) -> None:
     lab, flowobs = running
     forbid(lab, "b", "input", 7104)
@@ -151,3 +179,38 @@ def test_one_noisy_flow_does_not_hide_another(running: tuple[Lab, Stack]) -> Non
     flowobs.settle()
     assert forbidden(lab, "b") == 101
     assert len(drops(flowobs, 7105)) == 1
+
+
+NOWHERE = {
+    "10.97.1.9": ("blackhole", "route_blackhole"),
+    "10.97.2.9": ("unreachable", "route_unreachable"),
+    "10.97.3.9": ("prohibit", "route_prohibit"),
+    "fd97:1::9": ("blackhole", "route_blackhole"),
+    "fd97:2::9": ("unreachable", "IP_INNOROUTES"),
+    "fd97:3::9": ("prohibit", "IP_INNOROUTES"),
+}
+"""Addresses -> kind of route, and what is told: only with IPv6 the kernel has a reason at times."""
+TWICE = """
+import socket, sys
+for address in sys.argv[2:]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for _ in range(2):
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"x", (address, int(sys.argv[1])))
+"""
+
+
+def test_a_route_that_leads_nowhere(running: tuple[Lab, Stack]) -> None:
+    lab, flowobs = running
+    for gateway, length in (("10.99.0.253", "24"), ("fd00:99::fd", "64 nodad")):
+        lab.ip("node", f"addr add {gateway}/{length} dev br0")
+        lab.ip("a", f"route add default via {gateway}")
+    for knob in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"):
+        lab.exec("node", "sysctl", "-q", "-w", knob)
+    for address, (kind, _) in NOWHERE.items():
+        lab.ip("node", f"route add {kind} {address}")
+    lab.exec("a", sys.executable, "-c", TWICE, "7108", *NOWHERE)
+    flowobs.settle()
+    found = {(r["dst_ip"], r["drop_reason"], r["interface"]) for r in drops(flowobs, 7108)}
+    assert found == {(address, reason, "br0") for address, (_, reason) in NOWHERE.items()}
+    assert len(drops(flowobs, 7108)) == 2 * len(NOWHERE)

@@ -220,7 +220,7 @@ for _ in range(8):
 """
 
 
-def test_more_flows_retransmit_than_there_is_room_for(running: tuple[Lab, Stack]) -> None:
+def test_a_cut_leaves_no_flow_without_its_retransmits(running: tuple[Lab, Stack]) -> None:
     """12,000 attempts at an address that is silent, each of which sends its SYN twice or more.
 
     The node's own: so many at once from a pod find no room between the ends of its veth.
@@ -349,6 +349,27 @@ def test_a_connect_without_a_route_is_a_record_too(
         assert "src_port" not in fail
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_attempt_that_a_filter_rejects_says_so(
+    running: tuple[Lab, Stack], client: Talk, family: int
+) -> None:
+    """By ICMP, whose error is no longer in the socket when it closes: who dialled has taken it."""
+    lab, flowobs = running
+    address = {4: V4, 6: V6}[family]["b"]
+    refused, prohibited = 7061 + family, 7071 + family
+    nft(lab, "b", f"add rule inet lab in tcp dport {refused} reject with icmpx port-unreachable")
+    nft(lab, "b", f"add rule inet lab in tcp dport {prohibited} reject with icmpx admin-prohibited")
+    assert client.say(f"dial {address} {refused}") == "ECONNREFUSED"
+    # kernels agree on the errors, not for both families
+    assert client.say(f"dial {address} {prohibited}") in ("EHOSTUNREACH", "EACCES")
+    flush(lab, "b")
+    flowobs.settle()
+    for port, reason in ((refused, "refused"), (prohibited, "unreachable")):
+        (fail,) = rows(flowobs, port, "fail")
+        assert fail["close_reason"] == reason
+        assert fail["src_pid"] == int(client.say("pid"))
+
+
 def test_attempts_that_succeed_or_are_closed_are_not_unreachable(
     running: tuple[Lab, Stack], server: Talk, client: Talk
 ) -> None:
@@ -363,24 +384,61 @@ def test_attempts_that_succeed_or_are_closed_are_not_unreachable(
     assert not rows(flowobs, port, "fail")
 
 
-def time_out(lab: Lab, server: Talk, client: Talk, address: str, port: int) -> None:
-    """A connection to pod b, at ``address``, whose server goes silent until the client gives up."""
+def time_out(
+    lab: Lab, server: Talk, client: Talk, address: str, port: int, verdict: str = "drop"
+) -> None:
+    """A connection to pod b, at ``address``, which no longer gets anything, until the client gives
+    up; ``verdict``: nftables'.
+    """
     server.say(f"listen {address} {port}")
     client.say(f"connect {address} {port}")
     client.say("echo 10")
     client.say("patience 2000")  # TCP_USER_TIMEOUT
-    nft(lab, "b", f"add rule inet lab in tcp dport {port} drop")
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} {verdict}")
     client.say("send 100")
-    assert client.say("wait") == "TimeoutError"
+    assert client.say("wait") == ("TimeoutError" if verdict == "drop" else "OSError")
     flush(lab, "b")
 
 
-def test_a_connection_whose_other_end_goes_silent_closes_by_timeout(
+@pytest.mark.parametrize(
+    ("address", "verdict", "reason"),
+    [
+        (V4["b"], "drop", "timeout"),
+        (V4["b"], "reject with icmpx host-unreachable", "unreachable"),
+        (V6["b"], "reject with icmpx host-unreachable", "unreachable"),
+    ],
+    ids=["silent", "unreachable-4", "unreachable-6"],
+)
+def test_a_connection_that_is_given_up_closes_and_says_why(
+    running: tuple[Lab, Stack], server: Talk, client: Talk, address: str, verdict: str, reason: str
+) -> None:
+    """No packet tells of its end."""
+    lab, flowobs = running
+    port = {"drop": 7080, V4["b"]: 7081, V6["b"]: 7082}["drop" if verdict == "drop" else address]
+    time_out(lab, server, client, address, port, verdict)
+    flowobs.settle()
+    closes = rows(flowobs, port, "close")
+    assert sorted((r["close_reason"], r["interface"]) for r in closes) == [
+        (reason, "va"),
+        (reason, "vb"),
+    ]
+    assert {r["src_pid"] for r in closes} == {int(client.say("pid"))}
+
+
+def test_a_connection_that_both_ends_closed_does_not_end_again(
     running: tuple[Lab, Stack], server: Talk, client: Talk
 ) -> None:
+    """The last acknowledgement is lost, and the server sends its FIN again until it gives up."""
     lab, flowobs = running
-    port = 7080
-    time_out(lab, server, client, V4["b"], port)
+    port = 7085
+    lab.exec("b", "sysctl", "-qw", "net.ipv4.tcp_orphan_retries=1")
+    server.say(f"listen {V4['b']} {port}")
+    client.say(f"reach {V4['b']} {port}")
+    nft(lab, "b", f"add rule inet lab in tcp dport {port} tcp flags & (fin | ack) == ack drop")
+    client.say("close")
+    waiting = ("ss", "-tnH", "state", "connected", f"( sport = :{port} )")
+    flowobs.wait(lambda: not lab.exec("b", *waiting), "agent")
+    flush(lab, "b")
     flowobs.settle()
-    reasons = [(r["close_reason"], r["interface"]) for r in rows(flowobs, port, "close")]
-    assert sorted(reasons) == [("timeout", "va"), ("timeout", "vb")]
+    closes = [(r["close_reason"], r["interface"]) for r in rows(flowobs, port, "close")]
+    assert sorted(closes) == [("fin_source", "va"), ("fin_source", "vb")]

@@ -253,6 +253,25 @@ def test_a_listener_without_bind(place: Place) -> None:
     place.flowobs.wait(known, "agent", timeout=RESTED)
 
 
+@pytest.mark.parametrize("proto", ["tcp", "udp"])
+def test_a_daemon_is_not_the_parent_that_made_its_socket(place: Place, proto: str) -> None:
+    """It has ended, and what the daemon accepts ends before anybody looks."""
+    port = {"tcp": 7560, "udp": 7561}[proto]
+    at = (proto, V4["b"], str(port))
+    server = place.servers.start(place.lab, "b", "daemon", *at)
+    pid = int(told(server, "pid"))
+    assert pid != server.pid
+
+    def known() -> bool:
+        place.clients.start(place.lab, "a", "once", *at).wait()
+        time.sleep(0.5)
+        kind = {"tcp": "close", "udp": "update"}[proto]
+        rows = [r for r in place.flowobs.rows(port=port) if r["kind"] == kind]
+        return {found for found, _, _ in ends(rows[-2:], "dst")} == {pid}
+
+    place.flowobs.wait(known, "agent", timeout=RESTED)
+
+
 def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place) -> None:
     server = place.servers.start(place.lab, "b", "forking", "tcp", V4["b"], "7530")
     worker = int(told(server, "worker"))

@@ -130,17 +130,34 @@ def test_the_unit_has_the_daemonsets_capabilities() -> None:
     assert held == [f"CAP_{name}" for name in capabilities()]
 
 
+def confined(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python with nothing but these capabilities."""
+    held = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities())])
+    return subprocess.run(
+        ["unshare", "--net", "setpriv", f"--bounding-set={held}", sys.executable, *words],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.root
 @pytest.mark.bpf
 def test_these_capabilities_are_enough() -> None:
     """Every program that is needed loads, and those that count are on their hooks."""
-    held = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities())])
-    done = subprocess.run(
-        ["unshare", "--net", "setpriv", f"--bounding-set={held}", sys.executable, "-m",
-         "flowobs.cli.flowobs", "doctor", "--json"],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = confined("-m", "flowobs.cli.flowobs", "doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     programs = json.loads(done.stdout)["programs"]
     assert [p["name"] for p in programs if p["needed"] and not p["loaded"]] == []
     assert all(p["attached"] for p in programs if p["required"])
+
+
+@pytest.mark.root
+def test_the_agent_may_give_way_and_hurry() -> None:
+    """It keeps its priority where it may not take it back: tests/test_scheduling.py."""
+    nice = "print(os.getpriority(os.PRIO_PROCESS, 0))"
+    done = confined(
+        "-c",
+        f"import os; from flowobs.scheduling import Pace; pace = Pace(); {nice}; "
+        f"pace.note(False); {nice}; pace.note(True); {nice}",
+    )
+    usual, low, hurried = map(int, done.stdout.split())
+    assert low > usual == hurried

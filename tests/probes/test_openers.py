@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf]
 WAY = np.dtype(
     [(n, "<u4") for n in ("tag", "seen", "opened")]
     + [("ifindex", "<u4", 2), ("vlan", "<u2", 2), ("egress", "u1", 2), ("tunnel", "u1", 2)]
-    + [("initiator", "u1"), ("pad", "V3")]
+    + [("initiator", "u1"), ("error", "u1"), ("pad", "V2")]
 )
 """struct opener."""
 WAYS = 4

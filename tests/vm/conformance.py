@@ -34,7 +34,8 @@ from flowobs.batch import FlowBatch
 from tests.e2e.lab import INVENTORY, MAC, V4, V6, Lab, run
 
 PEERS = Path(__file__).with_name("peers.py")
-NOBODY = "10.99.0.77"
+NOBODY, NOWHERE = "10.99.0.77", "10.97.0.9"
+"""Nobody has the one; to the other one the node has a blackhole route."""
 CONNECTIONS, DATAGRAMS, PINGS = 10, 20, 3
 
 STEPS = {
@@ -302,6 +303,8 @@ def make_nat(lab: Lab) -> None:
         )
         netns.call(f"/run/netns/{lab.ns('node')}", write)
     lab.exec("node", "nft", NAT)
+    lab.ip("a", f"route add {NOWHERE} via {GATEWAY}")
+    lab.ip("node", f"route add blackhole {NOWHERE}")
 
 
 def make_l3(lab: Lab) -> str:
@@ -420,13 +423,13 @@ def hotplug(lab: Lab) -> dict[str, Any]:
 
 def main(loaders: list[str]) -> dict[str, Any]:
     """Everything, for JSON."""
-    bcc.TIMEOUT_S = 150  # an emulated processor takes 30 times as long to compile
+    bcc.TIMEOUT_S = 300  # an emulated processor takes 30 times as long to compile
     runs: dict[str, Any] = {}
     with Lab() as lab:
         absent = {name: make_device(lab, name, device) for name, device in DEVICES.items()}
         steps = (
             STEPS
-            | {"nat4": ["tcp", GATEWAY, CONNECTIONS]}
+            | {"nat4": ["tcp", GATEWAY, CONNECTIONS], "nowhere4": ["lost", NOWHERE, DATAGRAMS]}
             | {
                 name: ["tcp", DEVICES[name].addresses["b"], CONNECTIONS]
                 for name, reason in absent.items()

@@ -131,6 +131,15 @@ def unheard(address: str) -> list[int]:
     raise AssertionError("somebody answers from the closed port")
 
 
+def lost(address: str, count: int) -> list[int]:
+    """Datagrams that nobody answers; the one local port."""
+    with socket.socket(family(address), UDP) as one:
+        one.connect((address, PORT))
+        for _ in range(count):
+            one.send(b"anybody?")
+        return [one.getsockname()[1]]
+
+
 def reset(address: str) -> list[int]:
     """A connection that we reset; our port."""
     with socket.create_connection((address, PORT), timeout=10) as one:
@@ -182,7 +191,7 @@ def client(plan: dict[str, Any]) -> dict[str, list[int]]:
         print("ready", flush=True)
         sys.stdin.readline()
         silence = Silence(plan["silent"]) if "silent" in plan else None
-        actions = {f.__name__: f for f in (tcp, udp, ping, refused, unheard, reset)}
+        actions = {f.__name__: f for f in (tcp, udp, ping, refused, unheard, lost, reset)}
         for name, (what, *arguments) in steps.items():
             made[name] = actions[what](*arguments)
         if old is not None and silence is not None:

@@ -254,6 +254,17 @@ def test_a_datagram_that_nobody_wants(run: Run) -> None:
         assert (error["icmp_type"], error["icmp_code"]) == (3, 3)
 
 
+def test_an_answered_ping_is_no_drop(run: Run) -> None:
+    for name in ("ping4", "ping6"):
+        assert "drop" not in {row["kind"] for row in run.rows(name)}
+
+
+def test_a_route_that_leads_nowhere(run: Run) -> None:
+    rows = run.rows("nowhere4", kind="drop")
+    assert {(row["drop_reason"], row["interface"]) for row in rows} == {("route_blackhole", "br0")}
+    assert sum(1 + row.get("lost", 0) for row in rows) == DATAGRAMS
+
+
 def test_a_reset_by_the_client(run: Run) -> None:
     for veth, _ in SIDES:
         closed = only(run.rows("reset4", kind="close", interface=veth))
@@ -299,11 +310,11 @@ def test_adapters_find_both_processes(adapted: Run, name: str) -> None:
         pytest.skip("this kernel refuses fentry and kprobes")
     told = adapted.rows(name, kind="close" if name.startswith("tcp") else "update")
     if name.startswith("udp"):  # a drain may come before an end's first call that tells who it is
-        assert {r["src_pid"] for r in told} <= {0, adapted.pids["client"]}
-        assert {r["dst_pid"] for r in told} <= {0, adapted.pids["server"]}
+        assert {r.get("src_pid") for r in told} <= {None, adapted.pids["client"]}
+        assert {r.get("dst_pid") for r in told} <= {None, adapted.pids["server"]}
         last = max(r["time"] for r in told)
         told = [r for r in told if r["time"] == last]
-    assert {(r["src_pid"], r["dst_pid"]) for r in told} == {
+    assert {(r.get("src_pid"), r.get("dst_pid")) for r in told} == {
         (adapted.pids["client"], adapted.pids["server"])
     }
     assert all(r["src_process"].startswith("python") for r in told)

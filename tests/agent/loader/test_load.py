@@ -14,7 +14,7 @@ from flowobs import assets
 from flowobs.agent import bpf, loader
 from flowobs.agent.features import PROGRAMS, REQUIRED
 from flowobs.agent.loader import LoadError, Probes
-from flowobs.agent.records import CONN, CONTROL, COUNT, EVENT, FLOW, FLOW_KEY, OWNER
+from flowobs.agent.records import CONN, CONTROL, COUNT, EVENT, FLOW, FLOW_KEY, OWNER, RETRANSMITS
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -22,6 +22,7 @@ MAPS = {
     "flows_0": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "flows_1": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "conns": (4, 16 * (8 + CONN.dtype.itemsize), 250),
+    "retransmits_0": (FLOW_KEY.dtype.itemsize, RETRANSMITS.dtype.itemsize, 500),
     "control": (4, CONTROL.dtype.itemsize, 1),
     "overflow": (4, COUNT.dtype.itemsize, 512),
     "owners": (8, OWNER.dtype.itemsize, 65536),
