@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from relay import memory
@@ -40,6 +41,8 @@ class Housekeeping:
         due = time.monotonic() + self._every_s
         while not self._stopping.wait(min(_TRIM_S, self._every_s)):
             memory.trim()
+            with suppress(StoreError):  # the sweep says what is wrong
+                self._store.trim()
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._every_s

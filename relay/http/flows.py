@@ -19,6 +19,7 @@ from relay.http import export, history, stored
 from relay.http.coverage import Coverage
 from relay.http.errors import ApiError
 from relay.http.flows_query import LAST_SINCE, MEDIA, FlowsQuery, Format, flows_query
+from relay.http.held import Held, Room
 from relay.http.queries import Cancelled, Queries
 from relay.hub import Hub, TooManySubscribers, position_ns
 from relay.subscription import Chunk, Closed, Subscription, lost_line
@@ -26,7 +27,6 @@ from relay.subscription import Chunk, Closed, Subscription, lost_line
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S: Final = 15.0
-_CHUNK_ROWS: Final = 1_000
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -38,6 +38,7 @@ def router(
 ) -> APIRouter:
     """The route, over a hub and a store; ``begin`` says when the store's records begin (ns)."""
     routes = APIRouter()
+    room = Room()
 
     @routes.get("/api/v1/flows")
     async def flows(request: Request) -> Response:
@@ -59,23 +60,35 @@ def router(
         if query.paged:
             pages = history.pages(hub, query, fetch)
             return await _begun(_lines(pages), query.format, headers)
+        held = Held(room)
+        page: history.Page | None = None
+
+        def end() -> None:
+            held.end()
+            if page is not None and page.live is not None:
+                hub.unsubscribe(query.filter, page.live)
+
         try:
-            page = await _resumed(hub, query, fetch, count) or await history.read(hub, query, fetch)
+            async with room.turn(query.count):
+                if query.follow:  # in one: late records would come with a later page, and live
+                    page = await _resumed(hub, query, fetch, count)
+                    page = page or await history.read(hub, query, fetch)
+                    held.add(page.lines)
+                else:
+                    page = await history.whole(hub, query, fetch, held.add)
         except TooManySubscribers:
             most = hub.limits.subscribers
             raise ApiError(503, f"{most} others are following already; try again later") from None
+        except BaseException:
+            end()
+            raise
         headers["flowobs-more"] = str(page.next is not None).lower()
         if page.next is not None:
             headers["flowobs-next"] = page.next.text
         if query.format == "json":
-            document = _json(page, coverage.document(query.since_ns))
-            return Response(document, media_type="application/json", headers=headers)
-
-        def end() -> None:
-            if page.live is not None:
-                hub.unsubscribe(query.filter, page.live)
-
-        body = _body(page, query.format, hub, keep_alive_s)
+            body = _json(page, held, coverage.document(query.since_ns))
+        else:
+            body = _body(page, held, query.format, hub, keep_alive_s)
         return _Stream(body, MEDIA[query.format], headers, end)
 
     return routes
@@ -157,17 +170,22 @@ async def _resumed(
     return page._replace(missed=page.missed + await count(later.bounded) - len(page.lines))
 
 
-def _json(page: history.Page, coverage: dict[str, Any]) -> bytes:
+async def _json(page: history.Page, held: Held, coverage: dict[str, Any]) -> AsyncIterator[bytes]:
     rest = {
         "more": page.next is not None,
         "next": page.next.text if page.next is not None else None,
         "coverage": coverage,
     }
-    return b'{"flows":[' + b",".join(page.lines) + b"]," + json.dumps(rest).encode()[1:]
+    yield b'{"flows":['
+    comma = b""
+    for piece in held.pieces(page.lines):
+        yield comma + b",".join(piece)
+        comma = b","
+    yield b"]," + json.dumps(rest).encode()[1:]
 
 
 async def _body(
-    page: history.Page, format: Format, hub: Hub, keep_alive_s: float
+    page: history.Page, held: Held, format: Format, hub: Hub, keep_alive_s: float
 ) -> AsyncIterator[bytes]:
     def rendered(chunk: Chunk) -> bytes:
         return chunk.sse if format == "sse" else chunk.ndjson
@@ -177,11 +195,10 @@ async def _body(
 
     if page.missed:
         yield rendered(Chunk([lost_line(page.missed, "live_buffer")]))
-    for at in range(0, len(page.lines), _CHUNK_ROWS):
-        part = page.lines[at : at + _CHUNK_ROWS]
+    for piece in held.pieces(page.lines):
         # with the last of them, lest who breaks off here gets them again
-        done = page.live is not None and at + len(part) == len(page.lines)
-        yield rendered(Chunk(part, page.position if done else ""))
+        done = page.live is not None and not page.lines
+        yield rendered(Chunk(piece, page.position if done else ""))
     if page.live is not None:
         yield idle(page.position)  # the client sees at once that it is connected
         async for chunk in _chunks(page.live, keep_alive_s):

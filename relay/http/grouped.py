@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from flowobs.measures import COUNTS
 from flowobs.schema import Reporter
+from relay.http.best import runs
 from relay.http.traffic_sql import BOTH, EDGE, LEVELS, NUMBERS, OTHER
 from relay.store import histogram
 from relay.store.arrays import Array, Columns
@@ -67,37 +68,38 @@ class Rows:
             apart = values["source"] != values["destination"]
             twice = {name: _with(column, column, apart) for name, column in values.items()}
             values = twice | {"end": _with(values["source"], values["destination"], apart)}
-            units = {name: _with(column, column, apart) for name, column in units.items()}
         self._units = units
+        unit = np.concatenate((np.arange(len(channels)), np.flatnonzero(apart)))
         parts = [part for name in by for part in (EDGE if name == "edge" else (name,))]
-        code = _code([values[part] for part in parts])
+        code = codes([values[part] for part in parts])
         found, inverse = np.unique(code, return_index=True, return_inverse=True)[1:]
         self.size = len(found)
         trouble = np.zeros(self.size, bool)
         busy = np.zeros(self.size)
         for name in _TROUBLE:
-            trouble |= _sum(inverse, units[name], self.size) > 0
+            trouble |= _sum(inverse, units[name][unit], self.size) > 0
         for name in ("packets", "reply_packets"):
-            busy += _sum(inverse, units[name], self.size)
+            busy += _sum(inverse, units[name][unit], self.size)
         order = np.lexsort((-busy, ~trouble))
         if new_ns:
             old = np.zeros(self.size, bool)
-            old[inverse[units["first"] < new_ns]] = True
+            old[inverse[(units["first"] < new_ns)[unit]]] = True
             order = order[~old[order]]
         order = order[:most]
         rank = np.full(self.size, -1)
         rank[order] = np.arange(len(order))
         self.size = len(order)
-        self._row = rank[inverse]
-        """Of each unit; -1 where it has none."""
-        by_row = np.argsort(self._row, kind="stable")
-        self._order = by_row[np.searchsorted(self._row[by_row], 0) :]
-        self._starts = np.searchsorted(self._row[self._order], np.arange(self.size))
+        row = rank[inverse]  # -1 where there is none
+        by_row = np.argsort(row, kind="stable")
+        by_row = by_row[np.searchsorted(row[by_row], 0) :]
+        self._order, self._rows = unit[by_row], row[by_row]
+        """Units by row, some twice, and the row of each."""
+        self._starts = np.searchsorted(self._rows, np.arange(self.size))
         self._key = {part: values[part][found[order]] for part in parts}
         pairs = keys(units, "src", "dst", "proto", "port", "at")
         self._pairs = np.unique(pairs, return_inverse=True)[1]
         of_units = np.full((2, len(channels)), -1)
-        of_units[0], of_units[1, apart] = np.split(self._row, [len(channels)])
+        of_units[0], of_units[1, apart] = np.split(row, [len(channels)])
         self._of_channel = of_units[:, newest]
 
     def columns(self) -> dict[str, Any]:
@@ -111,9 +113,8 @@ class Rows:
         out["first_seen"] = self._sum(units["first"], np.minimum).tolist()
         out["last_seen"] = self._sum(units["last"], np.maximum).tolist()
         told = np.zeros((size, len(Reporter)), "<u8")
-        kept = self._row >= 0
         weight = np.maximum(np.maximum(units["opens"], units["seen"]), 1)
-        np.add.at(told, (self._row[kept], units["reporter"][kept]), weight[kept])
+        np.add.at(told, (self._rows, units["reporter"][self._order]), weight[self._order])
         out["told_by"] = told
         out["path"] = self._path()
         return out
@@ -162,8 +163,8 @@ class Rows:
         """Those of at least ``most`` rows, with most of ``measure``."""
         counted = np.sum([columns[name] for name in COUNTS[measure]], 0)
         least = np.sort(counted)[-most:][0]
-        chosen = np.append(counted >= max(1, least), False)  # the last: of units without a row
-        channels: Array = np.unique(self._units["channel"][chosen[self._row]])
+        chosen = self._order[(counted >= max(1, least))[self._rows]]
+        channels: Array = np.unique(self._units["channel"][chosen])
         return channels
 
     def reasons(self, found: Columns) -> list[dict[str, int]]:
@@ -175,25 +176,31 @@ class Rows:
             out[row][reason] = out[row].get(reason, 0) + n
         return out
 
-    def latencies(self, found: Columns) -> dict[str, list[list[float]]]:
+    def latencies(self, found: Iterable[Columns]) -> dict[str, list[list[float]]]:
         """Milliseconds at each of ``LEVELS``; nothing where nothing is known."""
+        sums: dict[str, tuple[int, Array]] = {}
+        for part in found:
+            both = [rows for rows in self._rows_of(part) if rows.max() >= 0] if part else []
+            for name in LATENCIES if both else ():
+                if len(part[f"{name}_buckets"]):
+                    sums[name] = _added(sums.get(name), self._histograms(part, name, both))
         out: dict[str, list[list[float]]] = {f"{n}_ms": [[]] * self.size for n in LATENCIES}
-        of_found = [rows for rows in self._rows_of(found) if rows.max() >= 0] if found else []
-        for name in LATENCIES if of_found else ():
-            buckets = found[f"{name}_buckets"]
-            if not len(buckets):
-                continue
-            first = int(buckets.min())
-            width = int(buckets.max()) - first + 1
-            sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
-            counts: Array = np.zeros(self.size * width)
-            for rows in of_found:
-                place = np.repeat(rows * width - first, sizes) + buckets
-                there = place >= 0 if (rows < 0).any() else slice(None)
-                counts += np.bincount(place[there], found[f"{name}_counts"][there], len(counts))
-            of_rows = counts.reshape(self.size, width)
-            out[f"{name}_ms"] = histogram.levels_ms(of_rows, LEVELS, first)
+        for name, (first, counts) in sums.items():
+            out[f"{name}_ms"] = histogram.levels_ms(counts, LEVELS, first)
         return out
+
+    def _histograms(self, found: Columns, name: str, both: list[Array]) -> tuple[int, Array]:
+        """The first bucket of any row, and from there on how many are in each (rows x buckets)."""
+        buckets = found[f"{name}_buckets"]
+        first = int(buckets.min())
+        width = int(buckets.max()) - first + 1
+        sizes = np.diff(found[f"{name}_buckets.ends"].astype("<i8"), prepend=0)
+        counts: Array = np.zeros(self.size * width)
+        for rows in both:
+            place = np.repeat(rows * width - first, sizes) + buckets
+            there = place >= 0 if (rows < 0).any() else slice(None)
+            counts += np.bincount(place[there], found[f"{name}_counts"][there], len(counts))
+        return first, counts.reshape(self.size, width)
 
     def _told(self, part: str) -> list[Any]:
         key: list[Any] = self._key[part].tolist()
@@ -220,17 +227,22 @@ class Rows:
         return np.where(some[:, None], np.stack(sums, 1), -1)
 
 
-def runs(key: Array) -> tuple[Array, Array]:
-    """Where runs of equal numbers begin and end; there is at least one number."""
-    starts = np.concatenate(([0], np.flatnonzero(key[1:] != key[:-1]) + 1))
-    return starts, np.append(starts[1:], len(key)) - 1
+def _added(known: tuple[int, Array] | None, more: tuple[int, Array]) -> tuple[int, Array]:
+    if known is None:
+        return more
+    first = min(known[0], more[0])
+    last = max(at + counts.shape[1] for at, counts in (known, more))
+    out = np.zeros((len(more[1]), last - first))
+    for at, counts in (known, more):
+        out[:, at - first : at - first + counts.shape[1]] += counts
+    return first, out
 
 
 def _with(one: Array, more: Array, where: Array) -> Array:
     return np.concatenate((one, more[where]))
 
 
-def _code(columns: list[Array]) -> Array:
+def codes(columns: list[Array]) -> Array:
     """A number for each distinct row of small numbers."""
     code, size = np.zeros(len(columns[0]), "<i8"), 1
     for column in columns:

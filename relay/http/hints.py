@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse, Response
 
 from flowobs import schema
 from flowobs.filters import And, where
+from flowobs.filters.ends import NOT_PORTS
+from flowobs.query.fields import canonical
 from flowobs.query.place import Place, columns_of, field_names, place
 from flowobs.query.text import quoted
 from relay.http.parameters import HintsQuery, hints_query, time_bounds
@@ -19,6 +21,8 @@ from relay.store.ddl import TABLE
 MOST: Final = 20
 _ROWS: Final = 100_000
 """Newest records of the window that are looked at: an answer has to come while somebody types."""
+_MEASURED: Final = ("ns", "us", "s", "bytes", "packets")
+"""Units of what nobody picks from a list."""
 _NAMED: Final = ("pod", "from", "to", "end")
 
 
@@ -48,15 +52,18 @@ def values(session: Session, here: Place, query: HintsQuery) -> list[dict[str, A
     Blocks; raises StoreError.
     """
     columns = columns_of(here.field)
-    if not columns or schema.BY_NAME[columns[0]].unit in ("ns", "us", "bytes", "packets"):
+    if not columns or schema.BY_NAME[columns[0]].unit in _MEASURED:
         return []
     column = schema.BY_NAME[columns[0]]
-    asked, parameters = where(here.others)
+    port = canonical(here.field).rpartition(".")[2] == "port"
+    asked, parameters = where(And((here.others, NOT_PORTS)) if port else here.others)
     # only the newest records are looked at: an answer to a rare question must not take longer
     begin = _begin(session, query)
     parameters |= {"begin": begin, "end": query.to_ns, "prefix": _lower(here.prefix)}
     texts = ", ".join(_text(name, here.field) for name in columns)
+    # a record counts once, also where both ends have the value
     values = f"arrayFlatten([{texts}])" if column.unit == "list" else f"[{texts}]"
+    values = f"arrayDistinct({values})"
     raw = ", ".join(_raw(columns, here.field))
     # `we` begins `web-0`, and the name in `shop/web-0`
     begins = (

@@ -38,6 +38,8 @@ that have the last one's time."""
 
 PAGE_ROWS: Final = 5_000
 """Eighty lists of so many values are some 40 MB."""
+HELD_ROWS: Final = 25_000
+"""A page of an answer that is held as a whole: 5,000 take 1.6 times the CPU."""
 _TIES: Final = 64
 """Records of the cursor's time that are expected to have been sent before."""
 
@@ -78,11 +80,30 @@ async def read(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> Page:
     return Page(lines, next, after.missed, live, position)
 
 
-async def pages(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> AsyncIterator[Page]:
+async def whole(
+    hub: Hub, query: FlowsQuery, fetch: FetchLines, hold: Callable[[list[bytes]], None]
+) -> Page:
+    """Like :func:`read`, for who does not follow: page by page, for the engine takes several times
+    what the lines do. ``hold`` is told of lines as they come, and raises where they are too many.
+    """
+    lines: list[bytes] = []
+    next, missed = None, 0
+    async for page in pages(hub, query, fetch, HELD_ROWS):
+        hold(page.lines)
+        lines += page.lines
+        next, missed = page.next, missed + page.missed
+    if query.newest != query.order_newest:
+        lines.reverse()
+    return Page(lines, next, missed)
+
+
+async def pages(
+    hub: Hub, query: FlowsQuery, fetch: FetchLines, rows: int = PAGE_ROWS
+) -> AsyncIterator[Page]:
     """A long answer, in order of ``query.newest``. Raises what ``fetch`` raises."""
     left = query.count
     while True:
-        part = replace(query, count=min(left, PAGE_ROWS), order_newest=query.newest)
+        part = replace(query, count=min(left, rows), order_newest=query.newest)
         page = await read(hub, part, fetch)
         yield page
         left -= len(page.lines)

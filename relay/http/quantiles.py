@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from relay.http.best import Best
 from relay.http.queries import Session
-from relay.http.rolled import check, choose, groups_of
+from relay.http.rolled import check, groups_of
 from relay.http.traffic import LEVEL_NAMES, Key
 from relay.http.traffic_sql import LEVELS
 from relay.store import histogram
@@ -65,8 +66,8 @@ FROM ({" UNION ALL ".join(pieces)}) GROUP BY at, path LIMIT {MOST + 1}"""
 
 def _levels(points: Columns, level: float) -> dict[Key, float]:
     """Milliseconds at ``level``, of each ``at`` where any are known."""
-    packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
-    chosen = choose(points, packets, keys(points, "at", "channel"))[2]
+    packets = points["packets"] + points["reply_packets"]
+    chosen = Best(points, packets, keys(points, "at", "channel")).chosen
     steps, step = np.unique(points["at"], return_inverse=True)
     counted = np.zeros(len(step), bool)
     counted[chosen] = True

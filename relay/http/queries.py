@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from fastapi import Request
 
@@ -26,19 +28,32 @@ WORKERS: Final = max(2, min(4, os.cpu_count() or 2))
 WAITING: Final = 64
 """Queries in line: nobody is refused before."""
 RETRY_S: Final = 5
+LARGE_BYTES: Final = 16 * 1024 * 1024
+"""A question that got so much goes on when no other such one runs: each takes 250 MB or more."""
 
 
 class Cancelled(Exception):
     """The query was stopped: its client left, or the relay stops."""
 
 
+class Large:
+    """Lets one large question go on at a time; ``trim`` gives back what the engine freed."""
+
+    def __init__(self, trim: Callable[[], None]) -> None:
+        self.trim = trim
+        self.turn = threading.Lock()
+
+
 class Session:
     """The queries of one request. They carry a mark, by which they are found to be stopped."""
 
-    def __init__(self, reader: Reader, plan: Callable[..., Plan], ends: Ends) -> None:
+    def __init__(self, reader: Reader, plan: Callable[..., Plan], ends: Ends, large: Large) -> None:
         self.plan = plan
         """Which tables to ask about a stretch of time (ns), in steps (ns) if there is a third."""
         self.ends = ends
+        self._large = large
+        self._got = 0
+        self._holds_turn = False
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
         self._reader = reader
@@ -53,11 +68,23 @@ class Session:
 
     def arrays(self, select: str, parameters: Mapping[str, Any]) -> Columns:
         """Like :meth:`query`, as numpy arrays."""
-        return self._reader.arrays(self._marked(select), parameters)
+        if self._got > LARGE_BYTES:
+            if not self._holds_turn:
+                self._large.turn.acquire()
+                self._holds_turn = True
+            self._large.trim()
+        found = self._reader.arrays(self._marked(select), parameters)
+        self._got += sum(values.nbytes for values in found.values())
+        return found
 
     def raw(self, select: str, format: str, parameters: Mapping[str, Any]) -> bytes:
         """Like :meth:`query`, the answer as the engine writes ``format``."""
         return self._reader.raw(self._marked(select), format, parameters)
+
+    def end(self) -> None:
+        """No more queries: the next large question may go on."""
+        if self._holds_turn:
+            self._large.turn.release()
 
     def _marked(self, select: str) -> str:
         if self.cancelled:
@@ -73,9 +100,11 @@ class Queries:
         self._reader = store.reader(size=workers, max_seconds=QUERY_S)
         self._plan = store.plan
         self._ends = Ends()
+        self._large = Large(store.trim)
         self._killer = store.reader(size=1, max_seconds=5)
         self._most = workers + waiting
         self._jobs = 0
+        self._answered: WeakSet[Request] = WeakSet()
         self._stopped = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="query")
         # its own thread: stopping a query must not wait in line behind queries
@@ -83,16 +112,18 @@ class Queries:
 
     async def run(self, request: Request, work: Callable[[Session], T]) -> T:
         """``work``'s result. Raises ApiError (503) when the store or the line cannot serve it, and
-        Cancelled when the client left: then the query is stopped and nobody reads the answer."""
+        Cancelled when the client left: then the query is stopped and nobody reads the answer.
+
+        The line is full for new requests only: an answer that has begun is not broken off."""
         if self._stopped:
             raise _stopping()
-        if self._jobs >= self._most:
+        if self._jobs >= self._most and request not in self._answered:
             raise ApiError(
                 503, "too many queries are waiting; try again in a few seconds", retry_s=RETRY_S
             )
-        session = Session(self._reader, self._plan, self._ends)
+        session = Session(self._reader, self._plan, self._ends, self._large)
         self._jobs += 1
-        done = asyncio.get_running_loop().run_in_executor(self._pool, work, session)
+        done = asyncio.get_running_loop().run_in_executor(self._pool, _ended, work, session)
         done.add_done_callback(self._finished)
         gone = asyncio.ensure_future(_disconnected(request))
         both: set[asyncio.Future[Any]] = {done, gone}
@@ -109,9 +140,11 @@ class Queries:
         if done.cancelled():  # it was still in line
             raise _stopping()
         try:
-            return done.result()
+            found = done.result()
         except StoreError as error:
             raise ApiError(503, str(error)) from None
+        self._answered.add(request)
+        return found
 
     def stop(self) -> None:
         """Take no more work. Running queries end with the store."""
@@ -131,6 +164,13 @@ class Queries:
             )
         except StoreError:
             return  # the store is gone or busy; the query ends by its own time limit
+
+
+def _ended(work: Callable[[Session], T], session: Session) -> T:
+    try:
+        return work(session)
+    finally:
+        session.end()
 
 
 def _stopping() -> ApiError:

@@ -1,8 +1,4 @@
-"""Traffic from rollups: paths as columns, of which the best of each channel counts.
-
-What is chosen, and why, says ``relay/store/channels.py``; here its unit is a channel instead of a
-flow. A side that saw much less than another was away, and does not count while that did.
-"""
+"""Traffic from rollups: paths as columns, of which the best of each channel counts."""
 
 from __future__ import annotations
 
@@ -12,21 +8,17 @@ from typing import Any, Final
 import numpy as np
 
 from flowobs.schema import Reporter
-from relay.http.grouped import SIDES, Rows, keep, runs
+from relay.http.best import EVENTS, RANK, Best, runs
+from relay.http.grouped import SIDES, Rows, keep
 from relay.http.queries import Session
 from relay.http.traffic_sql import BOTH, NAMED, OTHER
 from relay.store import StoreError, Table
 from relay.store.arrays import Array, Columns
 from relay.store.paths import COUNTED, MOST, Paths, keys
 
-_EVENTS: Final = ("drops", "fails", "retransmit_events")
 _POINT: Final = ("at", "unit", "path")
-_PART: Final = 0.75
-"""Of what another point saw: one that saw less was away for some of the time."""
 _ALMOST: Final = 0.98
 """One that saw more was not away for a unit."""
-_RANK: Final = np.zeros(256, "<u8")
-_RANK[[Reporter.source, Reporter.destination]] = 2, 1
 
 
 def rolled(
@@ -44,25 +36,23 @@ def rolled(
     """At most ``most`` + 1 rows that differ in ``by``, as ``totals_sql`` gives them; the nodes."""
     nothing = Table({}, 0)
     groups = groups_of(session, paths)
-    points, flows, reasons = _counted(session, paths, groups)
-    if not points:
+    units, flows, reasons = _counted(session, paths, groups)
+    if not units:
         return nothing, nothing
-    units = _units(points)
     if units["apart"].any() and not paths.by_unit:
         apart = np.unique(units["channel"][units["apart"]])
-        points, *lists = _counted(session, paths, groups, apart)
-        by_unit = (_units(points), *lists)
+        by_unit = _counted(session, paths, groups, apart)
         units, flows, reasons = (
             _joined([_some(rows, ~np.isin(rows["channel"], apart)), more])
             for rows, more in zip((units, flows, reasons), by_unit, strict=True)
         )
-    values, names = {name: units[name] for name in ("proto", "port", "at")}, ["", OTHER]
+    values, names = {name: units[name] for name in ("proto", "port", "at")}, [OTHER]
     if not NAMED.isdisjoint(by):
         ids, end = np.unique(np.concatenate((units["src"], units["dst"])), return_inverse=True)
         ends = session.ends.known(session.query, paths, group, ids)
-        places = ends.places(ids)[end].reshape(2, -1)
-        values |= zip(SIDES, places, strict=True)
-        names = [*ends.labels, *names]
+        used, place = np.unique(ends.places(ids), return_inverse=True)
+        values |= zip(SIDES, place[end].reshape(2, -1), strict=True)
+        names = [*map(ends.label_of, used.tolist()), *names]
     if only:
         keep(values, names, by[0], only)
     rows = Rows(units, values, names, by, most + 1, new_ns)
@@ -71,18 +61,18 @@ def rolled(
     columns = rows.columns()
 
     others = np.unique(units["channel"][units["reporter"] != Reporter.source])
-    best = np.isin(keys(flows, *_POINT), keys(units, *_POINT))
-    columns["flows"] = rows.flows(_some(flows, best), columns["opens"], paths.begin_s)
+    columns["flows"] = rows.flows(flows, columns["opens"], paths.begin_s)
     if latency:
         told = None if largest is None else rows.channels(columns, *largest)
-        histograms = session.arrays(paths.latencies_sql(others, told), paths.parameters)
-        columns |= rows.latencies(_of_best(histograms, units))
+        asked = paths.latencies_sql(others, len(units["path"]), groups, told)
+        found = (session.arrays(sql, paths.parameters) for sql in asked)
+        columns |= rows.latencies(_of_best(histograms, units) for histograms in found)
     columns["drop_reasons"] = rows.reasons(reasons)
     nodes = nothing
     if with_nodes and not SIDES.keys().isdisjoint(by):
         last = np.zeros(len(ids), "<i8")
         np.maximum.at(last, end, np.tile(units["last"], 2))
-        nodes = ends.nodes(rows.ends, ids, last)
+        nodes = ends.nodes(used[rows.ends[rows.ends < len(used)]], ids, last)
     return Table(columns, rows.size), nodes
 
 
@@ -103,46 +93,26 @@ def check(size: int) -> None:
         )
 
 
-def choose(points: Columns, packets: Array, key: Array) -> tuple[Array, Array, Array]:
-    """Of points that are apart by ``key`` and path: their order, where in that each of ``key``
-    begins, and which point is its best, of the ``packets`` that each saw."""
-    order = np.argsort(key, kind="stable")
-    starts, ends = runs(key[order])
-    sizes = ends - starts + 1
-
-    def most(values: Array) -> Array:
-        return np.repeat(np.maximum.reduceat(values, starts), sizes)
-
-    seen, packets, reporter, path = (
-        values[order] for values in (points["seen"], packets, points["reporter"], points["path"])
-    )
-    score = (seen > 0).astype("<u8") << np.uint64(63)
-    score |= (packets >= _PART * most(packets)).astype("<u8") << np.uint64(62)
-    score |= _RANK[reporter] << np.uint64(60)
-    score += packets
-    best = score == most(score)
-    best &= path == most(np.where(best, path, 0))  # of equals always the same
-    return order, starts, order[best]
-
-
 def _counted(
     session: Session, paths: Paths, groups: int, apart: Array | None = None
 ) -> tuple[Columns, Columns, Columns]:
-    """What points counted; of each, flows that were ``carried`` into its time; and reasons of its
-    drops."""
+    """What units counted; flows that were ``carried`` into the time of each one's best point; and
+    reasons of the drops of all points."""
     found: list[Columns] = []
     flows: list[Columns] = []
     reasons: list[Columns] = []
     size = 0
     for sql in paths.counts_sql(apart, groups):
         if part := session.arrays(sql, paths.parameters):
-            flows.append(_apiece(part, "carried"))
+            carried = _apiece(part, "carried")
             reasons.append(_apiece(part, "drop_reasons"))
-            found.append(part)
             size += len(part["path"])
+            units = _units(_merged(part))  # of all steps at once it takes several times as much
+            best = np.isin(keys(carried, *_POINT), keys(units, *_POINT))
+            flows.append({name: carried[name][best] for name in ("at", "channel", "carried")})
+            found.append(units)
         check(size)
-    points = _merged(_joined(found)) if found else {}
-    return points, _joined(flows), _joined(reasons)
+    return _joined(found), _joined(flows), _joined(reasons)
 
 
 def _apiece(rows: Columns, name: str) -> Columns:
@@ -154,7 +124,7 @@ def _apiece(rows: Columns, name: str) -> Columns:
 
 
 def _merged(rows: Columns) -> Columns:
-    """One row per point, of those of several slices and ends."""
+    """One row per point, of those of several slices and ends; there is at least one."""
     key = keys(rows, *_POINT)
     order = np.lexsort((rows["last"], key))
     starts, ends = runs(key[order])
@@ -171,31 +141,20 @@ def _merged(rows: Columns) -> Columns:
 
 def _units(points: Columns) -> Columns:
     """One row per ``at``, unit and channel: what its best point counted, and all points' events."""
-    if not points:
-        return points
-    key = keys(points, "at", "unit", "channel")
-    packets = np.minimum(points["packets"] + points["reply_packets"], 10**18)
-    order, starts, chosen = choose(points, packets, key)
-
-    def all_of(values: Array, how: np.ufunc = np.add) -> Array:
-        summed: Array = how.reduceat(values[order], starts)
-        return summed
-
-    out = {name: values[chosen] for name, values in points.items()}
-    out |= {name: all_of(points[name]) for name in _EVENTS}
-    near, far = (points["reporter"] == r for r in (Reporter.source, Reporter.destination))
-    resets = points["resets"]
-    out["resets"] = np.maximum(all_of(np.where(near, resets, 0)), all_of(np.where(near, 0, resets)))
-    out["retransmits"] = np.maximum(out["retransmit_events"], out["again"])
-    out |= {f"far_{n}": all_of(np.where(far, points[n], 0), np.maximum) for n in BOTH}
-    out["first"] = all_of(points["first"], np.minimum)
-    out["last"] = all_of(points["last"], np.maximum)
+    packets = points["packets"] + points["reply_packets"]
+    best = Best(points, packets, keys(points, "at", "unit", "channel"))
+    out = {name: values[best.chosen] for name, values in points.items()}
+    out |= {name: best.counted(name) for name in (*EVENTS, "resets", "retransmits")}
+    far = points["reporter"] == Reporter.destination
+    out |= {f"far_{n}": best.all_of(np.where(far, points[n], 0), np.maximum) for n in BOTH}
+    out["first"] = best.all_of(points["first"], np.minimum)
+    out["last"] = best.all_of(points["last"], np.maximum)
     # away for whole units, in which another point told of more than some packets
-    counted = out["packets"] + out["reply_packets"]
-    away = all_of(points["units"], np.bitwise_or) != out["units"]
-    away &= counted < _ALMOST * all_of(packets, np.maximum)
-    nearest = all_of(np.where(points["seen"] > 0, _RANK[points["reporter"]], 0), np.maximum)
-    out["apart"] = away | (nearest > _RANK[out["reporter"]]) | out["moved"]
+    away = best.all_of(points["units"], np.bitwise_or) != out["units"]
+    counted = best.packets[best.chosen]
+    away &= counted < _ALMOST * best.all_of(best.packets, np.maximum)
+    nearest = best.all_of(np.where(points["seen"] > 0, RANK[points["reporter"]], 0), np.maximum)
+    out["apart"] = away | (nearest > RANK[out["reporter"]]) | out["moved"]
     return out
 
 
@@ -213,7 +172,8 @@ def _joined(parts: list[Columns]) -> Columns:
     parts = [part for part in parts if part]
     if len(parts) < 2:
         return parts[0] if parts else {}
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # each column is held twice, not all of them
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
 
 
 def _some(rows: Columns, which: Array) -> Columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -123,7 +123,7 @@ def per(seconds: float, count: float, measure: str) -> float:
     return round(count / seconds, 3) if measure == "rate" else count
 
 
-def largest(values: dict[Key, float | None], limit: int) -> list[Key]:
+def largest(values: Mapping[Key, float | None], limit: int) -> list[Key]:
     """Keys of the ``limit`` largest values, none that is nothing."""
     some = {key: number for key, number in values.items() if number}
     return sorted(some, key=lambda key: (-some[key], key))[:limit]

@@ -18,6 +18,7 @@ point.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +47,18 @@ _TO_DESTINATION: Final = f"reporter = {Reporter.destination:d}"
 _COUNTS: Final = ("packets", "bytes", "reply_packets", "reply_bytes")
 _FAR: Final = tuple(f"far_{name}" for name in _COUNTS)
 _BEST: Final = ("opens", "closes", *_COUNTS, "again", "seen", "before")
+_RESETS: Final = f"greatest(sumIf(resets, {_FROM_SOURCE}), sumIf(resets, NOT {_FROM_SOURCE}))"
+_TOTALS: Final = {
+    "flows": (("opens", "before"), "greatest(argMax(opens + before, score), max(seen) > 0)"),
+    "resets": (("resets",), _RESETS),
+    "retransmits": (
+        ("retransmit_events", "again"),
+        "greatest(sum(retransmit_events), argMax(again, score))",
+    ),
+}
+"""Counters of a unit that are not the best point's: what points have to tell, and the sum."""
+_EVENTS: Final = ("drops", "fails")
+"""What all points are added up of."""
 
 
 def score(first: Reporter, second: Reporter, packets: str = "packets + reply_packets") -> str:
@@ -157,6 +170,55 @@ GROUP BY cityHash64(r.unit, r.reporter, r.node, r.interface))"""
     def _bucket(self) -> str:
         minute = start_of("Minute")
         return self._at("toDateTime(time, 'UTC')") if self.step_s else minute
+
+    def total_sql(self, counters: Sequence[str]) -> str:
+        """A row per ``at``: the ``value`` of ``counters``, of all traffic; what has none may be
+        left out."""
+        what = " + ".join(counters)
+        if what in _EVENTS:
+            return (
+                f"SELECT at, sum({what}) AS value FROM ({self._step_rows_sql(counters)}"
+                f" WHERE {what} > 0) GROUP BY at"
+            )
+        names, value = _TOTALS.get(what, (counters, f"argMax({what}, score)"))
+        sums = [f"{'max' if name == 'before' else 'sum'}({name}) AS {name}" for name in names]
+        return (
+            f"SELECT at, sum(value) AS value FROM (SELECT any(at) AS at, {value} AS value"
+            f" FROM ({self._step_points_sql(names, sums)}) GROUP BY unit) GROUP BY at"
+        )
+
+    def latency_sql(self, latency: str) -> str:
+        """A row per ``at``: the ``buckets`` of all samples of all traffic."""
+        points = self._step_points_sql(
+            (latency,),
+            [f"groupArrayIf({histogram.bucket(latency)}, {latency} > 0) AS buckets"],
+        )
+        return (
+            "SELECT at, groupArrayArray(buckets) AS buckets FROM (SELECT any(at) AS at,"
+            f" argMax(buckets, score) AS buckets FROM ({points}) GROUP BY unit) GROUP BY at"
+        )
+
+    def _step_points_sql(self, names: Sequence[str], values: Sequence[str]) -> str:
+        """A row per unit and point, which has ``values`` of some columns that ``names`` are."""
+        sums = ("packets", "reply_packets", "seen")
+        known = [f"sum({name}) AS {name}" for name in sums if name not in names]
+        keys = ", ".join(f"any({name}) AS {name}" for name in ("unit", "at", "reporter"))
+        rows = self._step_rows_sql((*sums, *(name for name in names if name not in sums)))
+        return (
+            f"SELECT *, {score(Reporter.source, Reporter.destination)} AS score"
+            f" FROM (SELECT {keys}, {', '.join([*known, *values])} FROM ({rows})"
+            " GROUP BY cityHash64(unit, reporter, node, interface))"
+        )
+
+    def _step_rows_sql(self, names: Sequence[str]) -> str:
+        begin = f"greatest({self.plan.from_ns // 10**9}, at)"
+        made = SUMS | LATENCIES | {"before": carried(begin)}
+        values = [f"{self._bucket} AS at", f"cityHash64({FLOW}, at) AS unit"]
+        values += ["reporter", "node", "interface"]
+        values += [f"toUInt64({made[name]}) AS {name}" for name in names]
+        rows = f"SELECT {', '.join(values)} FROM {TABLE}"
+        pieces = " UNION ALL ".join(f"{rows} WHERE {self._in(p)}" for p in self.plan.slices)
+        return f"SELECT * FROM ({pieces})"
 
     def _keys(self) -> list[str]:
         made = {name: how for name, (_, how) in (KEYS | OF_PATH).items()}

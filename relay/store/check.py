@@ -73,7 +73,8 @@ def check(url: str) -> StoreState:
             parts = client.query(
                 "SELECT table, sum(rows), sum(bytes_on_disk), count(),"
                 " toUnixTimestamp(min(min_time)), toUnixTimestamp(max(max_time))"
-                " FROM system.parts WHERE active AND database = currentDatabase()"
+                # one without rows, whose times are zero, is what is left of a dropped one
+                " FROM system.parts WHERE active AND rows > 0 AND database = currentDatabase()"
                 " AND table IN {tables:Array(String)} GROUP BY table",
                 names,
             ).result_rows

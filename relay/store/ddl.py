@@ -23,6 +23,9 @@ DEDUPLICATION_WINDOW = 10_000
 MAX_PART_BYTES = 1024 * 1024 * 1024
 """Parts are not merged beyond this: a part is the least that retention can remove."""
 
+LEAST_PARTS = 20
+"""Where the store has a size, records are in so many parts or more: they go one by one."""
+
 OLD_PARTS_S = 60
 """How long parts stay on disk after they were merged; the engine's default is eight minutes."""
 
@@ -63,7 +66,7 @@ def settings(window: int) -> str:
     """Settings of every table of ours."""
     return (
         f"non_replicated_deduplication_window = {window},"
-        f" max_bytes_to_merge_at_max_space_in_pool = {MAX_PART_BYTES},"
+        f" {part_size(None)},"
         f" old_parts_lifetime = {OLD_PARTS_S},"
         f" max_compress_block_size = {COMPRESS_BYTES}"
     )
@@ -77,6 +80,12 @@ def create_table(version: int, window: int = DEDUPLICATION_WINDOW) -> str:
         f"PARTITION BY toDate(time)\nORDER BY time\n"
         f"SETTINGS {settings(window)}\nCOMMENT '{mark(version)}'"
     )
+
+
+def part_size(max_bytes: int | None) -> str:
+    """The setting for how large a part of records gets in a store of at most ``max_bytes``."""
+    most = MAX_PART_BYTES if max_bytes is None else min(MAX_PART_BYTES, max_bytes // LEAST_PARTS)
+    return f"max_bytes_to_merge_at_max_space_in_pool = {most}"
 
 
 def mark(version: int) -> str:

@@ -15,7 +15,7 @@ class QueryTimeout(StoreError):
 
 _FULL = re.compile(r"No space left|NOT_ENOUGH_SPACE|Code: 243\b|errno: 28", re.I)
 _TIMEOUT = re.compile(r"TIMEOUT_EXCEEDED|Code: 159\b")
-_MEMORY = re.compile(r"MEMORY_LIMIT_EXCEEDED|Code: 241\b")
+_MEMORY = re.compile(r"MEMORY_LIMIT_EXCEEDED|TOO_MANY_ROWS_OR_BYTES|Code: (241|396)\b")
 _KILLED = re.compile(r"QUERY_WAS_CANCELLED|Code: 394\b")
 _LOGIN = re.compile(r"AUTHENTICATION_FAILED|Code: (516|194|192)\b")
 _UNREACHABLE = re.compile(

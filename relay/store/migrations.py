@@ -92,8 +92,14 @@ def make_rollups(client: Client, window: int, since: int) -> None:
         client.command(statement)
 
 
-def prepare(client: Client, url: str, window: int) -> None:
-    """Make the tables, or bring them to this version. Raises StoreError."""
+def prepare(
+    client: Client, url: str, window: int, check_room: Callable[[], None] = lambda: None
+) -> None:
+    """Make the tables, or bring them to this version. Raises StoreError.
+
+    ``check_room`` raises it where the disk is full: there the embedded engine leaves the definition
+    of a table that is changed empty, and never opens the store again.
+    """
     found = client.query(
         "SELECT comment FROM system.tables"
         " WHERE database = currentDatabase() AND name = {table:String}",
@@ -116,14 +122,16 @@ def prepare(client: Client, url: str, window: int) -> None:
         make_rollups(client, window, 0)
         client.command(f"ALTER TABLE {ddl.TABLE} MODIFY COMMENT '{ddl.mark(VERSION)}'")
         return
-    _add_columns(client)  # first: steps are written for the columns of today
+    if version < VERSION:
+        check_room()
+    _add_columns(client, check_room)  # first: steps are written for the columns of today
     for number in range(version + 1, VERSION + 1):
         log.warning("the store %s becomes version %d", url, number)
         _STEPS[number](client, window)
         client.command(f"ALTER TABLE {ddl.TABLE} MODIFY COMMENT '{ddl.mark(number)}'")
 
 
-def _add_columns(client: Client) -> None:
+def _add_columns(client: Client, check_room: Callable[[], None]) -> None:
     have = {
         row[0]
         for row in client.query(
@@ -135,6 +143,7 @@ def _add_columns(client: Client) -> None:
     before = ""
     for column in schema.COLUMNS:
         if column.name not in have:
+            check_room()
             place = f"AFTER `{before}`" if before else "FIRST"
             client.command(f"ALTER TABLE {ddl.TABLE} ADD COLUMN {ddl.column(column)} {place}")
         before = column.name

@@ -50,6 +50,9 @@ _FEW: Final = 100_000
 """Groups that one question may have, however many steps: it is sooner planned than several."""
 _SAMPLE: Final = 4
 """Pieces of the time from which the numbers of rows and groups are estimated."""
+_SUMMED: Final = 300_000
+"""Histograms that a question has as they are: three times as fast as when the engine adds them
+up, but those of a month do not fit into memory."""
 _LISTED: Final = 5_000
 """Numbers that a question lists at most; it asks for all where there are more."""
 
@@ -153,35 +156,58 @@ class Paths:
         """Slices of a question each; there are about so many ``groups`` in all."""
         if groups <= _FEW or not self.cuts:
             return [self.plan.slices]
-        return self.cut(max(_STEPS, self.steps // _QUESTIONS))
+        return self.cut(min(_QUESTIONS, -(-self.steps // _STEPS)))
 
     @property
     def steps(self) -> int:
-        """How many there are."""
-        return (self.plan.to_ns - self.plan.from_ns) // (self.step_s * 10**9) if self.step_s else 1
+        """How many there are, the first and the last perhaps in part."""
+        if not self.step_s:
+            return 1
+        step = self.step_s * 10**9
+        return -(-self.plan.to_ns // step) - self.plan.from_ns // step
 
-    def cut(self, steps: int) -> list[list[Slice]]:
-        """The slices of each so many steps."""
-        length = steps * self.step_s * 10**9
+    def cut(self, questions: int) -> list[list[Slice]]:
+        """The slices of so many stretches of whole steps, or fewer."""
+        step = self.step_s * 10**9
+        length = -(-self.steps // questions) * step
+        begin = self.plan.from_ns // step * step
+        last = (self.plan.to_ns - 1 - begin) // length
         found: dict[int, list[Slice]] = {}
         for part in self.plan.slices:
-            for i in range(part.from_ns // length, -(-part.to_ns // length)):
-                begin, end = max(part.from_ns, i * length), min(part.to_ns, (i + 1) * length)
-                found.setdefault(i, []).append(Slice(part.table, begin, end))
+            for i in range(last + 1):
+                low = max(part.from_ns, begin + i * length)
+                # what is after now belongs to the last one
+                high = part.to_ns if i == last else min(part.to_ns, begin + (i + 1) * length)
+                if low < high:
+                    found.setdefault(i, []).append(Slice(part.table, low, high))
         return list(found.values())
 
-    def latencies_sql(self, others: Array, told: Array | None = None) -> str:
+    def latencies_sql(
+        self, others: Array, points: int, groups: int = MOST, told: Array | None = None
+    ) -> Iterator[str]:
         """A row per ``at``, path and slice: buckets of its histograms and how many are in each; a
-        bucket may come twice.
+        bucket may come twice. There are about so many ``points``, and ``groups`` in all.
 
         Of each channel it has the source's side; of ``others``, some channels, all sides. With
         ``told``, only these channels are needed.
         """
         if told is not None:
             others = np.intersect1d(others, told)
-        return " UNION ALL ".join(self._latencies(part, others, told) for part in self.plan.slices)
+        for parts in self.stretches(groups):
+            pieces = [
+                self._latencies(part, others, told, self._summed(part, points)) for part in parts
+            ]
+            yield " UNION ALL ".join(pieces)
 
-    def _latencies(self, part: Slice, others: Array, told: Array | None) -> str:
+    def _summed(self, part: Slice, points: int) -> bool:
+        """Whether the engine should add up histograms, of so many ``points`` (path and step)."""
+        if part.table == TABLE:
+            return False
+        seconds = next(rollup.seconds for rollup in ROLLUPS if rollup.name == part.table)
+        buckets = (part.to_ns - part.from_ns) // (seconds * 10**9)
+        return points * (min(buckets, self.step_s // seconds) or buckets) > _SUMMED
+
+    def _latencies(self, part: Slice, others: Array, told: Array | None, summed: bool) -> str:
         path, channel, at, values = "path", "channel", self.at(), list(LATENCIES)
         if part.table == TABLE:
             path, channel = KEYS["path"][1], OF_PATH["channel"][1]
@@ -199,6 +225,9 @@ class Paths:
             # half of the bytes take a quarter of the time off; an hour has fewer
             counts = f"groupArrayArray(CAST(mapValues({name}), 'Array(UInt32)'))"
             buckets = f"groupArrayArray(mapKeys({name}))"
+            if summed:
+                counts = f"CAST(mapValues(sumMap({name})), 'Array(UInt32)')"
+                buckets = f"mapKeys(sumMap({name}))"
             if part.table == TABLE:
                 buckets = f"groupArrayIf({histogram.bucket(name)}, {name} > 0)"
                 counts = f"arrayWithConstant(length({buckets}), toUInt32(1))"

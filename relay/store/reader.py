@@ -23,6 +23,8 @@ READ_SETTINGS: dict[str, Any] = {
     "max_execution_time": 30,
     # Some run at a time beside an ingest, in a process that should stay below 700 MB.
     "max_memory_usage": 256 * _MIB,
+    # An answer is in memory three times on its way: the engine's limit does not know of that.
+    "max_result_bytes": 96 * _MIB,
     # What groups or sorts more goes to disk instead of failing.
     "max_bytes_before_external_group_by": 96 * _MIB,
     "max_bytes_before_external_sort": 96 * _MIB,

@@ -23,7 +23,7 @@ class Retention:
     seconds: dict[str, int]
     max_bytes: int | None = None
     text: str = ""
-    """As it was given."""
+    """For people: as it was given."""
 
     @classmethod
     def parse(cls, text: str = "3d", max_disk: str | None = None) -> Retention:
@@ -46,7 +46,9 @@ class Retention:
             seconds[table] = _seconds(length)
         # Rows of ends are of whole days, and needed as long as rollups are.
         seconds[ENDS] = max(seconds[MINUTES.name], seconds[HOURS.name]) + _DAY
-        return cls(seconds, None if max_disk is None else _bytes(max_disk), text)
+        if max_disk is None:
+            return cls(seconds, None, text)
+        return cls(seconds, _bytes(max_disk), f"{text}, at most {max_disk}")
 
 
 @dataclass(frozen=True, slots=True)

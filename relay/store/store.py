@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ class Store:
         self._closed = False
         try:
             if cluster is None:
-                prepare(self._writer, self.url, window)
+                prepare(self._writer, self.url, window, engine.check_room)
+                self._limit_parts(ddl.part_size(retention.max_bytes))
             else:
                 servers = OnCluster(self._writer, cluster)
                 prepare(servers, self.url, window)
@@ -87,6 +90,8 @@ class Store:
         self.retention = retention.text
         self.engine = f"ClickHouse {version}" + (" (chdb)" if engine.kind == "chdb" else "")
         self._status = self.reader(size=1)
+        self._trimmer = engine.client({}) if engine.kind == "chdb" else None
+        self._trimming = threading.Lock()
 
     @classmethod
     def open(
@@ -182,6 +187,17 @@ class Store:
         except Exception as error:
             raise explain(error, self.url) from None
 
+    def trim(self) -> None:
+        """Give freed memory back to the system, which the embedded engine would keep; takes a
+        millisecond, or ten after a large answer. Raises StoreError."""
+        if self._trimmer is None:
+            return
+        with self._trimming:
+            try:
+                self._trimmer.command("SYSTEM JEMALLOC PURGE")
+            except Exception as error:
+                raise explain(error, self.url) from None
+
     def plan(self, from_ns: int, to_ns: int, step_ns: int | None = None) -> Plan:
         """The tables to ask about ``from_ns`` <= time < ``to_ns``, in steps of ``step_ns``."""
         complete = self._sweeper.complete()
@@ -231,6 +247,14 @@ class Store:
             log.warning("the store %s did not close within %.0f s", self.url, patience)
         self._engine.close()
 
+    def _limit_parts(self, setting: str) -> None:
+        table = str(self._writer.command(f"SHOW CREATE TABLE {ddl.TABLE}"))
+        if re.search(rf"\b{setting}\b", table):
+            return
+        with suppress(StoreError):  # no room: see prepare; the next start may do it
+            self._engine.check_room()
+            self._writer.command(f"ALTER TABLE {ddl.TABLE} MODIFY SETTING {setting}")
+
     def _close(self) -> None:
         for reader in self._readers:
             reader.close()
@@ -244,3 +268,5 @@ class Store:
             log.warning("running queries were not stopped: %s", error)
         self._sweeper.close()
         self._writer.close()
+        if self._trimmer is not None:
+            self._trimmer.close()

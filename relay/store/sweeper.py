@@ -37,20 +37,27 @@ class Sweeper:
     def sweep(self) -> int:
         """Drop what has to go; the bytes freed. Raises the engine's errors."""
         freed = 0
+        early: dict[str, int] = {}
         with self._lock:
-            for part, why in doomed(self._parts(), self.retention, time.time()):
-                if not self._drop(part):
-                    continue
-                freed += part.bytes
-                if why == "size":
-                    newest = (part.newest + 1) * 10**9
-                    self._dropped[part.table] = max(newest, self._dropped.get(part.table, 0))
+            try:
+                for part, why in doomed(self._parts(), self.retention, time.time()):
+                    if not self._drop(part):
+                        continue
+                    freed += part.bytes
+                    if why == "size":
+                        newest = (part.newest + 1) * 10**9
+                        self._dropped[part.table] = max(newest, self._dropped.get(part.table, 0))
+                        early[part.table] = early.get(part.table, 0) + part.bytes
+            finally:
+                for table, size in early.items():
                     log.warning(
                         "records are dropped before their time, --max-disk is reached:"
                         " table=%s until=%s bytes=%d",
-                        part.table,
-                        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(part.newest)),
-                        part.bytes,
+                        table,
+                        time.strftime(
+                            "%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._dropped[table] // 10**9)
+                        ),
+                        size,
                     )
         return freed
 

@@ -35,6 +35,30 @@ def test_a_healthy_store(tmp_path: Path) -> None:
     assert out.endswith("healthy\n")
 
 
+EMPTY = """
+import os, sys
+from relay.store import Store
+from tests.relay.flows import flows
+store = Store.open(sys.argv[1])
+for number in range(2):
+    store.insert([flows(100, dst_port=number)], f"{number}")
+delete = "ALTER TABLE flows DELETE WHERE dst_port = 0 SETTINGS mutations_sync = 1"
+store._writer.command(delete)
+os._exit(0)
+"""
+
+
+def test_a_part_without_rows_has_no_time(tmp_path: Path) -> None:
+    """As dropped ones leave behind for a while."""
+    folder = tmp_path / "store"
+    subprocess.run([sys.executable, "-c", EMPTY, f"chdb://{folder}"], check=True, timeout=60)
+    code, out, _ = check(folder)
+    assert code == 0
+    assert "1970" not in out
+    (records,) = [line.split() for line in out.splitlines() if line.startswith("flows ")]
+    assert (records[1], records[3]) == ("100", "1")
+
+
 def test_no_store(tmp_path: Path) -> None:
     code, out, error = check(tmp_path / "none")
     assert (code, out) == (1, "")

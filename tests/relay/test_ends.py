@@ -48,7 +48,7 @@ def test_an_end_is_asked_for_once_and_by_group() -> None:
     assert ends.known(ask, PATHS, "pod", ids(12)) is known
     assert ask.times == 1
     known = ends.known(ask, PATHS, "pod", ids(11, 13))
-    assert [known.labels[i] for i in known.places(ids(11, 12, 13))] == ["a", "b", "b"]
+    assert list(map(known.label_of, known.places(ids(11, 12, 13)))) == ["a", "b", "b"]
     ends.known(ask, PATHS, "workload", ids(11))
     assert ask.times == 3
 
@@ -56,7 +56,8 @@ def test_an_end_is_asked_for_once_and_by_group() -> None:
 def test_who_is_not_known_yet_is_asked_for_again() -> None:
     ask, ends = Asked({}), Ends()
     known = ends.known(ask, PATHS, "pod", ids(11))
-    assert known.places(ids(11)).tolist() == [len(known.labels)]
+    assert known.places(ids(11)).tolist() == [known.size]
+    assert known.label_of(known.size) == ""
     ask.ends = {11: ("a", "", 1)}
     known = ends.known(ask, PATHS, "pod", ids(11, 12))
     assert known.places(ids(11, 12)).tolist() == [0, 1]
@@ -91,4 +92,23 @@ def test_what_is_kept_is_bounded() -> None:
     assert ask.times == 4
     for times in (5, 6):  # more than may be kept
         known = ends.known(ask, PATHS, "address", ids(*range(7000, 7010)))
-        assert (len(known.labels), ask.times) == (10, times)
+        assert (known.size, ask.times) == (10, times)
+
+
+def test_what_is_new_costs_what_is_new() -> None:
+    numbers = np.random.default_rng(1).permutation(np.arange(10_000, 13_000))
+    ask = Asked({id: (f"n{id % 7}", "", id % 5) for id in numbers.tolist()})
+    ends, copied = Ends(), 0
+    before: set[int] = set()
+    for new in np.split(numbers, 300):
+        known = ends.known(ask, PATHS, "pod", new.astype("<u8"))
+        copied += sum(len(run.ids) for run in known.runs if id(run) not in before)
+        before = {id(run) for run in known.runs}
+        assert len(known.runs) <= 4
+    assert copied < 30 * len(numbers)
+    places = known.places(numbers.astype("<u8"))
+    assert [known.label_of(i) for i in places.tolist()] == [f"n{id % 7}" for id in numbers.tolist()]
+    assert (len(known), known.size) == (3_000, 7)
+    nodes = known.nodes(places, numbers.astype("<u8"), numbers)
+    newest = {f"n{id % 7}": f"n{id % 7}-{id % 5}" for id in range(10_000, 13_000)}
+    assert {n: f[3] for n, f in zip(nodes["id"], nodes["fields"], strict=True)} == newest

@@ -14,7 +14,7 @@ from flowobs.filters import EVERYTHING
 from relay.http import export, stored
 from relay.http.errors import ApiError
 from relay.http.flows_query import ALL, FlowsQuery, Format
-from relay.http.queries import Session
+from relay.http.queries import Large, Session
 from relay.store import Store
 from relay.store.ends import Ends
 from tests.relay.flows import flows, table
@@ -34,7 +34,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     batch.columns["time"][:10] -= range(10, 0, -1)
     batch.columns["time"][-10:] += range(1, 11)
     store.insert([batch], "crowd")
-    yield Session(store.reader(), store.plan, Ends())
+    yield Session(store.reader(), store.plan, Ends(), Large(store.trim))
     store.close()
 
 

@@ -235,7 +235,26 @@ def test_hints_name_fields_and_values_with_their_numbers(client: httpx.Client) -
     assert counted("label:") == {"app=db": 1, "team=pay": 1}
     assert counted("to.label:TEAM=") == {"team=pay": 1}
     assert counted("service:db") == {"db": 1, "db-ro": 1}
-    assert counted("bytes:1") == counted("nothing:x") == {}
+    assert counted("ns:") == {"shop": 6}  # a record once, though both ends are there
+    assert counted("bytes:1") == counted("src.identity_age:") == counted("nothing:x") == {}
+
+
+def test_hints_are_found_by_what_they_say(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    odd = WEB._replace(namespace="ops", name="Café 0")
+    started, until = time.time_ns() - 150 * MINUTE_NS, "2h"
+    agent.store(
+        flows(1, endpoints, start_ns=started, src=odd, proto=schema.Protocol.icmp, src_port=77)
+    )
+
+    def asked(q: str) -> list[str]:
+        return [hint["text"] for hint in hints(client, q=q, since="3h", until=until)["hints"]]
+
+    assert asked("port:") == []  # an echo identifier is none
+    (pod,) = asked("pod:ops")
+    answer = client.get("/api/v1/flows", params={"q": f"pod:{pod}", "since": "3h", "until": until})
+    assert [flow["src_name"] for flow in answer.json()["flows"]] == ["Café 0"]
 
 
 @pytest.mark.parametrize("query", ["q=a&at=3", "q=a&at=0", "at=x", "q=" + 5000 * "a", "last=1"])

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from flowobs.agent.spill import Spill
+from relay.store import Store, StoreError, ddl
+from relay.store.engine import Embedded
+from relay.store.errors import full
+from relay.store.migrations import VERSION
 from tests.relay.flows import flows
 from tests.relay.process import Agent, RelayProcess, wait_for
 
@@ -56,3 +60,28 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     finally:
         agent.stop()
         relay.stop()
+
+
+def test_no_table_is_changed_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would leave its definition empty, and never open the store again."""
+
+    def no_room(engine: Embedded) -> None:
+        raise full(engine.url)
+
+    url = f"chdb://{tmp_path / 'store'}"
+    Store.open(url).close()
+    monkeypatch.setattr(Embedded, "check_room", no_room)
+    older = f"MODIFY COMMENT '{ddl.mark(VERSION - 1)}'"
+    for change in (older, "DROP COLUMN tunnel_id"):
+        store = Store.open(url, max_disk="1GB")
+        definition = str(store._writer.command("SHOW CREATE TABLE flows"))
+        assert ddl.part_size(None) in definition
+        store._writer.command(f"ALTER TABLE flows {change}")
+        store.close()
+        with pytest.raises(StoreError, match="is full: free space"):
+            Store.open(url)
+        with monkeypatch.context() as patched:
+            patched.setattr(Embedded, "check_room", lambda engine: None)
+            Store.open(url).close()

@@ -109,6 +109,19 @@ def test_pages_have_each_record_once_while_others_come(
     assert times == sorted(times, reverse=newest)
 
 
+@pytest.mark.parametrize("query", ["first={}", "last={}", "last={}&order=newest"])
+def test_a_long_answer_is_read_in_pages(client: httpx.Client, query: str) -> None:
+    """One ends at a record of which there are two."""
+    count = history.HELD_ROWS + 15_029
+    answer = get(client, f"q=dst.port:1000&{query.format(count)}")
+    rows = answer["flows"]
+    assert len(rows) == count and answer["more"]
+    times = [row["time"] for row in rows]
+    assert times == sorted(times, reverse="order" in query)
+    (more,) = paged(client, f"q=dst.port:1000&{query.format(5_000)}&cursor={answer['next']}")
+    assert sorted(row["src_port"] for row in [*rows, *more]) == SENT
+
+
 def test_pages_of_what_is_not_stored_yet(
     client: httpx.Client, agent: Agent, endpoints: Endpoints
 ) -> None:

@@ -12,10 +12,13 @@ import pytest
 
 from flowobs.batch import Endpoint, FlowBatch
 from flowobs.filters import EVERYTHING
+from flowobs.measures import COUNTS
 from flowobs.query import parse
 from flowobs.schema import EndpointKind, Kind, Reporter
-from relay.http import measured as asking
+from relay.http import sums
 from relay.http.measured import measured
+from relay.http.traffic import traffic
+from relay.http.trends import value
 from relay.store import Reader, Store, StoreError
 from relay.store.ends import Ends
 from relay.store.paths import Paths
@@ -120,6 +123,24 @@ def test_a_measure_of_rollups_is_that_of_records(
     }
 
 
+@pytest.mark.parametrize("measure", COUNTS)
+@pytest.mark.parametrize(("step_s", "question"), [(10, ""), (900, "pod:shop/pod-1")])
+def test_a_measure_of_records_in_steps_is_that_of_all_traffic(
+    store: Store, begin: int, measure: str, step_s: int, question: str
+) -> None:
+    plan = Plan(
+        (Slice("flows", begin - 7, begin + HOUR), Slice("flows", begin + HOUR, begin + 3 * HOUR))
+    )
+    session: Any = Session(store.reader(), plan)
+    when = parse(question), begin - 7, begin + 3 * HOUR
+    rows = traffic(session, *when, by=("at",), step_s=step_s, latency=False).rows
+    expected = {key: value(row, measure, 1) for key, row in rows.items()}
+    assert measured(session, *when, measure, step_s=step_s).values == {
+        key: number for key, number in expected.items() if number
+    }
+    assert any(expected.values())
+
+
 def _key(key: tuple[Any, ...], only: list[Any]) -> tuple[Any, ...]:
     return key if not only or key[0] in only else ("other", *key[1:])
 
@@ -137,24 +158,60 @@ def noted(session: Session, way: str) -> list[str]:
     return asked
 
 
+@pytest.mark.parametrize("question", ["", "proto:tcp"])
 def test_many_rows_are_asked_for_in_several_questions(
-    store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, begin: int, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR, MINUTE))
-    asked = noted(session, "query")
+    asked = noted(session, "arrays")
 
     def points() -> dict[Any, float]:
         when = begin, begin + 3 * HOUR
-        return measured(session, EVERYTHING, *when, "bytes", step_s=60).values  # type: ignore[arg-type]
+        return measured(session, parse(question), *when, "bytes", step_s=60).values  # type: ignore[arg-type]
 
     one = points()
-    assert len(asked) == 2  # how many rows there are, and what they add up to
-    monkeypatch.setattr(asking, "_GROUPS", 50)
+    assert len(asked) == 1
+    monkeypatch.setattr(sums, "_GROUPS", 50)
     assert points() == one
     assert len(asked) > 6
-    monkeypatch.setattr(asking, "_MOST_ROWS", 100)
+    monkeypatch.setattr(sums, "_MOST_ROWS", 100)
     with pytest.raises(StoreError, match="rows match: ask about a shorter time"):
         points()
+
+
+def test_more_points_than_fit_are_asked_for_by_channel(
+    store: Store, begin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(store.reader(), store.plan(begin, begin + 3 * HOUR))
+    asked = noted(session, "arrays")
+
+    def edges() -> dict[Any, float]:
+        when = begin, begin + 3 * HOUR
+        return measured(session, EVERYTHING, *when, "packets", by=("edge",)).values  # type: ignore[arg-type]
+
+    one = edges()
+    assert len(one) == 7 and len(asked) == 1
+    monkeypatch.setattr(sums, "MOST", 40)
+    assert edges() == one
+    assert len(asked) == 2 + sums._SHARES
+    monkeypatch.setattr(sums, "MOST", 1)
+    with pytest.raises(StoreError, match="paths match: ask about a shorter time"):
+        edges()
+
+
+def test_a_time_is_cut_into_as_many_questions() -> None:
+    now = 10 * HOUR + 90 * MINUTE + 1
+    plan = Plan((Slice("flows", MINUTE // 2, MINUTE), Slice("flows_1m", MINUTE, 12 * HOUR)), now)
+    paths = Paths(plan, EVERYTHING, 60)
+    assert paths.steps == 691
+    for questions in (1, 2, 3, 7):
+        found = paths.cut(questions)
+        assert len(found) == questions and len(found[0]) == 2
+        edges = [part for parts in found for part in parts]
+        assert [part.from_ns for part in edges[1:]] == [part.to_ns for part in edges[:-1]]
+        assert (edges[0].from_ns, edges[-1].to_ns) == (MINUTE // 2, 12 * HOUR)
+        assert all(part.from_ns % MINUTE == 0 for part in edges[1:])
+        assert all(parts[0].from_ns < now for parts in found)
 
 
 def test_many_steps_of_few_paths_are_one_question(
@@ -186,6 +243,7 @@ def test_a_question_lists_thousands_of_channels_of_each_slice(store: Store, begi
         )
     )
     channels = np.arange(5_000, dtype="<u8") + np.uint64(2**63)
-    assert len(Paths(plan, EVERYTHING).latencies_sql(channels)) > 2**19
-    found = store.reader().arrays(Paths(plan, EVERYTHING).latencies_sql(channels))
+    (sql,) = Paths(plan, EVERYTHING).latencies_sql(channels, len(channels))
+    assert len(sql) > 2**19
+    found = store.reader().arrays(sql)
     assert len(found["path"])

@@ -10,7 +10,7 @@ import pytest
 from flowobs import schema
 from flowobs.query import parse
 from relay.http.parameters import MapQuery
-from relay.http.queries import Session
+from relay.http.queries import Large, Session
 from relay.http.service_map import build
 from relay.store import StoreError, ddl
 from relay.store.backfill import OLD
@@ -109,7 +109,9 @@ def test_a_store_of_version_2(tmp_path):
                 assert counted == {80: kept, 81: 121}
 
             day = MapQuery(parse("ns:shop"), (hour - 40 * 86400) * 10**9, hour * 10**9)
-            (edge,) = json.loads(build(Session(store.reader(), store.plan, Ends()), day))["edges"]
+            (edge,) = json.loads(
+                build(Session(store.reader(), store.plan, Ends(), Large(store.trim)), day)
+            )["edges"]
             assert (edge["source"], edge["destination"]) == ("shop/web", "shop/api")
             assert (edge["flows"], edge["packets"], edge["rtt_ms"]) == (718, 7180, None)
         finally:

@@ -17,7 +17,8 @@ from flowobs.schema import Kind
 from relay.http import rolled
 from relay.http.measured import measured
 from relay.http.traffic import traffic
-from relay.store import Store, StoreError
+from relay.http.trends import value
+from relay.store import Store, StoreError, paths
 from relay.store.paths import Paths
 from relay.store.plan import Plan, Slice
 from tests.relay.flows import flows, table
@@ -83,6 +84,72 @@ def test_a_latency_is_what_all_of_the_traffic_tells(
     for measure in ("connect_ms", "rtt_p95_ms"):
         expected = {key: row[measure] for key, row in rows.items() if row[measure]}
         assert len(expected) >= 4
+        assert measured(session, *when, measure, step_s=step_s).values == expected
+
+
+@pytest.mark.parametrize(("step_s", "question"), [(0, ""), (900, "from.pod:shop/pod-1")])
+def test_histograms_that_the_engine_adds_up_tell_the_same(
+    store: Store, begin: int, step_s: int, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a month there are more than fit into memory."""
+    session: Any = Session(store.reader(), _slices(store, begin, step_s or 60))
+    when = parse(question), begin, begin + LENGTH
+
+    def told() -> list[object]:
+        by = ("edge", "at") if step_s else ("edge",)
+        rows = traffic(session, *when, by=by, step_s=step_s).rows
+        measures = ("connect_ms", "rtt_p95_ms")
+        return [rows, *(measured(session, *when, m, step_s=step_s).values for m in measures)]
+
+    expected = told()
+    monkeypatch.setattr(paths, "_SUMMED", 0)
+    assert told() == expected
+    assert any(row["rtt_p99_ms"] for row in expected[0].values())
+
+
+@pytest.mark.parametrize("plan", [_minutes, _slices])
+@pytest.mark.parametrize(("step_s", "question"), [(60, ""), (180, "port:83"), (900, "pod:shop/*")])
+def test_a_counter_is_what_all_of_the_traffic_tells(
+    store: Store, begin: int, step_s: int, question: str, plan: Any
+) -> None:
+    session: Any = Session(store.reader(), plan(store, begin, step_s))
+    when = parse(question), begin, begin + LENGTH
+    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
+    for measure in ("opens", "packets", "drops"):
+        expected = {key: number for key in rows if (number := value(rows[key], measure, 1))}
+        assert len(expected) >= 4
+        assert measured(session, *when, measure, step_s=step_s).values == expected
+
+
+def test_a_chart_adds_up_to_the_map(store: Store) -> None:
+    """Where an agent was away for a unit of five minutes, and parts of those beside it."""
+    begin = (time.time_ns() // HOUR - 60) * HOUR
+    endpoints, batches = table(), []
+    for minute, point in product(range(30), (POINTS[0], POINTS[2])):
+        if minute not in range(8, 17) or point is POINTS[2]:
+            start = begin + minute * MINUTE
+            batches.append(flows(1, endpoints, packets=10, start_ns=start, **point))
+    store.insert([FlowBatch.concat(batches)], "away")
+    when = EVERYTHING, begin, begin + 30 * MINUTE
+    session: Any = Session(store.reader(), store.plan(*when[1:], MINUTE))
+    (edge,) = traffic(session, *when).rows.values()
+    both = edge["packets"] + edge["reply_packets"]
+    assert both == 30 * 11
+    for step_s in (60, 300, 900):
+        assert sum(measured(session, *when, "packets", step_s=step_s).values.values()) == both
+    assert measured(session, *when, "packets").values == {(): both}
+
+
+@pytest.mark.parametrize(("step_s", "question"), [(10, ""), (300, "from.pod:shop/pod-1")])
+def test_a_latency_of_records_is_what_all_of_the_traffic_tells(
+    store: Store, begin: int, step_s: int, question: str
+) -> None:
+    session: Any = Session(store.reader(), Plan((Slice("flows", begin, begin + LENGTH),)))
+    when = parse(question), begin, begin + LENGTH
+    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
+    for measure in ("connect_ms", "rtt_p95_ms"):
+        expected = {key: row[measure] for key, row in rows.items() if row[measure]}
+        assert len(expected) >= 30
         assert measured(session, *when, measure, step_s=step_s).values == expected
 
 

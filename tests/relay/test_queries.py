@@ -61,6 +61,34 @@ async def test_store_errors_are_503(store: Store) -> None:
     queries.stop()
 
 
+async def test_large_questions_take_turns(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.http.queries.LARGE_BYTES", 7)
+    queries = Queries(store)
+    turn = queries._large.turn
+
+    def large(session: Session) -> None:
+        assert list(session.arrays("SELECT toUInt64(3) AS n", {})["n"]) == [3]
+        assert not turn.locked()  # nobody knew how large it is
+        session.arrays("SELECT toUInt64(3) AS n", {})
+        assert turn.locked()
+        session.arrays("SELECT nonsense", {})
+
+    for _ in range(2):  # one that fails lets the next one go on
+        with pytest.raises(ApiError, match="nonsense"):
+            await queries.run(Client().request, large)
+        assert not turn.locked()
+    queries.stop()
+
+
+async def test_an_answer_of_many_bytes_is_refused(store: Store) -> None:
+    queries = Queries(store)
+    with pytest.raises(ApiError, match="too much memory: ask for a shorter time range"):
+        await queries.run(
+            Client().request, lambda s: s.arrays("SELECT number FROM numbers(13000000)", {})
+        )
+    queries.stop()
+
+
 async def test_a_query_ends_when_its_client_leaves(store: Store) -> None:
     queries, client = Queries(store, workers=1), Client()
     ended = threading.Event()
@@ -98,6 +126,25 @@ async def test_the_line_is_bounded(store: Store) -> None:
     go_on.set()
     assert await asyncio.gather(*waiting) == [True, True]
     await queries.run(client.request, lambda s: None)
+    queries.stop()
+
+
+async def test_an_answer_that_has_begun_is_not_refused(store: Store) -> None:
+    """The next page of an export waits behind those that came before."""
+    queries, export, other = Queries(store, workers=1, waiting=1), Client(), Client()
+    assert await queries.run(export.request, lambda s: 1) == 1
+    go_on = threading.Event()
+    waiting = [
+        asyncio.ensure_future(queries.run(other.request, lambda s: go_on.wait(60)))
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="too many queries are waiting"):
+        await queries.run(Client().request, lambda s: None)
+    page = asyncio.ensure_future(queries.run(export.request, lambda s: 2))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await asyncio.gather(page, *waiting) == [2, True, True]
     queries.stop()
 
 

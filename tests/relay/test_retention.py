@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,8 @@ def test_retentions_are_by_table():
     }  # fmt: skip
     assert Retention.parse("3d", "20GB").max_bytes == 20 * 10**9
     assert Retention.parse("3d", "512 M").max_bytes == 512 * 10**6
+    assert Retention.parse("3d").text == "3d"
+    assert Retention.parse("3d", "20GB").text == "3d, at most 20GB"  # as status shows it
 
 
 @pytest.mark.parametrize("text", ["2m=3d", "flows=", "=3d", "flows=3d,", "3d,flows=4d"])
@@ -55,6 +58,26 @@ def test_size_takes_records_first_and_never_the_newest_part():
     assert names(170) == [("f0", "time")]
     assert names(169) == [("f0", "time"), ("f1", "size")]
     assert names(1) == [("f0", "time"), ("f1", "size"), ("f2", "size"), ("m1", "size")]
+
+
+def test_a_size_is_kept_in_small_steps(tmp_path: Path) -> None:
+    """Two parts that together are more than a twentieth of the size are never merged."""
+    url = f"chdb://{tmp_path / 'store'}"
+    left = []
+    for size in ("400KB", None):
+        store = Store.open(url, max_disk=size)
+        if size:
+            for number in range(2):
+                store.insert([flows(2000)], f"{number}")
+        store._writer.command("OPTIMIZE TABLE flows")
+        parts = store.reader().query(
+            "SELECT count() AS n, min(bytes_on_disk) AS least FROM system.parts"
+            " WHERE active AND table = 'flows'"
+        )
+        left.append(parts["n"][0])
+        assert parts["least"][0] > 10_000
+        store.close()
+    assert left == [2, 1]
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +113,12 @@ def test_old_parts_are_dropped_without_a_mutation(store):
     assert store.plan(half_past * 10**9, now).slices[0].table == "flows_1m"
 
 
-def test_over_its_size_the_oldest_goes_and_the_plan_knows(store):
+def test_over_its_size_the_oldest_goes_and_the_plan_knows(store, caplog):
     store._sweeper.retention = Retention.parse("2d", "1KB")
+    add(store, DAY + 3600)
     store.sweep()
+    # one line, however many parts
+    assert ["table=flows " in line for line in caplog.messages].count(True) == 1
     rows, *_ = counts(store)
     assert rows == 100  # the newest part
     assert store._sweeper.complete()["flows"] > time.time_ns() - 1.1 * DAY * 10**9
