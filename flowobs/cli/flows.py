@@ -158,6 +158,15 @@ def list_(**given: Any) -> None:
 
 
 def _look_back(given: dict[str, Any]) -> None:
+    from flowobs.cli.errors import Interrupted
+
+    try:
+        _print_past(given)
+    except Interrupted as error:
+        raise Interrupted(f"{error.message} What came is not all: ask again.") from error
+
+
+def _print_past(given: dict[str, Any]) -> None:
     from flowobs.cli.client import Relay
     from flowobs.cli.errors import NothingFound
     from flowobs.cli.output import Printer

@@ -36,7 +36,9 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
         ],
         ["store", f"{clean(store.get('url'))}, {clean(store.get('engine'))}"],
     ]
-    if store.get("healthy"):
+    if not store.get("healthy"):
+        rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
+    if store.get("rows") is not None:
         held = plural(number(store, "rows"), "record")
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
         rows.append(["", _disk(store)])
@@ -44,8 +46,6 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
         late = _seconds(store, "lag_s") + " behind" if store.get("lag_s") else "up to date with"
         rows.append(["", f"{late} what agents have sent"])
-    else:
-        rows.append(["", paint(f"NOT HEALTHY: {clean(store.get('error'))}", color, fg="red")])
     readers = plural(number(live, "subscribers"), "subscriber")
     held = f"{plural(number(live, 'buffered'), 'record')} in memory"
     since = f", since {moment(live['oldest'])}" if live.get("oldest") else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowobs.cli.client import Row
-from flowobs.cli.map import TROUBLES
+from flowobs.cli.map import TROUBLES, is_bad, least_loss, loss
 from flowobs.cli.measured import (
     amount,
     head_of,
@@ -26,7 +26,7 @@ from flowobs.cli.text import clean, columns, fitting, number, paint, plural, siz
 _NUMBERS = (
     "value", "share", "flows", "opens", "packets", "bytes", "reply_packets", "reply_bytes",
     "drops", "fails", "resets", "retransmits", "connect_ms", "connect_p95_ms", "connect_p99_ms",
-    "rtt_ms", "rtt_p95_ms", "rtt_p99_ms", "first_seen", "last_seen",
+    "rtt_ms", "rtt_p95_ms", "rtt_p99_ms", "first_seen", "last_seen", "path_loss",
 )  # fmt: skip
 """Cells of CSV, besides what a row is of."""
 
@@ -52,23 +52,22 @@ def text(found: Row, color: bool) -> Iterator[str]:
         yield note(f"nothing is stored from before {since}: what is new cannot be told", color)
         return
     if rows:
-        trouble = any(number(row, name) for row in rows for name in TROUBLES)
+        least = least_loss(found)
         head = [
             clean(found.get("by")).upper(),
             title(measure).upper(),
             "SHARE",
             "FLOWS",
             "OUT/BACK",
-            "TROUBLE" if trouble else "",
+            "TROUBLE" if any(_trouble(row, least) for row in rows) else "",
         ]
         cells = fitting(
-            lambda most: [head, *(_cells(row, measure, most) for row in rows)], 0, room()
+            lambda most: [head, *(_cells(row, measure, most, least) for row in rows)], 0, room()
         )
         first, *rest = columns(cells, right=frozenset({1, 2, 3}))
         yield paint(first, color, bold=True)
         for line, row in zip(rest, rows, strict=True):
-            bad = bool(number(row, "drops") or number(row, "fails"))
-            yield paint(line, color and bad, fg="red")
+            yield paint(line, color and is_bad(row, least), fg="red")
     else:
         yield nothing_known(found, "nothing new" if new else f"no {title(measure)}", color)
     other = found.get("other")
@@ -85,19 +84,20 @@ def text(found: Row, color: bool) -> Iterator[str]:
     yield from uncovered(found, color)
 
 
-def _cells(row: Row, measure: object, most: int) -> list[str]:
+def _cells(row: Row, measure: object, most: int, least: float) -> list[str]:
     return [
         name_of(row, most),
         amount(row.get("value"), measure),
         _share(row),
         f"{number(row, 'flows'):,}",
         size(number(row, "bytes"), number(row, "reply_bytes")),
-        ", ".join(
-            plural(number(row, name), name.removesuffix("s"))
-            for name in TROUBLES
-            if number(row, name)
-        ),
+        _trouble(row, least),
     ]
+
+
+def _trouble(row: Row, least: float) -> str:
+    told = [plural(number(row, n), n.removesuffix("s")) for n in TROUBLES if number(row, n)]
+    return ", ".join(filter(None, (*told, loss(row, least))))
 
 
 def _share(row: Row) -> str:

@@ -24,9 +24,17 @@ MOST_DEPTH: Final = 30
 MOST_COMPARISONS: Final = 1_000
 MOST_PATTERNS: Final = 100
 """Each is tried on every name that the relay knows."""
+MOST_WILDCARDS: Final = 200
+"""The engine takes milliseconds for each of them."""
 _FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+_NEGATED: Final = re.compile(r"-([A-Za-z][A-Za-z0-9_.]*)[:=<>~!]")
 _KEYWORDS: Final = frozenset({"and", "or", "not"})
 _FOREIGN: Final = {"&&": "and", "||": "or", "&": "and", "|": "or"}
+_MISTAKEN: Final = {
+    "==": "{}=", "=!": "{}!=", ":!": "{}!=", "!:": "{}!=",
+    "=~": "{}~", ":~": "{}~", "!~": "not {}~",
+}  # fmt: skip
+"""Operators of other languages: read as a value's beginning, they would just match nothing."""
 
 
 def parse(text: str) -> Filter:
@@ -43,6 +51,12 @@ def parse(text: str) -> Filter:
             f"this looks for {len(patterns)} words and patterns, {MOST_PATTERNS} is the limit; "
             "ask for less",
             1,
+        )
+    globs = {m.value for m in matches(tree) if m.op in (Op.glob, Op.item)}
+    wildcards = sum(str(glob).count(c) for glob in globs for c in "*?")
+    if wildcards > MOST_WILDCARDS:
+        raise QueryError(
+            f"this has {wildcards} wildcards, {MOST_WILDCARDS} is the limit; ask for less", 1
         )
     return tree
 
@@ -131,16 +145,19 @@ def _is(token: Word | Mark | None, text: str) -> bool:
 def _term(word: Word) -> Filter:
     found = None if address(word.text) is not None else _FIELD.match(word.text)
     length = found.end() if found and not any(word.quoted[: found.end()]) else 0
+    name = word.text[:length]
+    for wrong, right in _MISTAKEN.items():
+        if name and word.find(wrong, length) == length:
+            raise QueryError(f"write `{right.format(name)}` for `{name}{wrong}`", word.column)
     op = next((op for op in OPERATORS if word.find(op, length) == length), None)
-    if op is None or (not length and _is_port(word)):
-        return bare(word)
-    if not length:
+    if op is None or (not name and _is_port(word)):
+        return _bare(word)
+    if not name:
         raise QueryError(
             f"a field is missing before `{op}`; write it without spaces, as in `bytes>1MB`",
             word.column,
         )
-    name, value = word.text[:length], word.cut(length + len(op))
-    values = tuple(value.split(","))
+    values = tuple(word.cut(length + len(op)).split(","))
     for part in values:
         if part.missing:
             example = "write it without spaces, as in `port:80,443`"
@@ -148,6 +165,13 @@ def _term(word: Word) -> Filter:
     if op == "!=":
         return Not(fields.make(Term(name, word.column, "=", values)))
     return fields.make(Term(name, word.column, op, values))
+
+
+def _bare(word: Word) -> Filter:
+    negated = _NEGATED.match(word.text) if word.plain else None
+    if negated and fields.canonical(negated[1]) in fields.FIELDS:
+        raise QueryError(f"write `not {word.text[1:]}` for `{word.text}`", word.column)
+    return bare(word)
 
 
 def _is_port(word: Word) -> bool:

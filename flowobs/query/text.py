@@ -9,7 +9,7 @@ from flowobs import schema
 from flowobs.filters.tree import And, Filter, Match, Network, Not, Op, Or
 from flowobs.rows import ip_text, time_text
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./@%+=-]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./@%+-][A-Za-z0-9_./@%+=-]*")
 _BETWEEN_STARS: Final = re.compile(r"([*?]+)")
 _SIGNS: Final = {Op.ge: ">=", Op.gt: ">", Op.le: "<=", Op.lt: "<", Op.contains: "~"}
 
@@ -68,7 +68,13 @@ def _value(column: schema.Column, value: object) -> str:
 
 
 def quoted(value: str) -> str:
-    """``value`` as a word, in quotes where it needs them."""
+    """``value`` as a word, in quotes where it needs them; a ``/`` may stand between two names."""
+    if not value:
+        return '""'
+    return "/".join(part and _quoted(part) for part in value.split("/"))
+
+
+def _quoted(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

@@ -89,8 +89,8 @@ def test_nothing_matches(relay: FakeRelay) -> None:
         ({"raw": b"[1]\n"}, "sent a line that is no record"),
         ({"raw": b"\xff\n"}, "sent a line that is no record"),
         ({"content_type": "text/html"}, "sent text/html. Is it a flowobs relay?"),
-        ({"cut": True}, "broke off (the connection was closed)."),
-        ({"raw": b'{"time": 1'}, "broke off (in the middle of a record)."),
+        ({"cut": True}, "broke off (the connection was closed). What came is not all: ask again."),
+        ({"raw": b'{"time": 1'}, "broke off (in the middle of a record). What came is not all"),
     ],
 )
 def test_faults_of_the_server(relay: FakeRelay, fault: dict[str, object], sentence: str) -> None:

@@ -160,6 +160,14 @@ def test_csv_and_arrow_are_passed_on(relay: FakeRelay) -> None:
     assert run("list", "-o", "csv", server=relay.url).stderr == "Error: The store is not there.\n"
 
 
+def test_an_export_that_breaks_off_is_no_success(relay: FakeRelay) -> None:
+    relay.exported, relay.cut = b"time,node\n1,n\n", True
+    result = run("list", "--since", "7d", "-o", "csv", server=relay.url)
+    assert result.returncode == 1
+    assert result.stdout.startswith("time,node\n1,n\n")
+    assert "broke off (the connection was closed). What came is not all" in result.stderr
+
+
 def test_an_answer_that_breaks_off_says_why(relay: FakeRelay) -> None:
     relay.history = [record()]
     relay.raw = b'{"error": "the query took too long"}\n'

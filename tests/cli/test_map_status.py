@@ -37,6 +37,34 @@ MAP = {
         edge("shop/web-0", "shop/api-1"),
         edge("shop/api-1", "shop/db-0", bytes=10**7, drops=3, drop_reasons={"NO_SOCKET": 3}),
         edge("1.2.3.4", "shop/web-0", proto="icmp", port=0, flows=1, retransmits=1, fails=2),
+        # three seconds of five minutes are 1 %: less than that may just not have been told yet
+        edge(
+            "node-1",
+            "shop/db-0",
+            bytes=30,
+            reply_bytes=0,
+            sent_packets=150,
+            reply_sent_packets=50,
+            path_loss=3,
+        ),
+        edge(
+            "node-1",
+            "shop/db-1",
+            bytes=20,
+            reply_bytes=0,
+            sent_packets=150,
+            reply_sent_packets=50,
+            path_loss=2,
+        ),
+        edge(
+            "node-1",
+            "shop/db-2",
+            bytes=10,
+            reply_bytes=0,
+            sent_packets=None,
+            reply_sent_packets=None,
+            path_loss=None,
+        ),
     ],
 }
 STATUS = {
@@ -89,6 +117,10 @@ def test_the_map_is_a_tree_of_callers(relay: FakeRelay) -> None:
         "`- kube-system/dns:53 udp  12 flows  10/20 B",
         "1.2.3.4",
         "`- shop/web-0 icmp           1 flow  9.0/80.0 kB  2 fails, 1 retransmit",
+        "node-1",
+        "|- shop/db-0:8080 tcp      12 flows  30/0 B       3 lost on the path (1.5%)",
+        "|- shop/db-1:8080 tcp      12 flows  20/0 B",
+        "`- shop/db-2:8080 tcp      12 flows  10/0 B",
     ]
     assert relay.requests == [("/api/v1/service-map", {"since": ["5m"], "namespace": ["shop"]})]
 
@@ -188,6 +220,7 @@ def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:
     relay.documents["/api/v1/status"] = STATUS | {"store": store, "agents": []}
     result = run("status", "-o", "text", server=relay.url)
     assert "NOT HEALTHY: the disk is full" in result.stdout
+    assert " on disk: " in result.stdout  # what takes it
     assert "no agent has connected yet" in result.stdout
     assert result.returncode == 1
     assert run("status", server=relay.url).returncode == 1

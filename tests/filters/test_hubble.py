@@ -7,7 +7,7 @@ import pytest
 
 from flowobs.batch import Endpoint, Endpoints, FlowBatch, Strings
 from flowobs.filters import FilterError, Mask
-from flowobs.filters.hubble import flow_filter, flow_filters
+from flowobs.filters.hubble import _FIELDS, flow_filter, flow_filters
 from flowobs.filters.tree import packed
 from flowobs.schema import EndpointKind, Kind, Reporter
 
@@ -126,6 +126,28 @@ def batch() -> FlowBatch:
 )
 def test_filters_select(batch: FlowBatch, message: dict[str, Any], rows: list[int]) -> None:
     assert Mask(flow_filter(message))(batch).nonzero()[0].tolist() == rows
+
+
+ASKED = {
+    *(f"{end}_{what}" for end in ("source", "destination") for what in (
+        "ip", "pod", "service", "label", "identity", "fqdn", "workload", "port", "cluster_name",
+    )),
+    *("verdict", "traffic_direction", "ip_version", "protocol", "event_type", "tcp_flags"),
+    *("node_name", "drop_reason_desc", "interface", "reply"),
+}  # fmt: skip
+NOT_RECORDED = (
+    "uuid", "source_ip_xlated", "http_status_code", "http_method", "http_path", "http_url",
+    "http_header", "dns_query", "trace_id", "ip_trace_id", "node_labels", "encrypted",
+    "experimental",
+)  # fmt: skip
+"""With ``ASKED``, all fields of Cilium 1.19's flow.proto."""
+
+
+@pytest.mark.parametrize("name", [*NOT_RECORDED, "of_a_later_version"])
+def test_no_field_is_ignored(name: str) -> None:
+    assert set(_FIELDS) == ASKED
+    with pytest.raises(FilterError, match=f"`{name}` asks for what is not recorded here"):
+        flow_filter({name: ["1"]})
 
 
 def test_lists_of_filters(batch: FlowBatch) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, reject, settings
 from flowobs import schema
 from flowobs.batch import Endpoint, Endpoints, FlowBatch, Strings
 from flowobs.filters import Filter, Mask, Match, Op, where
-from flowobs.query import QueryError, parse
-from flowobs.query.parser import MOST_DEPTH
+from flowobs.query import QueryError, fields, parse
+from flowobs.query.parser import MOST_DEPTH, MOST_WILDCARDS
+from flowobs.rows import time_text
 from relay.store import Reader, Store
 from relay.store.ddl import TABLE
 from tests.query.trees import ADDRESSES, LISTS, TEXTS, filters, questions
@@ -96,6 +98,27 @@ def test_they_agree_on_questions(stored: tuple[FlowBatch, Reader], question: str
     check(stored, filter)
 
 
+def test_they_agree_on_every_name(stored: tuple[FlowBatch, Reader]) -> None:
+    values = (
+        "a*",
+        "1..2",
+        "0us..3us",
+        "0s..3s",
+        "10.0.0.1",
+        "10.0.0.0/31",
+        f">={time_text(NOW - 2)}",
+        "a=b",
+    )
+    for name in sorted({*fields.FIELDS, *fields.ALIASES}):
+        asked = 0
+        for value in values:
+            with suppress(QueryError):
+                filter = parse(f"{name}{value}" if value.startswith(">") else f"{name}:{value}")
+                check(stored, filter)
+                asked += 1
+        assert asked, name
+
+
 @pytest.mark.parametrize(
     "question",
     [
@@ -104,6 +127,7 @@ def test_they_agree_on_questions(stored: tuple[FlowBatch, Reader], question: str
         " or ".join(f"({'! ' * 20} port!={n})" for n in range(70)),
         "ip:" + ",".join(f"10.0.{n}.0/24" for n in range(250)),
         " ".join(f"w{n}" for n in range(99)),
+        "name:" + "*a" * MOST_WILDCARDS,
     ],
 )
 def test_the_engine_takes_questions_at_the_limits(

@@ -88,4 +88,6 @@ test("an edge is asked for by both ends", () => {
 test("questions side by side, and values that must be quoted", () => {
   expect([both("a", ""), both("", "b"), both("a or b", "c")]).toEqual(["a", "b", "(a or b) (c)"]);
   expect(value('a"*\\')).toBe('"a\\"*\\\\"');
+  expect(value("ops/Café-0")).toBe('ops/"Café-0"');
+  expect(value("")).toBe('""');
 });

@@ -7,9 +7,11 @@ import type { Selection } from "../state/selection";
 
 type Nodes = ReadonlyMap<string, MapNode>;
 
-/** A value as the language has it: wildcards stay plain where they are quoted. */
-export const value = (text: string): string =>
-  /^[\w./@:=-]+$/.test(text) ? text : `"${text.replaceAll(/[\\"]/g, "\\$&")}"`;
+/** A value as the language has it: wildcards stay plain where they are quoted. A / divides two names: it is not. */
+export const value = (text: string): string => text.split("/").map(quoted).join("/") || '""';
+
+const quoted = (part: string): string =>
+  /^[\w.@:=-]*$/.test(part) ? part : `"${part.replaceAll(/[\\"]/g, "\\$&")}"`;
 
 /** The term for one end; undefined where none can tell it. */
 function end(side: "src" | "dst", id: string, nodes: Nodes, group: Group): string | undefined {
