@@ -114,7 +114,7 @@ INLINE u64 keep_conn(u64 at, struct conn *fresh, u64 now) {
         return 0;
     }
     struct conn *c = conn_way(place, way);
-    if (old && now - c->last_ns < IDLE_NS && !ended(c->fin[0], c->fin[1], c->closer)) count(STAT_FORGOTTEN, 1, 0);
+    if (old && now < c->last_ns + IDLE_NS && !ended(c->fin[0], c->fin[1], c->closer)) count(STAT_FORGOTTEN, 1, 0);
     *c = *fresh;
     return (at & ~(15ULL << 32)) | (u64)way << 32;
 }

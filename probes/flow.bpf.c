@@ -66,7 +66,7 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     u32 opens = p->proto == PROTO_TCP ? (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN : 1;
     if (known) {
         u32 over = ended(known->fin[0], known->fin[1], known->closer);
-        u32 idle = now - known->last_ns > IDLE_NS;
+        u32 idle = now > known->last_ns + IDLE_NS; /* another CPU may have been here with a later time */
         if (!(opens && (idle || (over && p->proto == PROTO_TCP)))) {
             f->start_ns = known->start_ns;
             f->initiator = known->initiator;

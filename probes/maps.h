@@ -77,7 +77,7 @@ INLINE int limited(struct event *e) {
         MAP_PUT(limits, &k, &fresh);
         return 0;
     }
-    if (e->time_ns - l->since_ns > SECOND_NS) {
+    if (e->time_ns > l->since_ns + SECOND_NS) {
         l->since_ns = e->time_ns;
         l->sent = 0;
     }
