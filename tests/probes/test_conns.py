@@ -67,10 +67,11 @@ def test_a_connection_that_ended_is_no_loss() -> None:
         assert counters.read().stats["forgotten"][0] == 0
 
 
+@pytest.mark.parametrize("places", [2, 8], ids=["too few places", "enough"])
 def test_what_two_processors_put_into_one_place_at_once_is_remembered_or_counted(
-    tmp_path: Path,
+    tmp_path: Path, places: int
 ) -> None:
-    rounds, places, count = 200, 8, 64
+    rounds, count = 200, 64
     library = tmp_path / "together.so"
     source = Path(__file__).with_name("together.c")
     command = ["clang", "-O2", "-shared", "-fPIC", "-pthread", str(source), "-o", str(library)]
