@@ -23,11 +23,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 
+from bench import _empty
 from bench import _pairs as pairs
 from bench._chains import CHAIN, KEPT, NEW, Chains, Load, more_pods, run_seconds
 from bench._switched import SwitchedStack
 from flowobs.agent import bpf
+from flowobs.agent.attach import Attachments
+from flowobs.agent.features import PROGRAMS
+from flowobs.agent.loader import Probes
+from flowobs.agent.metrics import Metrics
 from tests.e2e.lab import Lab
 from tests.e2e.test_light import cpu_seconds
 
@@ -36,6 +42,7 @@ HERE, ELSEWHERE = os.SCHED_OTHER, os.SCHED_IDLE
 """Scheduling policy of the relay."""
 SECONDS = 2.0
 SCHED_CLS = 3  # linux/bpf.h
+_AT_INTERFACES = [program.name for program in PROGRAMS if program.kind == "tc"]
 
 Figures = list[dict[str, object]]
 
@@ -87,8 +94,9 @@ class Turn(NamedTuple):
 class _Bench:
     """Chains and what observes them, all running."""
 
-    def __init__(self, chains: Chains, flowobs: SwitchedStack) -> None:
+    def __init__(self, chains: Chains, flowobs: SwitchedStack, namespace: str) -> None:
         assert flowobs.agent is not None and flowobs.relay is not None
+        self._namespace = namespace
         self._chains, self._flowobs = chains, flowobs
         self._agent, self._relay = flowobs.agent.pid, flowobs.relay.pid
 
@@ -128,14 +136,14 @@ class _Bench:
         """
         on = busy[1::2]
         requests = sum(turn.load.requests for turn in on)
+        programs, runs, measuring = self._programs(case)
         service = statistics.median(turn.cpu_us for turn in busy[::2])
         agent = 1e6 * sum(turn.agent for turn in on) / requests
-        programs, runs = self._programs(case)
         told = {
             "cpu_us_per_request": (service, "client and services, without agent"),
             "programs_us_per_request": (
                 programs,
-                f"{runs:.0f} runs at interfaces, 29 ns of measuring in each",
+                f"{runs:.0f} runs at interfaces, without {measuring:.0f} ns of measuring in each",
             ),
             "agent_us_per_request": (
                 agent,
@@ -148,9 +156,9 @@ class _Bench:
             _figure(f"accounted_ratio{case}", share, "", "without programs and agent", share),
         ]
 
-    def _programs(self, case: Case) -> tuple[float, float]:
+    def _programs(self, case: Case) -> tuple[float, float, float]:
         """For each request at full load: microseconds of the agent's programs, and how often those
-        at interfaces ran.
+        at interfaces ran; and the nanoseconds of measuring in a run, which are taken off.
         """
         measuring = bpf.enable_stats()
         try:
@@ -163,10 +171,27 @@ class _Bench:
             load = self._chains.load(case.port, SECONDS)
             at_interfaces, others = (self._ran() - before).astype(float)
             others -= usual * (time.monotonic() - began)
+            nothing = self._nothing(case)
         finally:
             os.close(measuring)
-        us = (at_interfaces[0] + max(0.0, others[0])) / 1e3
-        return us / load.requests, at_interfaces[1] / load.requests
+        ran = np.array([at_interfaces, np.maximum(0.0, others)]).sum(axis=0)
+        us = (ran[0] - nothing * ran[1]) / 1e3
+        return us / load.requests, at_interfaces[1] / load.requests, nothing
+
+    def _nothing(self, case: Case) -> float:
+        """Nanoseconds of an empty program at the same interfaces under the same load."""
+        self._flowobs.switch(False)
+        with _empty.loaded() as program:
+            probes = Probes("core", dict.fromkeys(_AT_INTERFACES, program))
+            metrics = Metrics(CollectorRegistry())
+            hooks = Attachments(probes, metrics, print, namespace=self._namespace)
+            hooks.start()
+            try:
+                self._chains.load(case.port, SECONDS)
+            finally:
+                hooks.stop()
+            ran = bpf.program_info(program)
+        return ran.run_time_ns / ran.run_count
 
     def _ran(self) -> NDArray[np.int64]:
         """The programs that the agent holds, so far: (nanoseconds, runs) of those at interfaces,
@@ -212,7 +237,7 @@ def run() -> Figures:
         try:
             flowobs.start_relay()
             flowobs.start_agent()
-            bench = _Bench(chains, flowobs)
+            bench = _Bench(chains, flowobs, f"/run/netns/{lab.ns('node')}")
             return [figure for case in CASES for figure in bench.run(case)]
         finally:
             flowobs.stop()

@@ -18,12 +18,13 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import _empty
 from flowobs.agent import bpf
 from flowobs.agent.drain import FlowDrain
 from flowobs.agent.features import REQUIRED
@@ -36,6 +37,7 @@ FAMILIES = {4: "", 6: "_v6"}
 HERE = Path(__file__).parent
 TURNS = 15
 HOT_RUNS, HOT_ROUNDS = 50_000, 4
+COLD_RUNS = 100
 UPDATES = 100_000  # packets of known flows in a turn
 PIECE = 100  # flows
 FEW = 5_000  # flows whose openings the ring holds
@@ -77,15 +79,26 @@ class Spread:
         out = folder / "spread.so"
         command = ["clang", "-O2", "-shared", "-fPIC", str(HERE / "spread.c"), "-o", str(out)]
         subprocess.run(command, check=True)
-        self._call = ctypes.CDLL(str(out), use_errno=True).spread
+        made = ctypes.CDLL(str(out), use_errno=True)
+        self._spread, self._cold = made.spread, made.cold
 
     def __call__(self, prog: int, packets: list[bytes], pieces: int) -> Costs:
         """One round, of as many pieces of equal size."""
         frames, size, piece = b"".join(packets), len(packets[0]), len(packets) // pieces
         taken = np.zeros(pieces + 1, np.uint64)
-        if self._call(prog, frames, size, pieces, piece, taken.ctypes.data_as(ctypes.c_void_p)):
-            raise OSError(ctypes.get_errno(), "cannot run the program on a packet")
+        ns = taken.ctypes.data_as(ctypes.c_void_p)
+        self._check(self._spread(prog, frames, size, pieces, piece, ns))
         return np.diff(taken)[np.newaxis] / piece
+
+    def cold(self, first: int, second: int, data: bytes, times: int) -> Costs:
+        """One round of one piece: of both programs together, each time out of cold caches."""
+        taken = ctypes.c_uint64()
+        self._check(self._cold(first, second, data, len(data), times, ctypes.byref(taken)))
+        return np.array([[taken.value / times]])
+
+    def _check(self, error: int) -> None:
+        if error:
+            raise OSError(ctypes.get_errno(), "cannot run the program on a packet")
 
 
 class Subject:
@@ -94,7 +107,7 @@ class Subject:
     def __init__(self, stack: ExitStack, spread: Spread, entries: int) -> None:
         probes = stack.enter_context(load("core", only=REQUIRED, flow_entries=entries))
         maps = probes.maps
-        self.prog = probes.programs["flow_ingress"]
+        self.prog, self.egress = (probes.programs[n] for n in ("flow_ingress", "flow_egress"))
         self._ring = stack.enter_context(closing(RingReader(maps["events"], EVENT.dtype)))
         self._drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
         self._spread = spread
@@ -102,6 +115,10 @@ class Subject:
     def costs(self, packets: list[bytes], flows: int) -> Costs:
         """Of packets of so many flows, one flow after the other."""
         return self._spread(self.prog, packets, flows // PIECE)
+
+    def forward_cold(self, data: bytes) -> Costs:
+        """Of a packet of a known flow that comes in and goes out again, from cold caches."""
+        return self._spread.cold(self.prog, self.egress, data, COLD_RUNS)
 
     def read(self) -> int:
         """The ring; how many events there were."""
@@ -121,6 +138,13 @@ def _hot(metric: str, prog: int, data: bytes) -> Turn:
             bpf.test_run(prog, data, repeat=HOT_RUNS)
             costs.append([(bpf.program_info(prog).run_time_ns - before) / HOT_RUNS])
         yield {metric: np.array(costs)}
+
+
+def _forward(metric: str, subject: Subject, family: int) -> Turn:
+    data = packet(0, family)
+    while True:
+        yield {metric: np.vstack([subject.forward_cold(data) for _ in range(HOT_ROUNDS)])}
+        subject.empty()
 
 
 def _flows(name: str, subject: Subject, count: int, family: int) -> Turn:
@@ -163,20 +187,6 @@ def _connection(metric: str, subject: Subject, family: int) -> Turn:
             subject.empty()
 
 
-@contextmanager
-def _empty(folder: Path) -> Iterator[int]:
-    out = folder / "empty.bpf.o"
-    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-    compile = ["clang", "-O2", "-g", "-target", "bpf", include, "-c"]
-    subprocess.run([*compile, str(HERE / "empty.bpf.c"), "-o", str(out)], check=True)
-    made = bpf.BpfObject(out)
-    try:
-        made.load()
-        yield made.program_fd("empty")
-    finally:
-        made.close()
-
-
 def run() -> list[dict[str, object]]:
     """Needs root and clang. Times are nanoseconds per packet; ``connection`` is for all packets of
     one in a row, with its event.
@@ -206,7 +216,7 @@ def run() -> list[dict[str, object]]:
 def _measure(folder: Path) -> dict[str, Costs]:
     spread = Spread(folder)
     with ExitStack() as stack:
-        empty = stack.enter_context(_empty(folder))
+        empty = stack.enter_context(_empty.loaded())
         few, many, telling, full = (
             Subject(stack, spread, entries) for entries in (65_536, 131_072, 65_536, 65_536)
         )
@@ -217,6 +227,7 @@ def _measure(folder: Path) -> dict[str, Costs]:
         families = FAMILIES.items()
         turns = [_hot("empty", empty, packet(0))]
         turns += [_hot(f"hot{suffix}", few.prog, packet(0, family)) for family, suffix in families]
+        turns += [_forward(f"forward_cold{suffix}", few, family) for family, suffix in families]
         turns += [_flows(f"10k{suffix}", few, 10_000, family) for family, suffix in families]
         turns += [_flows(f"100k{suffix}", many, 100_000, family) for family, suffix in families]
         turns += [_event(suffix, telling, family) for family, suffix in families] * 2
