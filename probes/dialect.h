@@ -8,7 +8,6 @@
 
 #ifdef FO_BCC
 
-#include <linux/version.h>
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/pkt_cls.h>
 #define PROGRAM(section)
@@ -35,7 +34,6 @@
 #define KADDR(ptr, type, member) ((void *)(ptr) + OFF_##type##_##member)
 /* Entries of a map whose size the loader may have changed. */
 #define ENTRIES(map, n) ((u64)(n))
-#define HAS_COARSE_CLOCK (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0))
 
 #else
 
@@ -85,7 +83,6 @@ struct bpf_map {
     u32 max_entries;
 } __attribute__((preserve_access_index));
 #define ENTRIES(map, n) ((u64)((struct bpf_map *)&map)->max_entries)
-#define HAS_COARSE_CLOCK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_coarse_ns)
 struct trace_event_raw_tcp_retransmit_skb {
     int err;
 } __attribute__((preserve_access_index));
@@ -105,10 +102,5 @@ struct trace_event_raw_tcp_retransmit_skb {
 #define ARGUMENT(ctx) ((void *)(ctx)[0]) /* x0 */
 #define RETURNED(ctx) ((void *)(ctx)[0])
 #endif
-
-/* CLOCK_MONOTONIC, a tick old at most; before Linux 5.11 there is only the exact one. */
-INLINE u64 coarse_now(void) {
-    return HAS_COARSE_CLOCK ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
-}
 
 #define BE16(x) __builtin_bswap16(x)

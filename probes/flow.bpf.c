@@ -254,7 +254,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     }
     /* The exact clock costs a third of all this: read where the moment matters, such as a reply's. Else a tick will
      * do, which is a few milliseconds old: never before what was exact. */
-    u64 tick = coarse_now();
+    u64 tick = tick_now();
     if (first || edges || connects) {
         if (!now) now = bpf_ktime_get_ns();
         f->last_ns = now;

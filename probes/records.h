@@ -162,9 +162,12 @@ struct count {
     u64 bytes; /* wire bytes */
 };
 
-/* What user space tells the programs while they run. */
+/* What user space tells the programs while they run, and what these need for each packet. */
 struct control {
     u32 active; /* the flow map to write to: 0 or 1 */
     u32 retransmits; /* the map of retransmits to write to: it turns later */
     u32 seed; /* of hashes: nobody else can tell which flows share a place */
+    u32 pad; /* 0 */
+    u64 tick; /* the programs' own: jiffies when tick_ns was read */
+    u64 tick_ns; /* CLOCK_MONOTONIC */
 };

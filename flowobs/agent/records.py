@@ -188,11 +188,14 @@ COUNT = Struct(
 
 CONTROL = Struct(
     "control",
-    "What user space tells the programs while they run.",
+    "What user space tells the programs while they run, and what these need for each packet.",
     (
         ("u32", "active", 1, "the flow map to write to: 0 or 1"),
         ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
         ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
+        ("u32", "pad", 1, "0"),
+        ("u64", "tick", 1, "the programs' own: jiffies when tick_ns was read"),
+        ("u64", "tick_ns", 1, "CLOCK_MONOTONIC"),
     ),
 )
 
