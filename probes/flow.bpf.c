@@ -18,22 +18,21 @@ MAP(MT_ARRAY, blank, u32, struct flow, 1)
 #define PACKET_LOOPBACK 5 /* linux/if_packet.h */
 
 INLINE void emit(struct __sk_buff *skb, struct flow_key *k, struct flow *f, u8 kind, u32 dir, u8 tcp_flags, u64 now) {
-    struct event e = {};
-    e.version = RECORD_VERSION;
-    e.kind = kind;
-    e.initiator = f->initiator;
-    e.direction = dir;
-    e.time_ns = now;
-    e.key = *k;
-    e.cookie[0] = f->cookie[0], e.cookie[1] = f->cookie[1];
-    e.cgroup[0] = f->cgroup[0], e.cgroup[1] = f->cgroup[1];
-    /* no e.tcp_flags[dir]: the verifier wants constant offsets into the stack */
-    u16 both = (u16)tcp_flags << (dir ? 8 : 0);
-    __builtin_memcpy(e.tcp_flags, &both, 2);
-    e.closer = f->closer;
-    e.state = f->state;
-    e.length = skb->len;
-    int error = PERF_OUT(events, skb, &e, sizeof(e));
+    struct event *e = blank_event();
+    if (!e) return;
+    e->version = RECORD_VERSION;
+    e->kind = kind;
+    e->initiator = f->initiator;
+    e->direction = dir;
+    e->time_ns = now;
+    e->key = *k;
+    e->cookie[0] = f->cookie[0], e->cookie[1] = f->cookie[1];
+    e->cgroup[0] = f->cgroup[0], e->cgroup[1] = f->cgroup[1];
+    e->tcp_flags[dir & 1] = tcp_flags;
+    e->closer = f->closer;
+    e->state = f->state;
+    e->length = skb->len;
+    int error = PERF_OUT(events, skb, e, sizeof(*e));
     if (error && kind == KIND_OPEN) { /* not lost, only late */
         f->state |= FLOW_OPEN_LATE;
         count(STAT_OPEN_LATE, 1, 0);
@@ -155,8 +154,7 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
 }
 
 /* Sets *now where it had to read the clock. */
-INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, struct ends *tunnel,
-                               u32 dir, u64 *now) {
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 *now) {
     u32 active = active_map(); /* all of this must go to one map */
     struct flow *f;
     if (active)
@@ -180,12 +178,7 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
     if (f && !error) {
         f->cookie[dir & 1] = bpf_get_socket_cookie(skb);
         f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
-        if (p->tunnel) {
-            u64 *a = f->tunnel_ends, *b = f->tunnel_ends + 2;
-            if (dir) a = b, b = f->tunnel_ends;
-            a[0] = tunnel->src[0], a[1] = tunnel->src[1];
-            b[0] = tunnel->dst[0], b[1] = tunnel->dst[1];
-        }
+        if (p->tunnel) set_tunnel_ends(f, dir);
         begin(skb, k, f, p, dir, *now);
     }
     return f;
@@ -206,7 +199,6 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     /* the copy of a multicast that the sender gets itself: no link header, and counted on its way out */
     if (skb->pkt_type == PACKET_LOOPBACK) return -1;
     struct packet p = {.link = link};
-    struct ends tunnel = {};
     struct flow_key k = {};
     struct frame frame = {.skb = skb, .data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
     if (skb->vlan_present) p.vlan = skb->vlan_tci & VLAN_ID;
@@ -216,7 +208,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     asm volatile("" : : "r"(&p) : "memory");
     u64 bytes = skb->len, packets = 1;
     u8 kind = parsed == PARSE_OK ? kind_inside(&p) : 0;
-    if (kind) parsed = look_inside(skb, &p, kind, &tunnel, egress);
+    if (kind) parsed = look_inside(skb, &p, kind, egress);
     if (parsed != PARSE_OK) {
         count(parsed == PARSE_BROKEN ? STAT_UNPARSED : STAT_NOT_IP, 1, bytes);
         return -1;
@@ -230,7 +222,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
     u64 now = 0;
-    struct flow *f = flow_entry(skb, &k, &p, &tunnel, dir, &now);
+    struct flow *f = flow_entry(skb, &k, &p, dir, &now);
     if (!f) {
         u32 index = (u32)p.proto * 2 + egress;
         struct count *c = MAP_GET(overflow, &index);

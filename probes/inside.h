@@ -99,10 +99,14 @@ INLINE int parse_inside(struct frame *frame, struct packet *p, u8 kind, struct p
     return parse(frame, in, off, type);
 }
 
-/* The ends of the tunnel that a packet came in, in its direction. */
-struct ends {
-    u64 src[2], dst[2];
-};
+/* An event to fill in: the stack has no room for one. Until the next one on this CPU, or 0. */
+MAP(MT_PERCPU_ARRAY, told, u32, struct event, 1)
+INLINE struct event *blank_event(void) {
+    u32 zero = 0;
+    struct event *e = MAP_GET(told, &zero);
+    if (e) __builtin_memset(e, 0, sizeof(*e));
+    return e;
+}
 
 /* What an ICMP error means to a connect(): 0 where nothing. */
 INLINE u8 icmp_errno(struct packet *p) {
@@ -117,26 +121,27 @@ INLINE u8 icmp_errno(struct packet *p) {
 INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *told, u32 egress) {
     /* an error goes to who sent the packet; what is cut short before its ports tells of no flow */
     if (told->cut || told->src[0] != p->dst[0] || told->src[1] != p->dst[1]) return;
-    struct event e = {};
-    u32 dir = set_key(&e.key, told);
-    e.version = RECORD_VERSION;
-    e.kind = KIND_ICMP_ERROR;
-    e.direction = dir;
-    e.initiator = known_initiator(&e.key, dir);
-    note_error(&e.key, icmp_errno(p));
-    e.key.vlan = p->vlan;
-    e.key.ifindex = skb->ifindex;
-    e.key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;
-    e.time_ns = bpf_ktime_get_ns();
-    e.reason = p->icmp;
-    e.cookie[0] = p->src[0], e.cookie[1] = p->src[1];
-    e.length = skb->len;
-    tell_limited(skb, &e);
+    struct event *e = blank_event();
+    if (!e) return;
+    u32 dir = set_key(&e->key, told);
+    e->version = RECORD_VERSION;
+    e->kind = KIND_ICMP_ERROR;
+    e->direction = dir;
+    e->initiator = known_initiator(&e->key, dir);
+    note_error(&e->key, icmp_errno(p));
+    e->key.vlan = p->vlan;
+    e->key.ifindex = skb->ifindex;
+    e->key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;
+    e->time_ns = bpf_ktime_get_ns();
+    e->reason = p->icmp;
+    e->cookie[0] = p->src[0], e->cookie[1] = p->src[1];
+    e->length = skb->len;
+    tell_limited(skb, e);
 }
 
 /* Makes p what a tunnel carries, where it is one; tells of an ICMP error. PARSE_ARP: that is what it carries. Else
  * PARSE_OK: something counts, be it the packet outside. */
-INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct ends *tunnel, u32 egress) {
+INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, u32 egress) {
     struct frame frame = {.skb = skb};
     u32 zero = 0;
     struct nested *n = MAP_GET(nested, &zero);
@@ -153,8 +158,17 @@ INLINE int look_inside(struct __sk_buff *skb, struct packet *p, u8 kind, struct 
     in->tunnel = kind;
     in->tunnel_id = out->tunnel_id;
     in->vlan = out->vlan;
-    tunnel->src[0] = out->src[0], tunnel->src[1] = out->src[1];
-    tunnel->dst[0] = out->dst[0], tunnel->dst[1] = out->dst[1];
     *p = *in;
     return PARSE_OK;
+}
+
+/* Of a flow whose first packet look_inside() has found in a tunnel: the tunnel's ends. */
+INLINE void set_tunnel_ends(struct flow *f, u32 dir) {
+    u32 zero = 0;
+    struct nested *n = MAP_GET(nested, &zero);
+    if (!n) return;
+    u64 *a = f->tunnel_ends, *b = f->tunnel_ends + 2;
+    if (dir) a = b, b = f->tunnel_ends;
+    a[0] = n->out.src[0], a[1] = n->out.src[1];
+    b[0] = n->out.dst[0], b[1] = n->out.dst[1];
 }

@@ -57,27 +57,27 @@ struct flow_key {
     u8 tunnel; /* schema.Tunnel: what it was wrapped in; all but ifindex, vlan and egress is from inside */
 };
 
-/* What a flow did since the last drain. Index 0: from a to b, 1: from b to a. */
+/* What a flow did since the last drain; first what each packet needs. Index 0: from a to b, 1: from b to a. */
 struct flow {
     u64 packets[2]; /* wire packets: each GSO segment counts */
     u64 bytes[2]; /* wire bytes, link header included */
     u64 last_ns; /* last packet of this interval, CLOCK_MONOTONIC; a tick (at most 10 ms) early but for a direction's first packet and SYN, FIN, RST */
-    u64 start_ns; /* first packet of the flow */
+    u8 tcp_flags[2]; /* OR of the TCP flags seen */
+    u8 sampled[2]; /* 1: srtt_us was read in this interval */
+    u8 initiator; /* 0: a opened the flow, 1: b did */
+    u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
+    u8 state; /* FLOW_* bits */
+    u8 closer; /* CLOSER_*: the first FIN, or the RST */
+    u8 fin[2]; /* 1: that end has sent FIN, in this interval or before */
+    u8 pad[6]; /* 0 */
     u64 cookie[2]; /* socket cookie of the sender, where its socket is on this machine */
+    u32 zero_windows[2]; /* TCP: packets that tell the other end to stop sending */
+    u64 conn; /* where its struct conn is (probes/conns.h) */
+    u64 start_ns; /* first packet of the flow */
     u64 cgroup[2]; /* cgroup id of the sender's socket */
     u64 connect_ns; /* TCP: first SYN to the ACK that ends the handshake, 0 = not seen */
     u32 rtt_ns[2]; /* TCP: round trip from here to that end and back, in the handshake */
     u32 srtt_us[2]; /* TCP: smoothed RTT of the sender's socket, where it is on this machine */
-    u32 zero_windows[2]; /* TCP: packets that tell the other end to stop sending */
-    u8 tcp_flags[2]; /* OR of the TCP flags seen */
-    u8 initiator; /* 0: a opened the flow, 1: b did */
-    u8 state; /* FLOW_* bits */
-    u8 fin[2]; /* 1: that end has sent FIN, in this interval or before */
-    u8 closer; /* CLOSER_*: the first FIN, or the RST */
-    u8 handshake; /* 1: SYN and SYN-ACK were seen, the ACK was not */
-    u8 sampled[2]; /* 1: srtt_us was read in this interval */
-    u8 pad[6]; /* 0 */
-    u64 conn; /* where its struct conn is (probes/conns.h) */
     u32 tunnel_id[2]; /* VNI or GRE key on the way from a to b, and back */
     u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
 };
