@@ -51,6 +51,12 @@ def number(column: schema.Column, name: str, word: Word) -> int:
     if found is None:
         raise _refused(name, word, _example(column))
     whole, fraction, unit = found.groups()
+    behind = word.behind
+    if unit == "" and behind and behind.lower() in units:
+        raise QueryError(
+            f'write `{text}{behind}` for `{text} {behind}`, or `"{behind}"` if it is a name',
+            word.column,
+        )
     if unit.lower() not in units and not (unit == "" and int(whole) == 0 and not fraction):
         if unit == "":
             raise QueryError(f"`{name}` needs a unit; write `{text}ms`", word.column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from flowobs.query.error import QueryError
 MOST_CHARACTERS: Final = 4096
 _QUOTES: Final = "\"'"
 _WILD: Final = "*?"
+_BEHIND: Final = re.compile(r"\s+([^\W\d_]++)(?=[\s(),]|\.\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Word:
     """Where it begins, its quote included."""
     end: int
     """The column behind it."""
+    behind: str = ""
+    """Letters that follow after spaces, where they are a value's end: perhaps meant as its unit."""
 
     @property
     def missing(self) -> bool:
@@ -43,6 +47,7 @@ class Word:
             self.columns[start:stop],
             self.columns[start - 1] + 1 if start else self.column,
             self.columns[stop] if stop < len(self.columns) else self.end,
+            self.behind if stop == len(self.text) else "",
         )
 
     def find(self, wanted: str, start: int = 0) -> int:
@@ -133,4 +138,6 @@ def _word(text: str, start: int) -> Word:
         at += 1
     if quote:
         raise QueryError(f"the quote {quote} is never closed; add another {quote}", opened + 1)
-    return Word("".join(characters), tuple(quoted), tuple(columns), start + 1, at + 1)
+    next = _BEHIND.match(text, at)
+    behind = next[1] if next else ""
+    return Word("".join(characters), tuple(quoted), tuple(columns), start + 1, at + 1, behind)
