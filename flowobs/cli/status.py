@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowobs.cli.client import Row
-from flowobs.cli.measured import moment
+from flowobs.cli.measured import moment, rows_of
 from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, counted, duration, number, paint, plural, size
 
@@ -41,6 +41,7 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     if store.get("rows") is not None:
         held = plural(number(store, "rows"), "record")
         rows.append(["", f"{held}, kept {clean(store.get('retention'))}"])
+        rows += [["", paint(line, color, fg="yellow")] for line in _early(store)]
         rows.append(["", _disk(store)])
         if store.get("oldest"):
             rows.append(["", f"{moment(store['oldest'])} to {moment(store.get('newest'))}"])
@@ -54,6 +55,15 @@ def lines(server: str, found: Row, color: bool) -> list[str]:
     rows.append(["lost", ", ".join(f"{clean(k)} {clean(n)}" for k, n in lost.items()) or "nothing"])
     rows += _names(found, color)
     return [*columns(rows), "", *_agents(found, color)]
+
+
+def _early(store: Row) -> list[str]:
+    """What the disk's budget leaves less of than is wanted."""
+    return [
+        f"{clean(kept.get('table'))} kept since {moment(kept.get('since'))}, wanted"
+        f" {_seconds(kept, 'wanted_s')}: the disk budget (--max-disk) drops older ones"
+        for kept in rows_of(store, "dropped_early")
+    ]
 
 
 def _disk(store: Row) -> str:

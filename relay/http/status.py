@@ -85,6 +85,10 @@ class Status:
                 "oldest": _time(stats.oldest if stats else None),
                 "newest": _time(stats.newest if stats else None),
                 "retention": self._store.retention,
+                "dropped_early": [
+                    {"table": table, "since": time_text(since_ns), "wanted_s": wanted_s}
+                    for table, since_ns, wanted_s in self._store.dropped_early()
+                ],
                 "lag_s": round(self._committer.lag_s, 3),
                 "queued": self._committer.queue_rows,
                 "error": trouble,

@@ -24,7 +24,7 @@ from relay.store.plan import Plan, plan
 from relay.store.reader import READ_SETTINGS, Reader
 from relay.store.retention import Retention
 from relay.store.rollup import TABLES
-from relay.store.sweeper import Sweeper
+from relay.store.sweeper import DroppedEarly, Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +208,10 @@ class Store:
         """About when (ns) its records begin, without asking the engine; None: not known yet."""
         begin = self._sweeper.begin
         return None if begin is None else max(begin, self._sweeper.complete()[ddl.TABLE])
+
+    def dropped_early(self) -> list[DroppedEarly]:
+        """Tables that --max-disk keeps shorter than --retention, without asking the engine."""
+        return self._sweeper.dropped_early()
 
     def stats(self) -> StoreStats:
         """What is in the store now. Raises StoreError; blocks for a few milliseconds."""

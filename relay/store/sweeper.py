@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import NamedTuple
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
@@ -14,6 +15,16 @@ from relay.store.retention import Part, Retention, doomed
 from relay.store.rollup import TABLES, since_of
 
 log = logging.getLogger(__name__)
+
+
+class DroppedEarly(NamedTuple):
+    """A table of which --max-disk took what --retention would have kept."""
+
+    table: str
+    since_ns: int
+    """From when on it has all."""
+    wanted_s: int
+    """How long it should be kept."""
 
 
 class Sweeper:
@@ -74,6 +85,15 @@ class Sweeper:
             )
             for table in TABLES
         }
+
+    def dropped_early(self) -> list[DroppedEarly]:
+        """Of what was dropped since the start, without asking the engine."""
+        now, wanted = time.time_ns(), self.retention.seconds
+        return [
+            DroppedEarly(table, since_ns, wanted[table])
+            for table, since_ns in self.complete().items()
+            if self._dropped.get(table, 0) > now - wanted[table] * 10**9
+        ]
 
     @property
     def begin(self) -> int | None:

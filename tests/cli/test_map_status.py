@@ -215,6 +215,15 @@ def test_status_tells_whose_names_may_be_out_of_date(relay: FakeRelay) -> None:
     assert "names  node-2 1 min 35 s old" in result.stdout.splitlines()
 
 
+def test_status_tells_what_the_disk_budget_keeps_shorter(relay: FakeRelay) -> None:
+    early = [{"table": "flows", "since": "2026-11-22T10:00:00.5Z", "wanted_s": 259_200}]
+    store = STATUS["store"] | {"dropped_early": early}  # type: ignore[operator]
+    relay.documents["/api/v1/status"] = STATUS | {"store": store}
+    lines = run("status", "-o", "text", server=relay.url).stdout.splitlines()
+    since = "flows kept since 2026-11-22T10:00:00Z, wanted 3 d"
+    assert lines[3] == f"       {since}: the disk budget (--max-disk) drops older ones"
+
+
 def test_status_of_a_sick_store_is_exit_code_1(relay: FakeRelay) -> None:
     store = STATUS["store"] | {"healthy": False, "error": "the disk is full"}  # type: ignore[operator]
     relay.documents["/api/v1/status"] = STATUS | {"store": store, "agents": []}

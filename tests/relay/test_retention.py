@@ -105,6 +105,7 @@ def test_old_parts_are_dropped_without_a_mutation(store):
     assert counts(store) == [400, 400, 400]
     assert store.sweep() > 0
     assert counts(store) == [200, 300, 400]
+    assert store.dropped_early() == []  # all of it was past its time
     assert store.sweep() == 0
     mutations = store.reader().query("SELECT count() AS n FROM system.mutations")
     assert mutations["n"] == [0]
@@ -122,6 +123,10 @@ def test_over_its_size_the_oldest_goes_and_the_plan_knows(store, caplog):
     rows, *_ = counts(store)
     assert rows == 100  # the newest part
     assert store._sweeper.complete()["flows"] > time.time_ns() - 1.1 * DAY * 10**9
+    early = {table: kept for table, *kept in store.dropped_early()}
+    assert early["flows"] == [store._sweeper.complete()["flows"], 2 * DAY]
+    store._sweeper.retention = Retention.parse("12h")  # what was dropped would be gone by now
+    assert "flows" not in [table for table, *_ in store.dropped_early()]
     assert store.plan(time.time_ns() - 30 * 3600 * 10**9, time.time_ns()).table == "flows_1h"
 
 

@@ -150,7 +150,7 @@ function status() {
     version: "0.1.0", uptime_s: (Date.now() - started) / 1000,
     store: {
       url: "chdb:///var/lib/flowobs/store", engine: "ClickHouse 26.9.2.1 (chdb)", healthy, rows: 144_633, bytes: 8_240_000,
-      oldest: iso(started - 240_000), newest: iso(Date.now()), retention: "3d", lag_s: 0.4, queued: 0,
+      oldest: iso(started - 240_000), newest: iso(Date.now()), retention: "3d", dropped_early: [], lag_s: 0.4, queued: 0,
       error: healthy ? null : "The store's disk is full.",
     },
     live: { subscribers: streams.size, buffered: 4096, oldest: iso(started - 60_000) },

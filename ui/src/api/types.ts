@@ -203,6 +203,8 @@ export interface StoreStatus {
   oldest: string | null;
   newest: string | null;
   retention: string;
+  /** Tables that the disk's budget keeps shorter than `retention` says: since when they have all. */
+  dropped_early: { table: string; since: string; wanted_s: number }[];
   lag_s: number | null;
   /** Rows taken that are not in the store yet. */
   queued: number;

@@ -55,6 +55,11 @@ export function Agents() {
             : `Store: ${store.error ?? "not healthy"}`}
         </p>
       )}
+      {store?.dropped_early.map(({ table, since, wanted_s }) => (
+        <p class="bad-text" key={table}>
+          {`${table} kept since ${new Date(since).toLocaleString()}, wanted ${span(wanted_s)}: the disk budget drops older ones.`}
+        </p>
+      ))}
     </Detail>
   );
 }
