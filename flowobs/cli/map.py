@@ -13,7 +13,7 @@ from flowobs.cli.output import use_color
 from flowobs.cli.text import clean, columns, cut_middle, fitting, number, paint, plural, size, width
 from flowobs.times import parse_rfc3339
 
-TROUBLES = ("drops", "fails", "resets", "retransmits")
+_TROUBLES = ("drops", "fails", "resets", "retransmits")
 _APART_NS = 3 * 10**9
 """Of so much of the time one end's agent may have told and the other's not."""
 
@@ -67,7 +67,16 @@ def least_loss(found: Row) -> float:
     return min(1.0, _APART_NS / max(1, span[1] - span[0]))
 
 
-def loss(edge: Row, least: float) -> str:
+def trouble(edge: Row, least: float) -> str:
+    """What went wrong, and why packets were dropped."""
+    told = {n: plural(number(edge, n), n.removesuffix("s")) for n in _TROUBLES if number(edge, n)}
+    reasons = edge.get("drop_reasons")
+    if "drops" in told and isinstance(reasons, dict) and reasons:
+        told["drops"] += f" ({', '.join(map(clean, reasons))})"
+    return ", ".join(filter(None, (*told.values(), _loss(edge, least))))
+
+
+def _loss(edge: Row, least: float) -> str:
     """How much of what one end's node sent did not arrive at the other's."""
     sent = number(edge, "sent_packets") + number(edge, "reply_sent_packets")
     share = number(edge, "path_loss") / max(1, sent)
@@ -75,7 +84,7 @@ def loss(edge: Row, least: float) -> str:
 
 
 def is_bad(edge: Row, least: float) -> bool:
-    return bool(number(edge, "drops") or number(edge, "fails") or loss(edge, least))
+    return bool(number(edge, "drops") or number(edge, "fails") or _loss(edge, least))
 
 
 def _cells(edge: dict[str, Any], most: int, least: float) -> list[str]:
@@ -85,15 +94,5 @@ def _cells(edge: dict[str, Any], most: int, least: float) -> list[str]:
         cut_middle(clean(edge.get("destination")), max(1, most - width(rest))) + rest,
         plural(number(edge, "flows"), "flow"),
         size(number(edge, "bytes"), number(edge, "reply_bytes")),
-        ", ".join(filter(None, (*(_trouble(edge, name) for name in TROUBLES), loss(edge, least)))),
+        trouble(edge, least),
     ]
-
-
-def _trouble(edge: dict[str, Any], name: str) -> str:
-    if not number(edge, name):
-        return ""
-    text = plural(number(edge, name), name.removesuffix("s"))
-    reasons = edge.get("drop_reasons")
-    if name == "drops" and isinstance(reasons, dict) and reasons:
-        text += f" ({', '.join(map(clean, reasons))})"
-    return text

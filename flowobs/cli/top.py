@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowobs.cli.client import Row
-from flowobs.cli.map import TROUBLES, is_bad, least_loss, loss
+from flowobs.cli.map import is_bad, least_loss, trouble
 from flowobs.cli.measured import (
     amount,
     head_of,
@@ -21,7 +21,7 @@ from flowobs.cli.measured import (
     title,
     uncovered,
 )
-from flowobs.cli.text import clean, columns, fitting, number, paint, plural, size
+from flowobs.cli.text import clean, columns, fitting, number, paint, size
 
 _NUMBERS = (
     "value", "share", "flows", "opens", "packets", "bytes", "reply_packets", "reply_bytes",
@@ -59,7 +59,7 @@ def text(found: Row, color: bool) -> Iterator[str]:
             "SHARE",
             "FLOWS",
             "OUT/BACK",
-            "TROUBLE" if any(_trouble(row, least) for row in rows) else "",
+            "TROUBLE" if any(trouble(row, least) for row in rows) else "",
         ]
         cells = fitting(
             lambda most: [head, *(_cells(row, measure, most, least) for row in rows)], 0, room()
@@ -91,13 +91,8 @@ def _cells(row: Row, measure: object, most: int, least: float) -> list[str]:
         _share(row),
         f"{number(row, 'flows'):,}",
         size(number(row, "bytes"), number(row, "reply_bytes")),
-        _trouble(row, least),
+        trouble(row, least),
     ]
-
-
-def _trouble(row: Row, least: float) -> str:
-    told = [plural(number(row, n), n.removesuffix("s")) for n in TROUBLES if number(row, n)]
-    return ", ".join(filter(None, (*told, loss(row, least))))
 
 
 def _share(row: Row) -> str:

@@ -13,8 +13,7 @@ import numpy as np
 from relay.http.best import Best
 from relay.http.queries import Session
 from relay.http.rolled import check, groups_of
-from relay.http.traffic import LEVEL_NAMES, Key
-from relay.http.traffic_sql import LEVELS
+from relay.http.traffic import Key, level_of
 from relay.store import histogram
 from relay.store.arrays import Columns
 from relay.store.ddl import TABLE
@@ -29,12 +28,12 @@ def quantiles(session: Session, paths: Paths, measure: str) -> dict[Key, float]:
 
     ``paths`` must be ``by_unit``.
     """
-    latency, mark, level = measure.removesuffix("_ms").partition("_")
+    latency, level = level_of(measure)
     found: dict[Key, float] = {}
     size = 0
     for parts in paths.stretches(groups_of(session, paths)):
         if points := session.arrays(_sql(paths, parts, latency), paths.parameters):
-            found |= _levels(points, LEVELS[LEVEL_NAMES.index(mark + level)])
+            found |= _levels(points, level)
             size += len(points["path"])
         check(size)
     return found

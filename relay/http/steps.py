@@ -11,8 +11,7 @@ import numpy as np
 
 from flowobs.measures import COUNTS
 from relay.http.queries import Session
-from relay.http.traffic import LEVEL_NAMES, Key
-from relay.http.traffic_sql import LEVELS
+from relay.http.traffic import Key, level_of
 from relay.store import histogram
 from relay.store.channels import Channels
 from relay.store.histogram import BUCKETS
@@ -25,12 +24,12 @@ def steps(session: Session, channels: Channels, measure: str) -> dict[Key, float
         table = session.query(channels.total_sql(counters), channels.parameters)
         values = zip(table["at"], table["value"], strict=True)
         return {(at,): value for at, value in values if value}
-    latency, mark, level = measure.removesuffix("_ms").partition("_")
+    latency, level = level_of(measure)
     found = session.arrays(channels.latency_sql(latency), channels.parameters)
     if not found:
         return {}
     sizes = np.diff(found["buckets.ends"].astype("<i8"), prepend=0)
     place = np.repeat(np.arange(len(sizes)) * BUCKETS, sizes) + found["buckets"]
     counts = np.bincount(place, minlength=len(sizes) * BUCKETS).reshape(-1, BUCKETS)
-    told = histogram.levels_ms(counts, (LEVELS[LEVEL_NAMES.index(mark + level)],), 0)
+    told = histogram.levels_ms(counts, (level,), 0)
     return {(at,): ms[0] for at, ms in zip(found["at"].tolist(), told, strict=True) if ms}

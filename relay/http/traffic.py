@@ -31,7 +31,7 @@ from relay.store.plan import Plan, Slice
 MOST: Final = 5_000
 """Rows in one answer: those with trouble first, then those with most packets."""
 _LATENCIES: Final = ("connect", "rtt")
-LEVEL_NAMES: Final = ("", "_p95", "_p99")
+_LEVEL_NAMES: Final = ("", "_p95", "_p99")
 _PATH: Final = (
     # what the source's side counted; replies arrive there
     "sent_packets", "sent_bytes", "reply_arrived_packets", "reply_arrived_bytes",
@@ -40,7 +40,7 @@ _PATH: Final = (
 )  # fmt: skip
 """Fields of a row, in the order of ``traffic_sql.totals_sql``'s ``path``."""
 FIELDS: Final = (
-    *traffic_sql.NUMBERS, *(f"{name}{level}_ms" for name in _LATENCIES for level in LEVEL_NAMES),
+    *traffic_sql.NUMBERS, *(f"{name}{level}_ms" for name in _LATENCIES for level in _LEVEL_NAMES),
     "drop_reasons", "reporter", "first_seen", "last_seen", *_PATH, "path_loss",
 )  # fmt: skip
 """What a row tells."""
@@ -116,6 +116,12 @@ def traffic(
     return Traffic(plan, keys, _columns(table, most), table.rows > most, known)
 
 
+def level_of(measure: str) -> tuple[str, float]:
+    """Of one of ``measures.LATENCIES`` the column and the level: ``("rtt", 0.95)``."""
+    latency, mark, level = measure.removesuffix("_ms").partition("_")
+    return latency, traffic_sql.LEVELS[_LEVEL_NAMES.index(mark + level)]
+
+
 def plan_of(
     session: Session, filter: Filter, from_ns: int, to_ns: int, group: str, step_s: int = 0
 ) -> Plan:
@@ -164,7 +170,7 @@ def _columns(table: Table, most: int) -> dict[str, list[Any]]:
     out = {name: told[name] for name in traffic_sql.NUMBERS}
     for name in _LATENCIES:
         known = told.get(f"{name}_ms", [[]] * len(told["path"]))
-        for i, level in enumerate(LEVEL_NAMES):
+        for i, level in enumerate(_LEVEL_NAMES):
             out[f"{name}{level}_ms"] = [ms[i] if ms else None for ms in known]
     out["drop_reasons"] = told["drop_reasons"]
     # the one that counted most of the flows; of several, the nearest to the source

@@ -26,6 +26,7 @@ TOP = SPAN | {
     "rows": [
         EDGE
         | {"value": 30, "share": 0.75, "flows": 1200, "bytes": 10, "reply_bytes": 20, "drops": 30}
+        | {"drop_reasons": {"NO_SOCKET": 30}}
     ],
     "other": {"count": 7, "value": 10, "share": 0.25},
     "more": False,
@@ -75,7 +76,7 @@ def on_terminal(*args: str, relay: FakeRelay, **env: str) -> list[str]:
 def test_top(relay: FakeRelay) -> None:
     assert on_terminal("top", "--measure", "drops", relay=relay) == [
         "EDGE                               DROPS  SHARE  FLOWS  OUT/BACK  TROUBLE",
-        "shop/web-0 -> shop/api-1:8080 tcp     30  75.0%  1,200  10/20 B   30 drops",
+        "shop/web-0 -> shop/api-1:8080 tcp     30  75.0%  1,200  10/20 B   30 drops (NO_SOCKET)",
         "-- 7 more, 10 (25.0%); --limit shows them --",
     ]
     (request,) = relay.requests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.relay.flows import flows, table
 from tests.relay.test_measured import HOUR, MINUTE, PODS, POINTS, Session
 
 LENGTH = 3 * HOUR
+LATENCIES = ("connect_ms", "rtt_p95_ms")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,18 @@ def _minutes(store: Store, begin: int, step_s: int) -> Plan:
     return store.plan(begin, begin + LENGTH, step_s * 10**9)
 
 
+def agree(
+    session: Any, question: str, begin: int, step_s: int, measures: Sequence[str], least: int
+) -> None:
+    """Asserts that ``measured`` tells of ``least`` steps or more, and what ``traffic`` does."""
+    when = parse(question), begin, begin + LENGTH
+    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
+    for measure in measures:
+        expected = {key: number for key in rows if (number := value(rows[key], measure, 1))}
+        assert len(expected) >= least
+        assert measured(session, *when, measure, step_s=step_s).values == expected
+
+
 @pytest.mark.parametrize("plan", [_minutes, _slices])
 @pytest.mark.parametrize(
     ("step_s", "question"), [(60, ""), (180, "port:83"), (900, "from.pod:shop/pod-1"), (1800, "")]
@@ -79,12 +92,7 @@ def test_a_latency_is_what_all_of_the_traffic_tells(
     store: Store, begin: int, step_s: int, question: str, plan: Any
 ) -> None:
     session: Any = Session(store.reader(), plan(store, begin, step_s))
-    when = parse(question), begin, begin + LENGTH
-    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
-    for measure in ("connect_ms", "rtt_p95_ms"):
-        expected = {key: row[measure] for key, row in rows.items() if row[measure]}
-        assert len(expected) >= 4
-        assert measured(session, *when, measure, step_s=step_s).values == expected
+    agree(session, question, begin, step_s, LATENCIES, least=4)
 
 
 @pytest.mark.parametrize(("step_s", "question"), [(0, ""), (900, "from.pod:shop/pod-1")])
@@ -98,8 +106,7 @@ def test_histograms_that_the_engine_adds_up_tell_the_same(
     def told() -> list[object]:
         by = ("edge", "at") if step_s else ("edge",)
         rows = traffic(session, *when, by=by, step_s=step_s).rows
-        measures = ("connect_ms", "rtt_p95_ms")
-        return [rows, *(measured(session, *when, m, step_s=step_s).values for m in measures)]
+        return [rows, *(measured(session, *when, m, step_s=step_s).values for m in LATENCIES)]
 
     expected = told()
     monkeypatch.setattr(paths, "_SUMMED", 0)
@@ -113,12 +120,7 @@ def test_a_counter_is_what_all_of_the_traffic_tells(
     store: Store, begin: int, step_s: int, question: str, plan: Any
 ) -> None:
     session: Any = Session(store.reader(), plan(store, begin, step_s))
-    when = parse(question), begin, begin + LENGTH
-    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
-    for measure in ("opens", "packets", "drops"):
-        expected = {key: number for key in rows if (number := value(rows[key], measure, 1))}
-        assert len(expected) >= 4
-        assert measured(session, *when, measure, step_s=step_s).values == expected
+    agree(session, question, begin, step_s, ("opens", "packets", "drops"), least=4)
 
 
 def test_a_chart_adds_up_to_the_map(store: Store) -> None:
@@ -145,12 +147,7 @@ def test_a_latency_of_records_is_what_all_of_the_traffic_tells(
     store: Store, begin: int, step_s: int, question: str
 ) -> None:
     session: Any = Session(store.reader(), Plan((Slice("flows", begin, begin + LENGTH),)))
-    when = parse(question), begin, begin + LENGTH
-    rows = traffic(session, *when, by=("at",), step_s=step_s).rows
-    for measure in ("connect_ms", "rtt_p95_ms"):
-        expected = {key: row[measure] for key, row in rows.items() if row[measure]}
-        assert len(expected) >= 30
-        assert measured(session, *when, measure, step_s=step_s).values == expected
+    agree(session, question, begin, step_s, LATENCIES, least=30)
 
 
 @pytest.mark.parametrize("step_s", [60, 900, 1800])  # the last is two units
