@@ -161,7 +161,15 @@ class _Uvicorn(uvicorn.Server):
         yield  # signals are ours: gRPC and the store have to end too
 
 
+def _is_told(record: logging.LogRecord) -> bool:
+    """Not what we do on purpose, and have told or answered: uvicorn takes it for an error."""
+    return not str(record.msg).startswith(
+        ("Cancel %s running task", "ASGI callable returned without completing response")
+    )
+
+
 def _uvicorn(app: object, config: Config) -> _Uvicorn:
+    logging.getLogger("uvicorn.error").addFilter(_is_told)
     return _Uvicorn(
         uvicorn.Config(
             app,  # type: ignore[arg-type]

@@ -5,14 +5,19 @@ What is wrong with a question has a ``column``, too.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
+
+STOPPING: Final = "the relay is shutting down: ask again in a few seconds"
 
 
 class ApiError(Exception):
@@ -35,6 +40,35 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(_Stopping)
+
+
+def broke_off(sentence: str) -> None:
+    """Log that an answer which had begun has no end."""
+    log.warning("an answer broke off: %s", sentence)
+
+
+class _Stopping:
+    """Whoever still waits when the relay stops is told so: uvicorn cancels what has not ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if begun:
+                broke_off(STOPPING)
+            else:
+                await _answer(503, STOPPING)(scope, receive, send)
 
 
 def _answer(

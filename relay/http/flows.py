@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,14 +15,12 @@ from starlette.types import Receive, Scope, Send
 from flowobs.filters import Filter
 from relay.http import export, history, stored
 from relay.http.coverage import Coverage
-from relay.http.errors import ApiError
+from relay.http.errors import ApiError, broke_off
 from relay.http.flows_query import LAST_SINCE, MEDIA, FlowsQuery, Format, flows_query
 from relay.http.held import Held, Room
 from relay.http.queries import Cancelled, Queries
 from relay.hub import Hub, TooManySubscribers, position_ns
 from relay.subscription import Chunk, Closed, Subscription, lost_line
-
-log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S: Final = 15.0
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -114,9 +110,8 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except (_Broken, Cancelled, asyncio.CancelledError):
-            # the reader left or the relay stops: an answer without its end is seen to be one
-            pass
+        except (_Broken, Cancelled):
+            pass  # an answer without its end is seen to be one
         finally:
             self._on_end()
 
@@ -131,7 +126,7 @@ async def _begun(body: AsyncIterator[bytes], format: Format, headers: dict[str, 
             async for part in body:
                 yield part
         except ApiError as error:
-            log.warning("an answer broke off: %s", error.sentence)
+            broke_off(error.sentence)
             if format == "ndjson":
                 yield json.dumps({"error": error.sentence}).encode() + b"\n"
             raise _Broken from None

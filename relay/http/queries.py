@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from fastapi import Request
 
-from relay.http.errors import ApiError
+from relay.http.errors import STOPPING, ApiError
 from relay.store import Reader, Store, StoreError, Table
 from relay.store.arrays import Columns
 from relay.store.ends import Ends
@@ -53,6 +53,7 @@ class Session:
         self.ends = ends
         self._large = large
         self._got = 0
+        """Bytes of answers; one that was refused is the last: nobody goes on after a StoreError."""
         self._holds_turn = False
         self.mark = f"flowobs-{uuid.uuid4().hex}"
         self.cancelled = False
@@ -174,7 +175,7 @@ def _ended(work: Callable[[Session], T], session: Session) -> T:
 
 
 def _stopping() -> ApiError:
-    return ApiError(503, "the relay is shutting down: ask again in a few seconds")
+    return ApiError(503, STOPPING)
 
 
 async def _disconnected(request: Request) -> None:
