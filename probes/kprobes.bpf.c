@@ -27,14 +27,11 @@ struct socket {
 /* The socket that a thread (pid << 32 | tid) connects: a kretprobe no longer knows it. LRU: returns may be missed. */
 MAP(MT_LRU_HASH, connecting, u64, u64, 4096)
 
-/* Who accepted or connected the socket is told from who closes it. */
-INLINE int remember_holder(void *sk) {
+INLINE int holds(void *sk) {
     u64 cookie = 0;
     if (!sk) return 0;
     KREAD(&cookie, sk, sock_common, skc_cookie);
-    if (!cookie) return 0;
-    struct owner *known = MAP_GET(owners, &cookie);
-    if (!known || known->inherited) remember(cookie);
+    if (cookie) remember_holder(cookie);
     return 0;
 }
 
@@ -48,7 +45,7 @@ INLINE int connected(void) {
     u64 thread = bpf_get_current_pid_tgid();
     u64 *sk = MAP_GET(connecting, &thread);
     if (!sk) return 0;
-    remember_holder((void *)*sk);
+    holds((void *)*sk);
     MAP_DEL(connecting, &thread);
     return 0;
 }
@@ -72,12 +69,12 @@ PROGRAM("kretprobe") int owner_connected6(u64 *ctx) {
 
 /* Returns the accepted socket, or NULL. */
 PROGRAM("kretprobe") int owner_accepted(u64 *ctx) {
-    return remember_holder(RETURNED(ctx));
+    return holds(RETURNED(ctx));
 }
 
 /* (socket): TCP and UDP, IPv4 and IPv6 */
 PROGRAM("kprobe") int owner_released(u64 *ctx) {
     void *sk = 0;
     KREAD(&sk, ARGUMENT(ctx), socket, sk);
-    return remember_holder(sk);
+    return holds(sk);
 }

@@ -73,11 +73,14 @@ PROGRAM("cgroup/connect6") int owner_connect6(struct bpf_sock_addr *ctx) {
     return 1;
 }
 
-/* A connect() that found no route leaves no other trace: no packet, no change of state. Such a socket may be made to
- * listen; all others that are released in another state have no attempt, and most connections are. */
+/* Tells who held an accepted socket that nobody had time to look for. And a connect() that found no route leaves no
+ * other trace: no packet, no change of state. Such a socket may be made to listen; all others that are released in
+ * another state have no attempt, and most connections are. */
 PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
-    if (ctx->protocol != PROTO_TCP || (ctx->state != TCP_CLOSE && ctx->state != TCP_LISTEN)) return 1;
+    if (ctx->protocol != PROTO_TCP) return 1;
     u64 cookie = bpf_get_socket_cookie(ctx);
+    remember_holder(cookie);
+    if (ctx->state != TCP_CLOSE && ctx->state != TCP_LISTEN) return 1;
     struct attempt *a = MAP_GET(attempts, &cookie);
     if (!a) return 1;
     struct packet p = {};

@@ -16,6 +16,7 @@ struct nsproxy {
     struct net *net_ns;
 };
 struct task_struct {
+    unsigned int flags;
     struct task_struct *group_leader;
     struct nsproxy *nsproxy;
     char comm[16];
@@ -41,4 +42,16 @@ INLINE void remember(u64 cookie) {
         *known = o;
     else
         MAP_PUT(owners, &cookie, &o);
+}
+
+#define PF_KTHREAD 0x00200000 /* linux/sched.h */
+
+/* Of an accepted socket, which is made in whatever the CPU was doing: who connects, accepts or closes it. The kernel's
+ * own threads close what others let go of in an interrupt. */
+INLINE void remember_holder(u64 cookie) {
+    u32 flags = 0;
+    struct owner *known = MAP_GET(owners, &cookie);
+    if (known && !known->inherited) return;
+    KREAD(&flags, (void *)bpf_get_current_task(), task_struct, flags);
+    if (!(flags & PF_KTHREAD)) remember(cookie);
 }

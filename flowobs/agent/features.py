@@ -217,7 +217,7 @@ PROGRAMS = (
         "cgroup",
         "sock_release",
         "tcp",
-        "fail records: connections that found no route",
+        "fail records of connections that found no route; at once the process that closes one",
         needs="tcp_state",
     ),
     Program(

@@ -52,12 +52,11 @@ class SocketOwners:
         self._bound = BoundSockets(listings, links, netns=netns)
         if "socket_owners" in probes.programs:
             self._iterator = bpf.attach_iterator(probes.programs["socket_owners"])
-            self.table = OwnerTable(self._owners_of, self._all_sockets, bound=self._bound)
+            self._list, rest = self._all_sockets, 10.0
         else:
             # through every open file of the machine: rarely, then
-            self.table = OwnerTable(
-                self._owners_of, self._search_sockets, rest=100, bound=self._bound
-            )
+            self._list, rest = self._search_sockets, 100.0
+        self.table = OwnerTable(self._owners_of, self._list, rest=rest, bound=self._bound)
 
     def note_older(self) -> None:
         """Sockets that were here before us: none of their hooks will tell of them."""
@@ -70,17 +69,16 @@ class SocketOwners:
                     bpf.update(owners, row["cookie"], row["owner"], bpf.BPF_NOEXIST)
 
     def find(self, cookie: int) -> Socket | None:
-        """A socket of this machine, while its owner is noted."""
-        cookies = np.array([cookie], np.uint64)
-        found, owners = self._owners_of(cookies)
-        if not found[0] and self._iterator >= 0:
-            listed = self._all_sockets()
-            owners = listed["owner"][listed["cookie"] == cookie]
-        elif not found[0]:
+        """A socket of this machine: who holds it, or held it at last, while that is noted."""
+        (found,), (noted,) = self._owners_of(np.array([cookie], np.uint64))
+        listed = self._list()
+        holders = listed["owner"][listed["cookie"] == cookie]
+        if len(holders):  # of several, who made it
+            who = holders[np.argmax(holders["pid"] == noted["pid"])]
+        elif found and not noted["inherited"]:
+            who = noted
+        else:
             return None
-        if not len(owners):
-            return None
-        who = owners[0]
         return Socket(int(who["cgroup"]), int(who["pid"]), command_text(who["comm"].tobytes()))
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
 """Processes whose sockets are to be found: own.py ROLE PROTO ADDRESS PORT. Stdlib only.
 
 ``server`` echoes, ``mute`` only reads, ``hasty`` closes at once, ``forking`` has a worker that
-accepts, ``daemon`` has its socket before it forks and its parent ends, ``unbound`` listens wherever
-the kernel likes and tells the "port"; ``client`` asks once for each "go" and sends for each "tell",
-``once`` asks once and ends. "pid" and "worker" are answered with numbers.
+accepts, ``activating`` one that closes at once, ``daemon`` has its socket before it forks and its
+parent ends, ``unbound`` listens wherever the kernel likes and tells the "port"; ``client`` asks
+once for each "go" and sends for each "tell", ``once`` asks once and ends. "pid" and "worker" are
+answered with numbers.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def server(role: str, proto: str, address: str, port: int) -> dict[str, Callable
         made.bind((address, port))
     if proto == "tcp":
         made.listen(100)
-    if role == "forking" and (worker := os.fork()):
-        return {"worker": lambda: str(worker)}
-    if role == "forking":
-        serve(made, proto, False)
+    if role in ("forking", "activating"):
+        if worker := os.fork():
+            return {"worker": lambda: str(worker)}
+        serve(made, proto, role == "activating")
     if role == "daemon" and os.fork():
         os._exit(0)
     hasty = role in ("hasty", "daemon", "unbound")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,24 @@ def test_a_daemon_is_not_the_parent_that_made_its_socket(place: Place, proto: st
         return {found for found, _, _ in ends(rows[-2:], "dst")} == {pid}
 
     place.flowobs.wait(known, "agent", timeout=RESTED)
+    cookie = place.flowobs.rows(port=port)[-1]["dst_cookie"]
+    url = f"{place.flowobs.agent_url}/whois?q={cookie}"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        (claim,) = json.load(answer)["claims"]
+    assert f"daemon ({pid})" in claim["reason"]
+
+
+def test_who_closes_at_once_is_told_from_who_handed_it_the_listener(place: Place) -> None:
+    """A service that systemd has activated: its manager goes on listening."""
+    at = ("tcp", V4["b"], "7570")
+    server = place.servers.start(place.lab, "b", "activating", *at)
+    worker = int(told(server, "worker"))
+    for _ in range(10):
+        place.clients.start(place.lab, "a", "once", *at).wait()
+    place.flowobs.settle()
+    rows = [r for r in place.flowobs.rows(port=7570) if r["kind"] == "close"]
+    assert len(rows) == 20
+    assert {found for found, _, _ in ends(rows, "dst")} == {worker}
 
 
 def test_a_worker_that_accepts_is_told_from_the_master_that_listens(place: Place) -> None:
