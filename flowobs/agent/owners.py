@@ -39,12 +39,15 @@ class _Known:
     def __init__(self, capacity: int) -> None:
         self.table = KeyTable(capacity)
         self.owners = zeros(capacity + 1, OWNER.dtype)
+        self.made_in = zeros(capacity + 1, np.uint64)
+        """[row]: cgroup of who made it, as the hooks say."""
         self.processes = zeros(capacity + 1, np.uint32)
         self.tries = zeros(capacity + 1, np.uint8)
         self.retry_at = zeros(capacity + 1, np.float64)
         self.retry_at[0] = np.inf
         self.gone = zeros(capacity + 1, np.bool_)
-        """[row]: nobody is known, or who made the listener that the socket is from has ended."""
+        """[row]: nobody is known, or who made the listener that the socket is from has ended, or
+        listens for others."""
         self.gone[0] = True
 
     def find(self, cookies: Array) -> NDArray[np.intp]:
@@ -172,7 +175,8 @@ class OwnerTable:
         """Take in ascending ``cookies`` that are new, in the old half, or due for another try."""
         rows = self._young.find(cookies)
         new = rows == 0
-        if np.count_nonzero(new) > self._young.table.room:
+        full = np.count_nonzero(new) > self._young.table.room
+        if full or len(self._processes) > self._capacity:  # any process may rename itself
             self._old, self._young = self._young, _Known(self._capacity)
             self.generation += 1
             self._numbers.clear()
@@ -187,7 +191,7 @@ class OwnerTable:
             moved, back = rows[before > 0], before[before > 0]
             young.owners[moved], young.tries[moved] = old.owners[back], old.tries[back]
             young.retry_at[moved] = old.retry_at[back]
-            young.gone[moved] = old.gone[back]
+            young.gone[moved], young.made_in[moved] = old.gone[back], old.made_in[back]
         due = young.retry_at[rows] <= now
         if due.any():
             self._ask(cookies[due], rows[due], now, np.isin(cookies[due], doubted))
@@ -199,6 +203,7 @@ class OwnerTable:
         known = (young.owners["pid"][rows] != 0) & (young.owners["inherited"][rows] == 0)
         new = found & ~known  # what the iterator told stays
         young.owners[rows[new]] = owners[new]
+        young.made_in[rows[new]] = owners["cgroup"][new]
         resting = self._sockets is not None and now < self._next_dump
         # A listener's owner will do for a socket that is gone; of others, who accepted is known.
         unsure = (young.owners["pid"][rows] == 0) | (young.owners["inherited"][rows] != 0)
@@ -230,7 +235,7 @@ class OwnerTable:
         self.dumps += 1
         rest = max(_DUMP_EVERY_S, self._rest * (self._cost() - before))
         self._next_dump = self._clock() + rest
-        self._holding = np.unique(listed["owner"]["pid"])
+        self._holding = np.setdiff1d(listed["owner"]["pid"], _sharing(listed))
         self._correct(listed)
         at = np.searchsorted(cookies, listed["cookie"])
         at[at == len(cookies)] = 0
@@ -240,18 +245,21 @@ class OwnerTable:
 
     def _correct(self, listed: Array) -> None:
         """Who made a socket may have given it to another process and ended, or become another
-        program: then the one that holds it now is its owner.
+        program: then the one that holds it now is its owner. So is one of another cgroup: systemd
+        goes on holding what it listens to for a service.
         """
         young = self._young
         rows = young.find(listed["cookie"])
         known = (rows > 0) & (young.owners["pid"][rows] != 0)
         rows, holders = rows[known], listed["owner"][known]
-        owners = young.owners[rows]
+        owners, made_in = young.owners[rows], young.made_in[rows]
         same = (owners["pid"] == holders["pid"]) & (owners["comm"] == holders["comm"]).all(axis=1)
-        other = ~np.isin(rows, rows[same])
-        young.owners[rows[other]] = holders[other]
-        changed = np.unique(rows[other])
-        young.processes[changed] = self._number(young.owners[changed])
+        abroad = (made_in != 0) & (holders["cgroup"] != made_in)
+        order = np.lexsort((same, abroad, rows))
+        best = order[np.diff(rows[order], append=-1) != 0]
+        best = best[~same[best]]
+        young.owners[rows[best]] = holders[best]
+        young.processes[rows[best]] = self._number(holders[best])
 
     def _speak(self, strings: Strings) -> None:
         """Command names become ids of ``strings``."""
@@ -287,6 +295,16 @@ class OwnerTable:
     def _command_id(self, owner: np.void) -> int:
         assert self._strings is not None
         return self._strings.id(command_text(owner["comm"].tobytes()))
+
+
+def _sharing(listed: Array) -> Array:
+    """Processes that hold a socket which one of another cgroup holds, too."""
+    cookies, owners = listed["cookie"], listed["owner"]
+    order = np.lexsort((owners["cgroup"], cookies))
+    same = np.diff(cookies[order]) == 0
+    pairs = order[:-1][same & (np.diff(owners["cgroup"][order]) != 0)]
+    shared = np.isin(cookies, cookies[pairs])
+    return owners["pid"][shared]
 
 
 def _at(bound: BoundSockets, columns: Mapping[str, Array], which: Array) -> NDArray[np.uint64]:

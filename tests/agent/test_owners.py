@@ -223,6 +223,54 @@ def test_a_socket_of_several_stays_with_who_made_it(kernel: Kernel) -> None:
     assert flows["dst_pid"].tolist() == [8]
 
 
+class Listeners:
+    """The socket that listens at port 80."""
+
+    def find(self, proto: Array, ip: Array, port: Array) -> Array:
+        return np.where(port == 80, 80, 0).astype(np.uint64)
+
+
+SYSTEMD, SERVICE = (1, 70, b"systemd"), (9, 79, b"rpcbind")
+
+
+def activated(kernel: Kernel, cookie: int) -> None:
+    """A socket that systemd made and holds for a service."""
+    kernel.map[cookie] = SYSTEMD
+
+    def sockets() -> Array:
+        rows = np.zeros(2, SOCKET_OWNER)
+        rows["cookie"] = cookie
+        for row, owner in zip(rows, (SYSTEMD, SERVICE), strict=True):
+            _put(row["owner"], owner)
+        return rows
+
+    kernel.sockets = sockets  # type: ignore[method-assign]
+
+
+def test_a_socket_that_is_held_for_a_service_is_the_services(kernel: Kernel) -> None:
+    activated(kernel, 30)
+    table = kernel.table()
+    for _ in range(3):
+        table.fill(flows := received([30]))
+        assert (flows["dst_pid"].tolist(), flows["dst_cgroup"].tolist()) == ([9], [79])
+        table.fill(batch([99]))  # the iterator again
+        kernel.now += 1
+    assert table.dumps == 3
+
+
+def test_what_is_accepted_of_such_a_listener_is_the_services(kernel: Kernel) -> None:
+    activated(kernel, 80)
+    kernel.inherited = {30, 31}
+    kernel.map |= dict.fromkeys(kernel.inherited, SYSTEMD)
+    table = kernel.table(bound=Listeners())
+    for cookie in (30, 31):  # the first makes the listener known
+        flows = batch([0], [cookie])
+        flows.columns["proto"][:], flows.columns["dst_port"][:] = socket.IPPROTO_TCP, 80
+        table.fill(flows)
+        kernel.now += 0.6
+    assert flows.strings("dst_process") == ["rpcbind"]
+
+
 def test_a_resting_iterator_is_asked_later_who_holds_it(kernel: Kernel) -> None:
     kernel.map = {30: (8, 79, b"parent")}
     kernel.open = {30: (9, 79, b"child")}
@@ -235,11 +283,6 @@ def test_a_resting_iterator_is_asked_later_who_holds_it(kernel: Kernel) -> None:
 
 def test_a_listener_whose_maker_has_ended_is_who_listens_now(kernel: Kernel) -> None:
     """A daemon that listened before it forked; what it accepted was closed at once."""
-
-    class Listeners:
-        def find(self, proto: Array, ip: Array, port: Array) -> Array:
-            return np.where(port == 80, 80, 0).astype(np.uint64)
-
     parent, child = (8, 79, b"nginx"), (9, 79, b"nginx")
     kernel.map = {80: parent, 30: parent, 31: parent, 32: parent}
     kernel.inherited = {30, 31, 32}
@@ -288,6 +331,18 @@ def test_it_keeps_the_sockets_seen_last(kernel: Kernel) -> None:
         assert flows.strings("src_process") == ["p1", f"p{cookie}"]
     assert sum(1 in asked for asked in kernel.asked) == 1
     assert table.generation > 50
+
+
+def test_processes_that_rename_themselves_do_not_add_up(kernel: Kernel) -> None:
+    mine = list(range(1, 33))
+    kernel.map = {c: (c, 1, b"p") for c in mine}
+    table = kernel.table(capacity=64)
+    table.fill(batch(mine))
+    for n in range(30):
+        kernel.open = {c: (c, 1, b"p%d" % n) for c in mine}
+        table.fill(batch([1000 + n]))
+        assert table.fill(batch(mine)).max() <= 64 + 32
+        kernel.now += 1
 
 
 def test_more_sockets_than_it_can_hold_are_left_without_owner(kernel: Kernel) -> None:
