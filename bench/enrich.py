@@ -38,6 +38,7 @@ class Link:
     loopback: bool = False
     peer_elsewhere: bool = False
     addresses: frozenset[bytes] = frozenset()
+    in_subnet: bool = False
 
 
 @dataclass
@@ -76,7 +77,7 @@ def enricher(source: IdentitySource) -> Enricher:
     host = HostSource("node-1", lambda: {mapped(HOST)}, CgroupPaths(Path("/nonexistent")))
     host.poll()
     links = {i: Link(f"veth{i}", peer_elsewhere=True) for i in range(2, 62)}
-    links[1] = Link("eth0", addresses=frozenset({mapped(HOST)}))
+    links[1] = Link("eth0", addresses=frozenset({mapped(HOST)}), in_subnet=True)
     return Enricher("node-1", Resolver([source, host]), OwnerTable(owners), Links(links))
 
 

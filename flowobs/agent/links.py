@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from flowobs.agent import netlink, netns
+from flowobs.identity import special
 
 _DUMP_ATTEMPTS = 5
 
@@ -33,6 +34,8 @@ class Link:
     """The peer is in another network namespace: a pod's or container's host side."""
     addresses: frozenset[bytes]
     """Addresses set on it, 16 bytes each; IPv4 as ::ffff:a.b.c.d."""
+    in_subnet: bool
+    """One of them, link-local ones aside, is in a subnet whose others are reached by this link."""
 
 
 class LinkEvent(NamedTuple):
@@ -57,7 +60,7 @@ class LinkMonitor:
         self.overruns = 0
         self._receive_buffer_bytes = receive_buffer_bytes
         self._known: dict[int, netlink.LinkMessage] = {}
-        self._addresses: dict[int, set[bytes]] = {}
+        self._addresses: dict[int, set[netlink.AddressMessage]] = {}
         self._monitor: socket.socket | None = None
         self._dump: socket.socket | None = None
 
@@ -153,19 +156,25 @@ class LinkMonitor:
             address = netlink.parse_address(message.body)
             if address is None:
                 return
-            ifindex, value = address
             if message.type == netlink.NEWADDR:
-                self._addresses.setdefault(ifindex, set()).add(value)
+                self._addresses.setdefault(address.ifindex, set()).add(address)
             else:
-                self._addresses.get(ifindex, set()).discard(value)
+                self._addresses.get(address.ifindex, set()).discard(address)
+
+    def _link(self, message: netlink.LinkMessage) -> Link:
+        found = self._addresses.get(message.ifindex, set())
+        return Link(
+            **message._asdict(),
+            addresses=frozenset(one.address for one in found),
+            in_subnet=any(
+                one.prefix < 128 and not special.is_link_local(one.address) for one in found
+            ),
+        )
 
     def _publish(self, replaced: set[int]) -> list[LinkEvent]:
         """Compare with what was told before; ``replaced`` went, even if their number is back."""
         before = self.links
-        after = {
-            i: Link(**m._asdict(), addresses=frozenset(self._addresses.get(i, ())))
-            for i, m in self._known.items()
-        }
+        after = {i: self._link(message) for i, message in self._known.items()}
         self.links = after
         events: list[LinkEvent] = []
         for ifindex, link in before.items():

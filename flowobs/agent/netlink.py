@@ -68,6 +68,16 @@ class LinkMessage(NamedTuple):
     peer_elsewhere: bool
 
 
+class AddressMessage(NamedTuple):
+    """What RTM_NEWADDR or RTM_DELADDR says of an address of a link."""
+
+    ifindex: int
+    address: bytes
+    """16 bytes; IPv4 as ::ffff:a.b.c.d."""
+    prefix: int
+    """Bits of the 128 that its subnet shares; 128: it is in none."""
+
+
 def messages(data: bytes) -> Iterator[Message]:
     """The messages of one datagram; a length that cannot be true ends it."""
     view, at = memoryview(data), 0
@@ -121,16 +131,16 @@ def parse_link(body: memoryview) -> LinkMessage | None:
     )
 
 
-def parse_address(body: memoryview) -> tuple[int, bytes] | None:
-    """(ifindex, 16-byte address); IPv4 as ::ffff:a.b.c.d. None for families other than IP."""
-    family, _, _, _, ifindex = _IFADDR.unpack_from(body)
+def parse_address(body: memoryview) -> AddressMessage | None:
+    """An address, or None for families other than IP."""
+    family, prefix, _, _, ifindex = _IFADDR.unpack_from(body)
     found = attributes(body[_IFADDR.size :])
     # On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL, where present, is ours.
     value = bytes(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or b"")
     if family == socket.AF_INET and len(value) == 4:
-        return ifindex, _V4_MAPPED + value
+        return AddressMessage(ifindex, _V4_MAPPED + value, 96 + prefix)
     if family == socket.AF_INET6 and len(value) == 16:
-        return ifindex, value
+        return AddressMessage(ifindex, value, prefix)
     return None
 
 

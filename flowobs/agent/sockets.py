@@ -121,7 +121,7 @@ def _list(states: int) -> Listing:
             for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
         )
     return Listing(
-        frozenset(address for found in parsed if found for address in found[1:]),
+        frozenset(found.address for found in parsed if found),
         np.frombuffer(tcp, SOCKET),
         np.frombuffer(udp, SOCKET),
     )

@@ -58,14 +58,17 @@ class Link(Protocol):
     def peer_elsewhere(self) -> bool: ...
     @property
     def addresses(self) -> Set[bytes]: ...
+    @property
+    def in_subnet(self) -> bool: ...
 
 
 class Vantage:
     """The interfaces that records were seen on.
 
-    A veth whose peer is in another namespace has a pod or container behind it, unless an inventory
-    or cluster says that its address is a machine's own: then it is an uplink (kind's nodes are
-    containers themselves).
+    A veth whose peer is in another namespace has a pod or container behind it: one that is on a
+    bridge, or routed to, without an address or with one of no subnet. With a subnet there may be
+    any number of machines behind it: an uplink (kind's nodes are containers themselves), as where
+    an inventory or cluster says that its address is a machine's own.
     """
 
     def __init__(self, resolver: Resolver) -> None:
@@ -137,7 +140,8 @@ class Vantage:
             return
         own = [a for a in link.addresses if not special.is_link_local(a)]
         self._name[row] = strings.id(link.name)
-        guest = link.peer_elsewhere and not any(self._machine(a, time_ns) for a in own)
+        uplink = link.in_subnet or any(self._machine(a, time_ns) for a in own)
+        guest = link.peer_elsewhere and not uplink
         self._link_case[row] = link.loopback * _LOOPBACK | guest * _GUEST | bool(own) * _ADDRESSED
 
     def _machine(self, address: bytes, time_ns: int) -> bool:

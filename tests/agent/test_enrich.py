@@ -22,7 +22,7 @@ from flowobs.schema import EndpointKind, Kind, Reporter, Tunnel
 from tests.identity.fakes import FakeSource, ip, pod
 
 NODE_IP, POD_A, POD_B, WORLD = "192.168.1.5", "10.0.0.1", "10.0.0.2", "8.8.8.8"
-ETH, VETH, LO, UPLINK, EMPTY = 2, 3, 1, 4, 0
+ETH, VETH, LO, UPLINK, SUBNET, ROUTED, EMPTY = 2, 3, 1, 4, 14, 15, 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Link:
     loopback: bool = False
     peer_elsewhere: bool = False
     addresses: frozenset[bytes] = frozenset()
+    in_subnet: bool = False
 
 
 @dataclass
@@ -41,6 +42,10 @@ class Links:
             ETH: Link("eth0", addresses=frozenset({ip(NODE_IP), ip("fe80::1")})),
             VETH: Link("veth0", peer_elsewhere=True, addresses=frozenset({ip("fe80::2")})),
             UPLINK: Link("uplink0", peer_elsewhere=True, addresses=frozenset({ip("192.168.2.5")})),
+            SUBNET: Link(
+                "eth1", peer_elsewhere=True, addresses=frozenset({ip("172.18.0.2")}), in_subnet=True
+            ),
+            ROUTED: Link("veth1", peer_elsewhere=True, addresses=frozenset({ip("10.0.0.254")})),
         }
     )
 
@@ -131,6 +136,15 @@ REPORTER = [
     (UPLINK, True, POD_A, WORLD, R.transit),
     (UPLINK, False, POD_B, POD_A, R.transit),
     (UPLINK, True, "192.168.2.5", WORLD, R.source),
+    # or that it is in a subnet, whatever its name
+    (SUBNET, True, POD_A, WORLD, R.transit),
+    (SUBNET, False, POD_B, POD_A, R.transit),
+    (SUBNET, True, "172.18.0.2", WORLD, R.source),
+    (SUBNET, False, WORLD, "172.18.0.2", R.destination),
+    # the node's address towards a pod that it routes to: on as many veths as there are pods
+    (ROUTED, False, POD_A, WORLD, R.source),
+    (ROUTED, True, WORLD, POD_A, R.destination),
+    (ROUTED, True, "10.0.0.254", POD_A, R.source),
     (77, True, POD_A, POD_B, R.transit),
     (77, True, NODE_IP, POD_B, R.source),
 ]

@@ -54,6 +54,32 @@ def test_local_addresses_say_where_they_are(lab: NetLab, monitor: LinkMonitor) -
     assert found[socket.inet_pton(socket.AF_INET6, "fd00::7")] == by_name(monitor)["d0"].ifindex
 
 
+@pytest.mark.parametrize(
+    ("address", "in_subnet"),
+    [("10.98.7.1/31", True), ("10.98.7.1/32", False), ("169.254.7.1/16", False)],
+)
+def test_a_link_may_be_in_a_subnet(
+    lab: NetLab, monitor: LinkMonitor, address: str, in_subnet: bool
+) -> None:
+    monitor.open()
+    assert by_name(monitor)["v0"].in_subnet
+    lab.ip("addr flush dev v0")
+    lab.ip(f"addr add {address} dev v0")
+    monitor.poll()
+    assert by_name(monitor)["v0"].in_subnet is in_subnet
+
+
+def test_an_address_in_two_subnets_stays_until_both_are_gone(
+    lab: NetLab, monitor: LinkMonitor
+) -> None:
+    monitor.open()
+    before = by_name(monitor)["v0"]
+    lab.ip(f"addr add {NEAR}/25 dev v0")
+    lab.ip(f"addr del {NEAR}/25 dev v0")
+    monitor.poll()
+    assert by_name(monitor)["v0"] == before
+
+
 def test_changes_arrive_as_events(lab: NetLab, monitor: LinkMonitor) -> None:
     monitor.open()
     lab.ip("link add br0 type bridge")

@@ -16,12 +16,14 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.slow, pytest.mark.t
 
 NODE, FAR, GATEWAY, PORT = "192.0.2.1", "192.0.2.2", "10.99.0.254", 9999
 SENT, EACH = 1000, 20
-INVENTORY = f"""\
+PODS = f"""\
+pods:
+  - {{namespace: lab, name: a-0, addresses: [{V4["a"]}]}}
+"""
+NODES = f"""\
 nodes:
   - {{name: lab-node, addresses: [{NODE}]}}
   - {{name: far-node, addresses: [{FAR}]}}
-pods:
-  - {{namespace: lab, name: a-0, addresses: [{V4["a"]}]}}
 """
 SEND = f"""
 import socket, time
@@ -31,8 +33,8 @@ for n in range({SENT}):
     time.sleep((n % 50 == 0) / 100)  # no queue on the way gets full
 """
 RULES = (
-    "add table ip path; add chain ip path out { type filter hook postrouting priority 0; };"
-    f"add rule ip path out udp dport {PORT} numgen inc mod {EACH} == 0 counter drop"
+    "add table bridge path; add chain bridge path on { type filter hook forward priority 0; };"
+    f"add rule bridge path on udp dport {PORT} numgen inc mod {EACH} == 0 counter drop"
 )
 
 
@@ -45,11 +47,12 @@ TOLD = {
 }
 
 
-def test_the_map_tells_what_was_lost_between_two_nodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [NODES, ""], ids=["named", "nameless"])
+def test_the_map_tells_what_was_lost_between_two_nodes(tmp_path: Path, named: str) -> None:
+    """Their uplinks are veths: of nodes that are containers themselves, not of pods."""
     inventory = ("--inventory", str(tmp_path / "inventory.yaml"))
-    (tmp_path / "inventory.yaml").write_text(INVENTORY)
+    (tmp_path / "inventory.yaml").write_text(named + PODS)
     with Lab() as lab:
-        run("ip", "netns", "add", lab.ns("far"))
         try:
             second_node(lab)
             with stack(lab, agent_options=inventory) as flowobs:
@@ -64,21 +67,27 @@ def test_the_map_tells_what_was_lost_between_two_nodes(tmp_path: Path) -> None:
                     agent.terminate()
                     agent.wait()
         finally:
-            run("ip", "netns", "del", lab.ns("far"), check=False)
+            for name in ("far", "wire"):
+                run("ip", "netns", "del", lab.ns(name), check=False)
 
 
 def second_node(lab: Lab) -> None:
-    """``far``, behind an uplink; one of ``EACH`` packets does not get there."""
-    lab.ip("node", f"link add up0 type veth peer name eth0 netns {lab.ns('far')}")
+    """``far``, behind uplinks and a ``wire``; one of ``EACH`` packets does not get there."""
+    for name in ("far", "wire"):
+        run("ip", "netns", "add", lab.ns(name))
     lab.ip("far", "link set lo up")
+    lab.ip("wire", "link add br0 type bridge mcast_snooping 0 stp_state 0")
+    lab.ip("wire", "link set br0 up")
     for name, link, address in (("node", "up0", NODE), ("far", "eth0", FAR)):
+        lab.ip(name, f"link add {link} type veth peer name to-{name} netns {lab.ns('wire')}")
+        lab.ip("wire", f"link set to-{name} master br0 up")
         lab.ip(name, f"addr add {address}/24 dev {link}")
         lab.ip(name, f"link set {link} up")
     lab.ip("node", f"addr add {GATEWAY}/24 dev br0")
     lab.ip("a", f"route add default via {GATEWAY}")
     lab.ip("far", f"route add 10.99.0.0/24 via {NODE}")
     lab.exec("node", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
-    lab.exec("node", "nft", RULES)
+    lab.exec("wire", "nft", RULES)
 
 
 def far_agent(flowobs: Stack, *options: str) -> subprocess.Popen[bytes]:
