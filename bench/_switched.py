@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 from flowobs.agent import agent
-from flowobs.agent.attach import Attachments
 from flowobs.agent.config import AgentConfig
 from flowobs.cli.flowobs import main
 from tests.e2e.lab import Stack
@@ -43,17 +42,7 @@ class Switched(agent.Agent):
 
     def _on(self) -> None:
         # a new one: each starts once. The enricher keeps the first, which knows the same links
-        config = self.config
-        self._attachments = Attachments(
-            self._probes,
-            self.metrics,
-            self.crashed,
-            namespace=self._namespace,
-            include=config.interfaces,
-            exclude=config.exclude_interfaces,
-            cgroup=self._cgroup,
-            method=config.attach,
-        )
+        self._attachments = self._make_attachments()
         self._attachments.start()
         self._deaf_until = time.monotonic() + _DEAF_SECONDS
         print("hooks on", flush=True)

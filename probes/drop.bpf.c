@@ -15,9 +15,6 @@ LICENSED
 #define NOT_ECHO 2
 #define BY_ROUTE 3
 #define DROP_REASONS 512
-#define FORBIDDEN 13 /* EACCES: a prohibit route */
-#define DISCARDED 22 /* EINVAL: a blackhole */
-#define UNREACHABLE 113 /* EHOSTUNREACH */
 MAP(MT_ARRAY, drop_filter, u32, u32, DROP_REASONS)
 
 INLINE int is_echo(struct packet *p) {
@@ -34,7 +31,9 @@ INLINE u32 route_reason(void *skb) {
     if (!(route >> 63)) return 0;
     KREAD(&error, (void *)route, dst_entry, error);
     if (error < 0) error = -error;
-    if (error != FORBIDDEN && error != DISCARDED && error != UNREACHABLE) return 0;
+    int leads_nowhere =
+        error == EACCES || error == EINVAL || error == EHOSTUNREACH; /* prohibit, blackhole, unreachable */
+    if (!leads_nowhere) return 0;
     return DROP_REASONS + error;
 }
 

@@ -30,6 +30,7 @@
 
 /* errno.h of every architecture that we know */
 #define EACCES 13
+#define EINVAL 22
 #define ENETUNREACH 101
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111

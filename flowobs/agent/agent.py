@@ -135,6 +135,19 @@ class Agent:
     def _load_probes(self) -> loader.Probes:
         return loader.load(self.config.loader, flow_entries=self.config.flow_entries)
 
+    def _make_attachments(self) -> Attachments:
+        c = self.config
+        return Attachments(
+            self._probes,
+            self.metrics,
+            self.crashed,
+            namespace=self._namespace,
+            include=c.interfaces,
+            exclude=c.exclude_interfaces,
+            cgroup=self._cgroup,
+            method=c.attach,
+        )
+
     async def learn(self) -> None:
         """Begin to take names from the relay, before there are records to name."""
         await self._names.learn(self._part_ended)
@@ -147,16 +160,7 @@ class Agent:
             undo.callback(self._scrape.close)
             self._load()
             undo.callback(self._probes.close)
-            self._attachments = Attachments(
-                self._probes,
-                self.metrics,
-                self.crashed,
-                namespace=self._namespace,
-                include=c.interfaces,
-                exclude=c.exclude_interfaces,
-                cgroup=self._cgroup,
-                method=c.attach,
-            )
+            self._attachments = self._make_attachments()
             undo.callback(self._names.close)
             self._resolver = self._names.start(lambda: self._attachments.local_addresses)
             netns = Path(self._namespace or "/proc/self/ns/net").stat().st_ino
