@@ -217,7 +217,10 @@ class OwnerTable:
         young.gone[rows] = vain & ~holding
         tried = rows[vain]
         if resting:  # that was no try: the iterator has not been asked
-            young.retry_at[rows[vain | doubted]] = self._next_dump
+            again = rows[vain | doubted]
+            # the hooks may tell sooner of one that is accepted: when it is closed
+            accepted = young.owners["inherited"][again] != 0
+            young.retry_at[again] = np.where(accepted, now, self._next_dump)
             return
         wait = np.asarray(_WAITS_S)[young.tries[tried]]
         young.tries[tried] += 1

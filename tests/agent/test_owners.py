@@ -167,6 +167,21 @@ def test_a_listeners_owner_will_do_until_the_one_who_accepted_is_known(kernel: K
     assert (flows.strings("src_process"), flows["src_pid"].tolist()) == (["worker"], [9])
 
 
+def test_who_closes_what_it_accepted_is_known_before_the_iterator_is_asked_again(
+    kernel: Kernel,
+) -> None:
+    kernel.map = {30: (8, 79, b"master")}
+    kernel.inherited = {30}
+    table = kernel.table()
+    table.fill(batch([99]))
+    table.fill(flows := batch([30]))
+    assert flows["src_pid"].tolist() == [8]
+    kernel.map, kernel.inherited = {30: (9, 79, b"worker")}, set()
+    kernel.now = 0.1
+    table.fill(flows := batch([30]))
+    assert (table.dumps, flows["src_pid"].tolist()) == (1, [9])
+
+
 def test_a_listeners_owner_stays_where_the_socket_is_gone(kernel: Kernel) -> None:
     kernel.map = {30: (8, 79, b"master")}
     kernel.inherited = {30}
