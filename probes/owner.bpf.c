@@ -73,13 +73,14 @@ PROGRAM("cgroup/connect6") int owner_connect6(struct bpf_sock_addr *ctx) {
     return 1;
 }
 
-/* Tells who held an accepted socket that nobody had time to look for. And a connect() that found no route leaves no
- * other trace: no packet, no change of state. Such a socket may be made to listen; all others that are released in
- * another state have no attempt, and most connections are. */
+/* Tells who held an accepted socket that nobody had time to look for, where it is not who listens. And a connect()
+ * that found no route leaves no other trace: no packet, no change of state. Such a socket may be made to listen; all
+ * others that are released in another state have no attempt, and most connections are. */
 PROGRAM("cgroup/sock_release") int owner_sock_release(struct bpf_sock *ctx) {
     if (ctx->protocol != PROTO_TCP) return 1;
     u64 cookie = bpf_get_socket_cookie(ctx);
-    remember_holder(cookie);
+    struct owner *listener = SOCKET_GET(listeners, ctx); /* what an accepted socket inherited */
+    if (listener && listener->pid != bpf_get_current_pid_tgid() >> 32) remember_holder(cookie);
     if (ctx->state != TCP_CLOSE && ctx->state != TCP_LISTEN) return 1;
     struct attempt *a = MAP_GET(attempts, &cookie);
     if (!a) return 1;
