@@ -66,10 +66,10 @@ def router(
 
         try:
             async with room.turn(query.count):
-                if query.follow:  # in one: late records would come with a later page, and live
-                    page = await _resumed(hub, query, fetch, count)
-                    page = page or await history.read(hub, query, fetch)
-                    held.add(page.lines)
+                if query.resume is not None:
+                    page = await _resumed(hub, query, query.resume, fetch, count, held.add)
+                elif query.follow:
+                    page = await history.followed(hub, query, fetch, held.add)
                 else:
                     page = await history.whole(hub, query, fetch, held.add)
         except TooManySubscribers:
@@ -145,24 +145,23 @@ async def _lines(pages: AsyncIterator[history.Page]) -> AsyncIterator[bytes]:
 async def _resumed(
     hub: Hub,
     query: FlowsQuery,
+    position: str,
     fetch: history.FetchLines,
     count: Callable[[Filter], Awaitable[int]],
-) -> history.Page | None:
-    """What a follower goes on with that had got as far as ``query.resume``."""
-    if query.resume is None:
-        return None
-    seen = hub.since(query.resume)
+    hold: history.Hold,
+) -> history.Page:
+    """What a follower goes on with that had got as far as ``position``."""
+    seen = hub.since(position)
     if seen is not None:
-        return await history.resume(hub, query, seen)
-    at = position_ns(query.resume)
+        return await history.resume(hub, query, seen, hold)
+    at = position_ns(position)
     if at is None:
         raise ApiError(400, "`resume` is no id of an event; leave it out")
     # the relay began anew: its memory did, too, but the store goes on
     later = replace(query, since_ns=at + 1, count=LAST_SINCE)
-    page = await history.read(hub, later, fetch)
-    if page.next is None:
-        return page
-    return page._replace(missed=page.missed + await count(later.bounded) - len(page.lines))
+    stored = await count(later.bounded)
+    page = await history.followed(hub, later, fetch, hold)
+    return page._replace(missed=page.missed + max(0, stored - later.count))
 
 
 async def _json(page: history.Page, held: Held, coverage: dict[str, Any]) -> AsyncIterator[bytes]:

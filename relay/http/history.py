@@ -2,15 +2,19 @@
 
 1. Memory is looked at first: records that have arrived but are not stored yet are in there.
 2. The store is asked. Meanwhile records may arrive, and records of step 1 may get stored.
-3. Without an ``await`` in between, memory is looked at again, from where step 1 ended, and the
-   subscription starts: what arrives from here on comes live and nothing else does.
+3. Memory is looked at again, from where step 1 ended.
 4. A record that is in the store's answer and in memory is the same line of text; it is taken once.
-
-A gap is only possible when the store lags further behind than memory reaches (65,536 records) or
-when more than that arrive during step 2; the latter is counted and shown as a ``lost`` record.
 
 Long answers are read page by page, each of them like that, from where the last one ended: nothing
 is held while a reader is slow, neither memory nor one of the few queries that may run.
+
+Who follows has of all that what had arrived before the first page; a late record may come with any
+page after that, and is left out. What arrived since is taken from memory in the end, at the moment
+when the subscription starts.
+
+A gap is only possible when the store lags further behind than memory reaches (65,536 records) or
+when more than that arrive while the store is asked; the latter is counted and shown as a ``lost``
+record.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from flowobs.batch import Array, FlowBatch
 from flowobs.filters import And, Filter, Mask, Match, Op
 from relay.http.cursor import Cursor, place
 from relay.http.flows_query import FlowsQuery
+from relay.http.parameters import time_bounds
 from relay.hub import Hub
 from relay.lines import Lines
 from relay.recent import Snapshot
@@ -35,6 +40,9 @@ from relay.subscription import Subscription
 FetchLines = Callable[[Filter, bool, int], Awaitable[list[bytes]]]
 """(filter, newest, limit) -> the ``limit`` newest (else oldest) stored records that match, and all
 that have the last one's time."""
+
+Hold = Callable[[list[bytes]], None]
+"""Told of lines as they come; raises where they are too many."""
 
 PAGE_ROWS: Final = 5_000
 """Eighty lists of so many values are some 40 MB."""
@@ -54,41 +62,30 @@ class Page(NamedTuple):
     missed: int
     """Records that left memory before they could be looked at."""
     live: Subscription | None = None
-    """What comes after ``lines``, when asked to follow."""
+    """What comes after ``lines``, of who follows."""
     position: str = ""
     """Where ``live`` begins."""
 
 
 async def read(hub: Hub, query: FlowsQuery, fetch: FetchLines) -> Page:
-    """History and, when following, the subscription that continues it.
-
-    Raises what ``fetch`` raises and hub.TooManySubscribers. The caller unsubscribes ``live``.
-    """
-    before = hub.recent()
-    stored = await _stored(query, fetch) if query.count else []
-    after = hub.recent(before.end)
-    live, position = _live(hub, query)
+    """A page. Raises what ``fetch`` raises."""
     if not query.count:
-        return Page([], None, 0, live, position)
-    try:
-        batches = [*before.batches, *after.batches]
-        lines, next = await asyncio.to_thread(_page, stored, batches, query)
-    except BaseException:
-        if live is not None:
-            hub.unsubscribe(query.filter, live)
-        raise
-    return Page(lines, next, after.missed, live, position)
+        return Page([], None, 0)
+    before = hub.recent()
+    stored = await _stored(query, fetch)
+    after = hub.recent(before.end)
+    batches = [*before.batches, *after.batches]
+    lines, next = await asyncio.to_thread(_page, stored, batches, query)
+    return Page(lines, next, after.missed)
 
 
 async def whole(
-    hub: Hub, query: FlowsQuery, fetch: FetchLines, hold: Callable[[list[bytes]], None]
+    hub: Hub, query: FlowsQuery, fetch: FetchLines, hold: Hold, seam: int | None = None
 ) -> Page:
-    """Like :func:`read`, for who does not follow: page by page, for the engine takes several times
-    what the lines do. ``hold`` is told of lines as they come, and raises where they are too many.
-    """
+    """An answer that is held: page by page, for the engine takes several times what lines do."""
     lines: list[bytes] = []
     next, missed = None, 0
-    async for page in pages(hub, query, fetch, HELD_ROWS):
+    async for page in pages(hub, query, fetch, HELD_ROWS, seam):
         hold(page.lines)
         lines += page.lines
         next, missed = page.next, missed + page.missed
@@ -97,14 +94,34 @@ async def whole(
     return Page(lines, next, missed)
 
 
+async def followed(hub: Hub, query: FlowsQuery, fetch: FetchLines, hold: Hold) -> Page:
+    """Like :func:`whole`, then what came meanwhile, and the subscription that continues it.
+
+    Raises hub.TooManySubscribers, too. The caller unsubscribes ``live``.
+    """
+    seam = hub.recent().end
+    page = await whole(hub, query, fetch, hold, seam)
+    rest = await resume(hub, query, hub.recent(seam), hold)
+    return rest._replace(lines=page.lines + rest.lines, next=page.next)
+
+
 async def pages(
-    hub: Hub, query: FlowsQuery, fetch: FetchLines, rows: int = PAGE_ROWS
+    hub: Hub,
+    query: FlowsQuery,
+    fetch: FetchLines,
+    rows: int = PAGE_ROWS,
+    seam: int | None = None,
 ) -> AsyncIterator[Page]:
-    """A long answer, in order of ``query.newest``. Raises what ``fetch`` raises."""
-    left = query.count
+    """A long answer, in order of ``query.newest``; of memory's records those before number
+    ``seam`` only. Raises what ``fetch`` raises."""
+    left, omitted = query.count, Counter[bytes]()
     while True:
         part = replace(query, count=min(left, rows), order_newest=query.newest)
         page = await read(hub, part, fetch)
+        if seam is not None and page.lines:
+            later = hub.recent(seam).batches
+            kept = await asyncio.to_thread(_without, page.lines, later, query.filter, omitted)
+            page = page._replace(lines=kept)
         yield page
         left -= len(page.lines)
         if page.next is None or left <= 0:
@@ -112,24 +129,16 @@ async def pages(
         query = replace(query, after=page.next)
 
 
-async def resume(hub: Hub, query: FlowsQuery, seen: Snapshot) -> Page:
+async def resume(hub: Hub, query: FlowsQuery, seen: Snapshot, hold: Hold) -> Page:
     """What came since ``seen`` began, from memory, and the subscription that continues it."""
-    live, position = _live(hub, query)
+    live, position = hub.subscribe(query.filter), hub.position
     try:
-        mask, line = Mask(query.filter), Lines()
-        lines = await asyncio.to_thread(
-            lambda: [text for b in seen.batches for text in line(b.select(mask(b)))]
-        )
+        lines = await asyncio.to_thread(_matching, seen.batches, query.filter)
+        hold(lines)
     except BaseException:
-        if live is not None:
-            hub.unsubscribe(query.filter, live)
+        hub.unsubscribe(query.filter, live)
         raise
     return Page(lines, None, seen.missed, live, position)
-
-
-def _live(hub: Hub, query: FlowsQuery) -> tuple[Subscription | None, str]:
-    live = hub.subscribe(query.filter) if query.follow else None
-    return live, hub.position
 
 
 async def _stored(query: FlowsQuery, fetch: FetchLines) -> list[bytes]:
@@ -181,6 +190,28 @@ def nearest_lines(
             latest = np.partition(times, limit - 1)[limit - 1]
             hits = [hit.select(hit["time"] <= latest) for hit in hits]
     return [text for hit in hits for text in line(hit)]
+
+
+def _matching(batches: list[FlowBatch], filter: Filter) -> list[bytes]:
+    mask, line = Mask(filter), Lines()
+    return [text for batch in batches for text in line(batch.select(mask(batch)))]
+
+
+def _without(
+    lines: list[bytes], later: list[FlowBatch], filter: Filter, omitted: Counter[bytes]
+) -> list[bytes]:
+    """``lines`` of a page but those of ``later``, of which earlier pages ``omitted`` some."""
+    first, last = sorted(Cursor.behind([lines[i]], True, None).time_ns for i in (0, -1))
+    of_page = And((filter, *time_bounds(first, last + 1)))
+    left = Counter(_matching(later, of_page)) - omitted
+    kept = []
+    for line in lines:
+        if left[line] > 0:
+            left[line] -= 1
+            omitted[line] += 1
+        else:
+            kept.append(line)
+    return kept
 
 
 def merge(stored: list[bytes], fresh: list[bytes], newest: bool) -> list[bytes]:

@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,31 @@ def test_last_then_follow_is_exact_under_ingest(
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_follower_may_have_a_long_history(
+    client: httpx.Client, agent: Agent, endpoints: Endpoints
+) -> None:
+    """It is read in pages, while others come."""
+    count = history.HELD_ROWS + 15_029
+    url = f"/api/v1/flows?follow=true&q=dst.port:1000,1005&last={count}"
+    agent.store(flows(1, endpoints, dst_port=1005, first_port=1))
+    with client.stream("GET", url) as answer:
+        for port in range(2, 50):
+            agent.put(flows(1, endpoints, dst_port=1005, first_port=port))
+        rows = []
+        for line in filter(None, answer.iter_lines()):
+            rows.append(json.loads(line))
+            if rows[-1]["src_port"] == 49 and rows[-1]["dst_port"] == 1005:
+                break
+    old = [row["src_port"] for row in rows if row["dst_port"] == 1000]
+    new = [row["src_port"] for row in rows if row["dst_port"] == 1005]
+    assert new == list(range(1, 50))
+    # the newest but those of 1005 that had come when the answer began
+    assert count - 49 <= len(old) < count
+    times = [row["time"] for row in rows[: len(old)]]
+    assert times == sorted(times)
+    assert not Counter(old) - Counter(SENT)
 
 
 def test_a_restarted_relay_goes_on_from_its_store(tmp_path: Path) -> None:

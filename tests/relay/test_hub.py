@@ -199,22 +199,26 @@ def test_recent_keeps_few_batches() -> None:
     assert [p for b in batches for p in b["src_port"].tolist()] == list(range(3_000))
 
 
-def query(filter: Filter = EVERYTHING, last: int = 100, follow: bool = True) -> FlowsQuery:
-    return FlowsQuery(filter, None, None, last, True, False, None, follow, None, (), "ndjson")
+def query(filter: Filter = EVERYTHING, last: int = 100) -> FlowsQuery:
+    return FlowsQuery(filter, None, None, last, True, False, None, True, None, (), "ndjson")
+
+
+async def followed(hub: Hub, query: FlowsQuery, fetch: history.FetchLines) -> history.Page:
+    return await history.followed(hub, query, fetch, lambda lines: None)
 
 
 class FakeStore:
     """Stores what it is told to, and lets things happen while it is asked."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.batches: list[FlowBatch] = []
         self.meanwhile: list[Any] = []
 
     def insert(self, batch: FlowBatch) -> None:
-        self.lines += Lines()(batch)
+        self.batches.append(batch)
 
     async def fetch(self, filter: Filter, newest: bool, limit: int) -> list[bytes]:
-        answer = sorted(self.lines, reverse=newest)[:limit]
+        answer = history.nearest_lines(self.batches, filter, limit, newest)
         for act in self.meanwhile:
             act()
             await asyncio.sleep(0)
@@ -235,7 +239,7 @@ async def test_the_seam_has_neither_gap_nor_duplicate() -> None:
         lambda: store.insert(batches[3]),
         lambda: hub.publish(batches[4], resent=False),
     ]
-    page = await history.read(hub, query(), store.fetch)
+    page = await followed(hub, query(), store.fetch)
     assert ports(page.lines) == [10, 11, 20, 21, 30, 31, 40, 41, 50, 51]
     assert page.missed == 0 and page.next is None
     hub.publish(batches[5], resent=False)
@@ -253,7 +257,7 @@ async def test_the_seam_when_the_store_is_ahead_of_the_first_look() -> None:
         store.insert(late)
         return await store.fetch(filter, newest, limit)
 
-    page = await history.read(hub, query(), fetch)
+    page = await followed(hub, query(), fetch)
     assert ports(page.lines) == [7, 8]
     assert page.live is not None and await take(page.live) == []
 
@@ -264,7 +268,7 @@ async def test_equal_records_are_not_merged_away() -> None:
     twice = FlowBatch.concat((batch, batch))
     hub.publish(twice, resent=False)
     store.insert(batch)
-    page = await history.read(hub, query(follow=False), store.fetch)
+    page = await history.read(hub, query(), store.fetch)
     assert len(page.lines) == 2 and page.live is None
 
 
@@ -273,10 +277,30 @@ async def test_last_takes_the_newest_by_time() -> None:
     hub.publish(flows(5, endpoints, first_port=10, start_ns=1_000), resent=False)
     hub.publish(flows(5, endpoints, first_port=20, start_ns=500), resent=False)
     store.insert(flows(5, endpoints, first_port=30, start_ns=1_001))
-    page = await history.read(hub, query(last=4, follow=False), store.fetch)
+    page = await history.read(hub, query(last=4), store.fetch)
     times = [json.loads(line)["time"][-10:] for line in page.lines]
     assert times == ["000001003Z", "000001004Z", "000001004Z", "000001005Z"]
     assert page.next is not None
+
+
+async def test_late_records_come_with_a_page_or_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records as old as the next page's, and one that equals one of these."""
+    monkeypatch.setattr(history, "HELD_ROWS", 3)
+    hub, store, endpoints = make_hub(), FakeStore(), table()
+    store.insert(flows(8, endpoints, first_port=10, start_ns=1_000))
+    late = [flows(1, endpoints, first_port=20 + n, start_ns=999 + n) for n in range(3)]
+    late.append(store.batches[0].select(slice(4, 5)))
+
+    def arrive() -> None:
+        if late:
+            hub.publish(late[-1], resent=False)
+            store.insert(late.pop())
+
+    store.meanwhile = [arrive]
+    page = await followed(hub, query(last=8), store.fetch)
+    assert ports(page.lines) == [10, 11, 12, 13, 14, 15, 16, 17, 14, 22, 21, 20][: 12 - len(late)]
+    assert len(late) < 2 and page.missed == 0
+    assert page.live is not None and await take(page.live) == []
 
 
 async def test_what_memory_lost_while_the_store_was_asked_is_told() -> None:
@@ -286,7 +310,7 @@ async def test_what_memory_lost_while_the_store_was_asked_is_told() -> None:
         lambda start=start: hub.publish(flows(10, endpoints, first_port=start), resent=False)
         for start in (100, 200, 300)
     ]
-    page = await history.read(hub, query(), store.fetch)
+    page = await followed(hub, query(), store.fetch)
     assert page.missed == 20
     assert ports(page.lines)[-10:] == list(range(300, 310))
 
@@ -295,7 +319,7 @@ async def test_following_needs_no_store() -> None:
     async def broken(filter: Filter, newest: bool, limit: int) -> list[bytes]:
         raise AssertionError("the store was asked")
 
-    page = await history.read(make_hub(), query(last=0), broken)
+    page = await followed(make_hub(), query(last=0), broken)
     assert page.lines == [] and page.live is not None
 
 
