@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -83,7 +84,9 @@ class Embedded:
             ) from None
         self._config = path / "engine.xml"
         try:
-            self._config.write_text(_config(limits))
+            config = _config(limits)
+            if not self._config.exists() or self._config.read_text() != config:
+                self._config.write_text(config)
             self.client({}).close()
         except BaseException as error:
             self._lock.close()
@@ -200,9 +203,9 @@ def _lock(path: Path) -> IO[str]:
             f"the store {path} is in use by another process{f' ({holder})' if holder else ''}:"
             " stop that one or give another folder with --store"
         ) from None
-    file.truncate(0)
-    file.write(f"pid {os.getpid()}")
-    file.flush()
+    with suppress(OSError):  # a full disk
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"pid {os.getpid()}".encode())
     return file
 
 

@@ -9,6 +9,10 @@ class StoreError(Exception):
     """The store cannot be opened, read or written; the text says why and what to do."""
 
 
+class DiskFull(StoreError):
+    """The store's disk has no room left."""
+
+
 class QueryTimeout(StoreError):
     """A query took longer or more memory than it may."""
 
@@ -25,18 +29,23 @@ _UNREACHABLE = re.compile(
 _NOISE = re.compile(r"^.*?DB::Exception: |\s*\(version .*$", re.S)
 
 
-def full(where: object) -> StoreError:
-    """The store's disk has no room left."""
-    return StoreError(
+def full(where: object) -> DiskFull:
+    """About the store at ``where``."""
+    return DiskFull(
         f"the disk of the store {where} is full: free space, or keep less with --max-disk or"
         " --retention"
     )
 
 
+def is_full(error: Exception) -> bool:
+    """Whether the engine says that its disk is full."""
+    return _FULL.search(str(error)) is not None
+
+
 def explain(error: Exception, where: str) -> StoreError:
     """``error`` of the engine or its client, as a StoreError about ``where`` (a URL)."""
     text = str(error)
-    if _FULL.search(text):
+    if is_full(error):
         return full(where)
     if _TIMEOUT.search(text):
         return QueryTimeout("the query took too long: ask for a shorter time range")

@@ -17,11 +17,12 @@ from flowobs.batch import FlowBatch
 from relay.store import ddl
 from relay.store.cluster import READ_LOCALLY, WRITE_SETTINGS, OnCluster, local
 from relay.store.engine import Engine, Limits, open_engine
-from relay.store.errors import StoreError, explain
+from relay.store.errors import DiskFull, StoreError, explain
 from relay.store.migrations import prepare
 from relay.store.native import to_native
 from relay.store.plan import Plan, plan
 from relay.store.reader import READ_SETTINGS, Reader
+from relay.store.reserve import Reserve
 from relay.store.retention import Retention
 from relay.store.rollup import TABLES
 from relay.store.sweeper import DroppedEarly, Sweeper
@@ -79,8 +80,12 @@ class Store:
                 for statement in servers.keep(retention):
                     servers.command(statement)
             version = self._writer.command("SELECT version()")
-            self._sweeper = Sweeper(engine.client({"log_comment": self._tag}), retention)
-            self.sweep()
+            sweeping = engine.client({"log_comment": self._tag})
+            self._sweeper = Sweeper(sweeping, retention, Reserve(engine.folder))
+            try:
+                self.sweep()
+            except DiskFull as error:  # what is there can be asked for, and agents wait
+                log.error("what is past its retention cannot be dropped: %s", error)
         except StoreError:
             self._writer.close()
             raise

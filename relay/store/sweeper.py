@@ -11,6 +11,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from relay.store import ddl
+from relay.store.errors import is_full
+from relay.store.reserve import Reserve
 from relay.store.retention import Part, Retention, doomed
 from relay.store.rollup import TABLES, since_of
 
@@ -30,9 +32,10 @@ class DroppedEarly(NamedTuple):
 class Sweeper:
     """Applies a retention to the tables of one store. Its client is used by one thread at once."""
 
-    def __init__(self, client: Client, retention: Retention) -> None:
+    def __init__(self, client: Client, retention: Retention, reserve: Reserve) -> None:
         self.retention = retention
         self._client = client
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._oldest: dict[str, int] | None = None
@@ -60,6 +63,7 @@ class Sweeper:
                         self._dropped[part.table] = max(newest, self._dropped.get(part.table, 0))
                         early[part.table] = early.get(part.table, 0) + part.bytes
             finally:
+                self._reserve.keep()
                 for table, size in early.items():
                     log.warning(
                         "records are dropped before their time, --max-disk is reached:"
@@ -111,6 +115,8 @@ class Sweeper:
         except DatabaseError as error:
             if "NO_SUCH_DATA_PART" in str(error):
                 return False
+            if is_full(error) and self._reserve.release():
+                return self._drop(part)
             raise
         return True
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from tests.relay.flows import flows
 from tests.relay.process import Agent, RelayProcess, wait_for
 
 MOUNT = 'mkdir -p "$0" && mount -t tmpfs -o size=300m none "$0" && exec "$@"'
+DAY_NS = 86_400 * 10**9
+
+
+def fill(ballast: Path) -> None:
+    """Up to the last byte."""
+    with ballast.open("wb", 0) as file:
+        for size in (1 << 20, 1):
+            with pytest.raises(OSError, match="No space left"):
+                while True:
+                    file.write(bytes(size))
 
 
 @pytest.mark.root
@@ -35,9 +47,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
 
     try:
         agent.store(flows(1000))
-        with ballast.open("wb", 0) as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(1 << 20))
+        fill(ballast)
         for i in range(20):  # some 5 MB: more than the agent may hold in memory
             agent.put(flows(1000, first_port=i * 1000))
             wait_for(lambda: agent.forwarder.spool_bytes <= 1 << 20)
@@ -60,6 +70,54 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     finally:
         agent.stop()
         relay.stop()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, needs root")
+@pytest.mark.parametrize("reserve", [True, False])
+def test_a_relay_starts_on_a_full_disk(tmp_path: Path, reserve: bool) -> None:
+    """It drops what is past its retention; without the room for that, it has all that it had."""
+    store = tmp_path / "store"
+    mount = ["unshare", "-m", "sh", "-c", MOUNT, str(store), "sh", "-c", "echo; exec sleep 600"]
+    with subprocess.Popen(mount, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        inside = ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wd={Path.cwd()}"]
+        folder = Path(f"/proc/{holder.pid}/root{store}")
+        ballast = folder / "ballast"
+        relay = RelayProcess(tmp_path, inside=inside)
+        agent = Agent(relay.agents)
+        try:
+            for age in (2, 0):
+                agent.store(flows(1000, start_ns=time.time_ns() - age * DAY_NS))
+            agent.stop()
+            relay.stop()
+            if not reserve:
+                (folder / "reserve").unlink()
+            fill(ballast)
+            relay = RelayProcess(tmp_path, "--retention", "1d", inside=inside)
+            agent = Agent(relay.agents)
+            with relay.client() as client:
+
+                def status() -> Any:
+                    return client.get("/api/v1/status").json()["store"]
+
+                assert status()["rows"] == (1000 if reserve else 2000)
+                assert ("cannot be dropped" in relay.log.read_text()) == (not reserve)
+                agent.put(flows(1000, first_port=1000))
+                wait_for(lambda: "is full: free space" in (status()["error"] or ""))
+                assert agent.forwarder.stats.stored_records == 0
+                assert len(client.get("/api/v1/flows?last=1000").json()["flows"]) == 1000
+                ballast.unlink()
+                wait_for(
+                    (folder / "reserve").exists
+                )  # else a status from before the sweep would do
+                wait_for(lambda: (status()["rows"], status()["error"]) == (2000, None))
+        finally:
+            agent.stop()
+            relay.process.kill()
+            relay.process.wait()
+            holder.kill()
 
 
 def test_no_table_is_changed_on_a_full_disk(
