@@ -16,11 +16,13 @@ from flowobs import schema
 from flowobs.batch import FlowBatch
 from flowobs.filters import EVERYTHING, Filter, from_parameters
 from relay.http import history
+from relay.http.flows import _resumed
 from relay.http.flows_query import FlowsQuery
 from relay.hub import Hub, Limits, TooManySubscribers, position_ns
 from relay.lines import Lines, table_lines
 from relay.metrics import RelayMetrics
 from relay.recent import Recent
+from relay.store import StoreError
 from relay.subscription import Chunk, Closed, Subscription
 from tests.flow_factory import new_table, random_batch
 from tests.relay.flows import API, DB, WEB, flows, table
@@ -313,6 +315,18 @@ async def test_what_memory_lost_while_the_store_was_asked_is_told() -> None:
     page = await followed(hub, query(), store.fetch)
     assert page.missed == 20
     assert ports(page.lines)[-10:] == list(range(300, 310))
+
+
+async def test_who_cannot_go_on_takes_no_seat() -> None:
+    """A follower of an earlier run of the relay, whose missed records cannot be counted."""
+
+    async def count(filter: Filter) -> int:
+        raise StoreError("gone")
+
+    hub, store = make_hub(), FakeStore()
+    with pytest.raises(StoreError, match="gone"):
+        await _resumed(hub, query(), "00000000-1-1", store.fetch, count, lambda lines: None)
+    assert hub.subscribers == 0
 
 
 async def test_following_needs_no_store() -> None:
