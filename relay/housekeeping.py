@@ -14,7 +14,7 @@ from relay.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-EVERY_S: Final = 30.0
+EVERY_S: Final = 10.0
 _TRIM_S: Final = 2.0
 
 

@@ -24,10 +24,12 @@ MAX_PART_BYTES = 1024 * 1024 * 1024
 """Parts are not merged beyond this: a part is the least that retention can remove."""
 
 LEAST_PARTS = 20
-"""Where the store has a size, records are in so many parts or more: they go one by one."""
+"""Where the store has a size, no part is larger than one of so many: records go part by part, and
+what a merge writes is as large as what it replaces."""
 
-OLD_PARTS_S = 60
-"""How long parts stay on disk after they were merged; the engine's default is eight minutes."""
+OLD_PARTS_S = 10
+"""How long parts stay on disk after they were merged. The engine's default is eight minutes, until
+the system has written what they became: ours is written at once."""
 
 COMPRESS_BYTES = 128 * 1024
 """Buffer of each column of a part that is written: with the engine's 1 MiB an insert of 60,000
@@ -66,8 +68,7 @@ def settings(window: int) -> str:
     """Settings of every table of ours."""
     return (
         f"non_replicated_deduplication_window = {window},"
-        f" {part_size(None)},"
-        f" old_parts_lifetime = {OLD_PARTS_S},"
+        f" {', '.join(parts(None))},"
         f" max_compress_block_size = {COMPRESS_BYTES}"
     )
 
@@ -82,10 +83,14 @@ def create_table(version: int, window: int = DEDUPLICATION_WINDOW) -> str:
     )
 
 
-def part_size(max_bytes: int | None) -> str:
-    """The setting for how large a part of records gets in a store of at most ``max_bytes``."""
+def parts(max_bytes: int | None) -> tuple[str, ...]:
+    """The settings that say what parts take, in a store of at most ``max_bytes``."""
     most = MAX_PART_BYTES if max_bytes is None else min(MAX_PART_BYTES, max_bytes // LEAST_PARTS)
-    return f"max_bytes_to_merge_at_max_space_in_pool = {most}"
+    return (
+        f"max_bytes_to_merge_at_max_space_in_pool = {most}",
+        f"old_parts_lifetime = {OLD_PARTS_S}",
+        "min_rows_to_fsync_after_merge = 1",
+    )
 
 
 def mark(version: int) -> str:

@@ -61,11 +61,14 @@ class Part:
     newest: int
 
 
-def doomed(parts: Sequence[Part], retention: Retention, now: float) -> Iterator[tuple[Part, str]]:
+def doomed(
+    parts: Sequence[Part], retention: Retention, now: float, passing: int = 0
+) -> Iterator[tuple[Part, str]]:
     """What has to go, and why (``time`` or ``size``).
 
     For size the records go first, oldest before newer ones, then the rollups; each table keeps its
-    newest part, which is being written.
+    newest part, which is being written. ``passing`` are bytes that the disk has besides for a
+    while: records make room for them, rollups do not.
     """
     kept: list[Part] = []
     for part in parts:
@@ -79,8 +82,8 @@ def doomed(parts: Sequence[Part], retention: Retention, now: float) -> Iterator[
     for table in (*_TABLES.values(), ENDS):
         own = sorted((p for p in kept if p.table == table), key=lambda p: (p.newest, p.name))
         for part in own[:-1]:
-            if over <= 0:
-                return
+            if over + (passing if table == ddl.TABLE else 0) <= 0:
+                break
             over -= part.bytes
             yield part, "size"
 

@@ -37,7 +37,7 @@ class StoreStats:
     rows: int
     """Records."""
     bytes: dict[str, int]
-    """On disk, by table: what --max-disk counts."""
+    """On disk, by table, without what merges have replaced."""
     oldest: int | None
     newest: int | None
     engine: str
@@ -73,7 +73,7 @@ class Store:
         try:
             if cluster is None:
                 prepare(self._writer, self.url, window, engine.check_room)
-                self._limit_parts(ddl.part_size(retention.max_bytes))
+                self._limit_parts(ddl.parts(retention.max_bytes))
             else:
                 servers = OnCluster(self._writer, cluster)
                 prepare(servers, self.url, window)
@@ -256,13 +256,15 @@ class Store:
             log.warning("the store %s did not close within %.0f s", self.url, patience)
         self._engine.close()
 
-    def _limit_parts(self, setting: str) -> None:
-        table = str(self._writer.command(f"SHOW CREATE TABLE {ddl.TABLE}"))
-        if re.search(rf"\b{setting}\b", table):
-            return
-        with suppress(StoreError):  # no room: see prepare; the next start may do it
-            self._engine.check_room()
-            self._writer.command(f"ALTER TABLE {ddl.TABLE} MODIFY SETTING {setting}")
+    def _limit_parts(self, settings: Sequence[str]) -> None:
+        for table in TABLES:
+            definition = str(self._writer.command(f"SHOW CREATE TABLE {table}"))
+            changed = [text for text in settings if not re.search(rf"\b{text}\b", definition)]
+            if not changed:
+                continue
+            with suppress(StoreError):  # no room: see prepare; the next start may do it
+                self._engine.check_room()
+                self._writer.command(f"ALTER TABLE {table} MODIFY SETTING {', '.join(changed)}")
 
     def _close(self) -> None:
         for reader in self._readers:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.store import Store
+from relay.store import Store, ddl
 from relay.store.retention import Part, Retention, doomed
+from relay.store.rollup import TABLES
 from tests.relay.flows import flows
 
 DAY = 86_400
@@ -50,14 +51,17 @@ def test_size_takes_records_first_and_never_the_newest_part():
         Part("flows", "f0", 50, 1),
     ]
 
-    def names(max_bytes: int | None) -> list[tuple[str, str]]:
-        seconds = {"flows": 100, "flows_1m": 1000, "flows_1h": 1000}
-        return [(p.name, why) for p, why in doomed(parts, Retention(seconds, max_bytes), 1025)]
+    def names(max_bytes: int | None, passing: int = 0) -> list[tuple[str, str]]:
+        retention = Retention({"flows": 100, "flows_1m": 1000, "flows_1h": 1000}, max_bytes)
+        return [(p.name, why) for p, why in doomed(parts, retention, 1025, passing)]
 
     assert names(None) == [("f0", "time")]
     assert names(170) == [("f0", "time")]
     assert names(169) == [("f0", "time"), ("f1", "size")]
     assert names(1) == [("f0", "time"), ("f1", "size"), ("f2", "size"), ("m1", "size")]
+    # what is on disk for a while takes no rollups away
+    assert names(170, 1) == [("f0", "time"), ("f1", "size")]
+    assert names(170, 1000) == [("f0", "time"), ("f1", "size"), ("f2", "size")]
 
 
 def test_a_size_is_kept_in_small_steps(tmp_path: Path) -> None:
@@ -69,6 +73,9 @@ def test_a_size_is_kept_in_small_steps(tmp_path: Path) -> None:
         if size:
             for number in range(2):
                 store.insert([flows(2000)], f"{number}")
+        for table in TABLES:
+            definition = str(store._writer.command(f"SHOW CREATE TABLE {table}"))
+            assert all(setting in definition for setting in ddl.parts(400_000 if size else None))
         store._writer.command("OPTIMIZE TABLE flows")
         parts = store.reader().query(
             "SELECT count() AS n, min(bytes_on_disk) AS least FROM system.parts"
@@ -78,6 +85,28 @@ def test_a_size_is_kept_in_small_steps(tmp_path: Path) -> None:
         assert parts["least"][0] > 10_000
         store.close()
     assert left == [2, 1]
+
+
+def test_what_merges_leave_behind_is_counted(tmp_path: Path) -> None:
+    store = Store.open(f"chdb://{tmp_path / 'store'}")
+    for number, age in enumerate((DAY, 0, 0)):
+        store.insert([flows(2000, start_ns=time.time_ns() - age * 10**9)], f"{number}")
+    for table in TABLES:  # however slow the machine is
+        store._writer.command(f"ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 600")
+    store._writer.command("OPTIMIZE TABLE flows FINAL")
+    store._writer.command("SYSTEM STOP MERGES")
+    parts, passing = store._sweeper._parts()
+    replaced = store.reader().query(
+        "SELECT sum(bytes_on_disk) AS n FROM system.parts WHERE NOT active AND rows > 0"
+    )["n"][0]
+    assert passing > replaced > 10_000
+    seconds = dict(store._sweeper.retention.seconds)
+    size = sum(part.bytes for part in parts) + passing
+    for max_bytes, left in ((size, [6000, 6000, 6000]), (size - 1, [4000, 6000, 6000])):
+        store._sweeper.retention = Retention(seconds, max_bytes)
+        store.sweep()
+        assert counts(store) == left
+    store.close()
 
 
 @pytest.fixture(scope="module")
