@@ -54,6 +54,7 @@ int cold(int first, int second, const unsigned char *frame, unsigned size, unsig
         if (run(first, frame, size) || run(second, frame, size)) return -1;
     }
     if (taken(first, after) || taken(second, after + 1)) return -1;
-    *ns = after[0] - before[0] + after[1] - before[1];
+    *ns = after[0] - before[0];
+    if (second != first) *ns += after[1] - before[1];
     return 0;
 }
