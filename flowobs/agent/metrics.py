@@ -149,7 +149,7 @@ class Metrics:
         )
         self.nat_unresolved = Counter(
             "flowobs_agent_nat_unresolved",
-            "Openings towards a virtual address told before its backend was known.",
+            "Connections whose opening was told before it was known that they are translated.",
             registry=registry,
         )
         self.identity_age = Gauge(

@@ -22,8 +22,10 @@ LOST = "the backend behind a virtual address: both sides of a NAT are flows of t
 _LIST_EVERY_S = 60.0
 _LIST_REST_S = 2.0
 """Between two lists, even where the kernel leaves out events all the time."""
-_CONFIRMED_AFTER_S = 0.002
+_CONFIRMED_AFTER_S = 0.005
 """By then a packet has been through the stack and the kernel has told of its translation."""
+_FRESH_NS = 50 * 10**6
+"""Openings that are older do not wait. More than a tick: their time is that of its begin."""
 _MOST_READS = 16
 _NO_MODULE = (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
 
@@ -51,7 +53,7 @@ class Nat:
         self._conntrack = conntrack
         self._metrics = metrics
         self._known = Translations()
-        self._told = 0
+        self._lost = self._late = 0
         self._running = False
         self._behind = True
         self._listed = -np.inf
@@ -86,27 +88,28 @@ class Nat:
             if not self._running or not self._read():
                 break
         lost = self._known.overflow + self._conntrack.unreadable
-        if lost > self._told:
-            self._metrics.nat_lost.inc(lost - self._told)
-            self._told = lost
+        self._metrics.nat_lost.inc(lost - self._lost)
+        self._metrics.nat_unresolved.inc(self._known.late - self._late)
+        self._lost, self._late = lost, self._known.late
 
     def translate(self, batch: FlowBatch) -> None:
         """Have the records of translated flows say client and backend. Columns change in place."""
         if not self._running or not len(batch):
             return
         self.poll()
-        if not len(self._known):
+        opens = self._known.translate(batch.columns)
+        if not opens.size:
             return
-        early = self._known.translate(batch.columns)
-        if early.size:
-            # The kernel tells of a translation once the packet has left, its opening was before.
+        # The kernel tells of a translation once the packet has left, its opening was before.
+        if (time.time_ns() - batch["time"][opens]).min() < _FRESH_NS:
             time.sleep(_CONFIRMED_AFTER_S)
             self.poll()
-            few = {name: values[early] for name, values in batch.columns.items()}
-            left = self._known.translate(few)
-            self._metrics.nat_unresolved.inc(len(left))
+        few = {name: batch[name][opens] for name in (*TRANSLATED, "proto", "kind", "time")}
+        left = self._known.translate(few)
+        self._known.told({name: values[left] for name, values in few.items()})
+        if len(left) < len(opens):
             for name in TRANSLATED:
-                writable(batch.columns, name)[early] = few[name]
+                writable(batch.columns, name)[opens] = few[name]
 
     def _read(self) -> bool:
         """Whether there may be more."""

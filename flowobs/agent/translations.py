@@ -28,7 +28,7 @@ STILL_THERE = np.iinfo(np.int64).max
 _KEEP_NS = 10 * 10**9
 """Translations are kept so long after their end: a flow's last record comes later."""
 _LEAST, _MOST = 1 << 12, 1 << 18
-_MAX_VIRTUAL = 1 << 14
+_MOST_TOLD = 1 << 14
 
 
 class Translations:
@@ -39,10 +39,12 @@ class Translations:
 
     def __init__(self, most: int = _MOST) -> None:
         self.overflow = 0
+        self.late = 0
+        """Connections that were ``told`` before their translation was known."""
         self._most = most
         # Secret: nobody outside can choose connections that meet in one key.
         self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(7)]
-        self._virtual = KeyTable(_MAX_VIRTUAL)
+        self._told = KeyTable(_MOST_TOLD)
         self._make(min(_LEAST, most))
 
     def _make(self, capacity: int) -> None:
@@ -83,7 +85,7 @@ class Translations:
         rows = rows[fits]
         self._values[rows], self._begins[rows] = found[fits], begins[fits]
         self._end_ns[rows] = end_ns[fits]
-        self._learn_virtual(found)
+        self.late += int(np.count_nonzero(self._told.find(a[new], b[new]) >= 0))
 
     def replace(self, found: Array, now_ns: int) -> None:
         """``found`` is all that there is: what is known beyond it holds until ``now_ns``."""
@@ -92,11 +94,14 @@ class Translations:
         self.learn(found, np.full(len(found), STILL_THERE))
 
     def translate(self, columns: dict[str, Array]) -> Array:
-        """Rewrite the rows that are of a translated flow; opens of those not known yet.
+        """Rewrite the rows that are of a translated flow.
 
         From the source to the backend, with ``virtual_*`` and ``snat_*`` where they differ. Returns
-        the rows of openings towards addresses that are translated for others: theirs is to come.
+        the rows of the other openings: their translation may be to come.
         """
+        opens = columns["kind"] == np.uint8(Kind.open)
+        if not len(self._table):
+            return np.flatnonzero(opens)
         source, destination = _ends(columns, "src"), _ends(columns, "dst")
         at = self._table.find(*self._keys(source, destination, columns["proto"]))
         rows = np.flatnonzero(at >= 0)
@@ -116,24 +121,19 @@ class Translations:
                     continue
                 writable(columns, f"{end}_ip").view("<u8")[where[differ]] = how[end]["ip"][differ]
                 writable(columns, f"{end}_port")[where[differ]] = how[end]["port"][differ]
-        unknown = columns["kind"] == np.uint8(Kind.open)
-        unknown[rows] = False
-        opens = np.flatnonzero(unknown)
-        if not opens.size or not len(self._virtual):
-            return opens[:0]
-        a, b = self._virtual_keys(destination[opens], columns["proto"][opens])
-        return opens[self._virtual.find(a, b) >= 0]
+        opens[rows] = False
+        return np.flatnonzero(opens)
 
-    def _learn_virtual(self, found: Array) -> None:
-        found = found[found["virtual"] != found["backend"]]
-        a, b = self._virtual_keys(found["virtual"], found["proto"])
-        last = self._last(a, b)
+    def told(self, columns: dict[str, Array]) -> None:
+        """These openings are not translated, as far as is known, and on their way to people."""
+        a, b = self._keys(_ends(columns, "src"), _ends(columns, "dst"), columns["proto"])
+        last = self._last(a, b)[-_MOST_TOLD:]
         a, b = a[last], b[last]
-        new = self._virtual.find(a, b) < 0
-        if np.count_nonzero(new) > self._virtual.room:
-            self._virtual.clear()
-            new = np.arange(len(a)) < self._virtual.capacity
-        self._virtual.add(a[new], b[new])
+        new = self._told.find(a, b) < 0
+        if np.count_nonzero(new) > self._told.room:
+            self._told.clear()
+            new[:] = True
+        self._told.add(a[new], b[new])
 
     def _make_room(self, needed: int) -> None:
         """Leave out what is over for long; twice the room where that is not half of it."""
@@ -156,9 +156,6 @@ class Translations:
         a = self._mix(one, 0) + self._mix(other, 0)
         b = self._mix(one, 3) + self._mix(other, 3)
         return a, b + proto * self._odd[6]
-
-    def _virtual_keys(self, end: Array, proto: Array) -> tuple[Array, Array]:
-        return self._mix(end, 0), self._mix(end, 3) + proto * self._odd[6]
 
     def _mix(self, end: Array, first: int) -> NDArray[np.uint64]:
         words = end["ip"]

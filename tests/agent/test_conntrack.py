@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,12 @@ from flowobs.agent.conntrack import Conntrack
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.nat import Nat, why_not
 from flowobs.agent.netlink import DumpInterrupted
+from flowobs.agent.translations import TRANSLATED
+from flowobs.batch import Endpoints, FlowBatch, Strings
 from flowobs.rows import ip_text
+from flowobs.schema import Kind, Protocol
 from tests.agent.netlab import FAR, NEAR, NetLab, sh
+from tests.identity.fakes import ip
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -108,6 +113,43 @@ def test_events_that_are_left_out_make_it_list_again(lab: NetLab) -> None:
     nat.poll()
     assert metrics.nat_overruns._value.get() == 1
     assert metrics.registry.get_sample_value("flowobs_agent_nat_translations") == 200
+    nat.stop()
+
+
+@pytest.mark.parametrize("when", ["in time", "too late"])
+def test_the_first_opening_waits_for_its_translation(
+    lab: NetLab, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Nothing is known of the address: its packet is still on its way through the stack."""
+    metrics = Metrics(CollectorRegistry())
+    nat = Nat(Conntrack(lab.path), metrics)
+    nat.start()
+    batch = FlowBatch.zeros(1, Endpoints(Strings()), shared=TRANSLATED[4:])
+    columns = batch.columns
+    for side, address, port in (("src", NEAR, 40000), ("dst", VIRTUAL, 80)):
+        columns[f"{side}_ip"][0] = np.frombuffer(ip(address), np.uint8)
+        columns[f"{side}_port"][0] = port
+    columns["proto"][0], columns["kind"][0] = Protocol.udp, Kind.open
+    columns["time"][0] = time.time_ns()
+    waits: list[float] = []
+
+    def meanwhile(seconds: float) -> None:
+        waits.append(seconds)
+        if when == "in time":
+            send(lab, VIRTUAL, 80)
+
+    monkeypatch.setattr("flowobs.agent.nat.time.sleep", meanwhile)
+    nat.translate(batch)
+    assert len(waits) == 1 and waits[0] < 0.01
+    told = ip_text(batch["dst_ip"][0].tobytes()), batch["dst_port"][0]
+    assert told == ((FAR, 9) if when == "in time" else (VIRTUAL, 80))
+    send(lab, VIRTUAL, 80)
+    nat.poll()
+    assert metrics.nat_unresolved._value.get() == (when == "too late")
+    columns["time"][0] -= 10**9
+    columns["src_port"][0] += 1
+    nat.translate(batch)
+    assert len(waits) == 1, "what is older does not wait"
     nat.stop()
 
 

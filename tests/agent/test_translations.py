@@ -136,13 +136,49 @@ def test_a_list_ends_what_is_not_in_it() -> None:
     assert see(known, ("10.0.0.1", 4001), VIRTUAL)[0][1] == BACKEND
 
 
-def test_openings_towards_a_virtual_address_are_told() -> None:
+def opening(source: End, destination: End) -> dict[str, np.ndarray[Any, Any]]:
+    columns = FlowBatch.zeros(1, Endpoints(Strings())).columns
+    for side, (address, port) in (("src", source), ("dst", destination)):
+        columns[f"{side}_ip"][0] = np.frombuffer(ip(address), np.uint8)
+        columns[f"{side}_port"][0] = port
+    columns["proto"][0], columns["kind"][0] = TCP, Kind.open
+    return columns
+
+
+def test_openings_that_nothing_translates_are_returned() -> None:
+    assert see(Translations(), CLIENT, VIRTUAL, kind=Kind.open)[1] == 1
     known = know(translation(CLIENT, VIRTUAL, BACKEND, CLIENT))
-    late = ("10.0.0.1", 4001)
-    assert see(known, late, VIRTUAL, kind=Kind.open)[1] == 1
-    assert see(known, late, VIRTUAL, kind=Kind.update)[1] == 0
-    assert see(known, late, ("10.96.0.1", 81), kind=Kind.open)[1] == 0
+    other = ("10.0.0.1", 4001)
+    assert see(known, other, VIRTUAL, kind=Kind.open)[1] == 1
+    assert see(known, other, VIRTUAL, kind=Kind.update)[1] == 0
     assert see(known, CLIENT, VIRTUAL, kind=Kind.open)[1] == 0
+
+
+@pytest.mark.parametrize("first", [1, 4096])
+def test_what_was_told_too_early_is_counted_once(first: int) -> None:
+    """The first connection of all, and the one that makes the table grow."""
+    known = Translations()
+    if first > 1:
+        known.learn(many(first // 2 - 1), np.full(first // 2 - 1, STILL_THERE))
+    for seen in ((CLIENT, VIRTUAL), (HIDDEN, BACKEND), (CLIENT, BACKEND)):
+        known.told(opening(*seen))
+        known.told(opening(*seen))
+    assert known.late == 0
+    for _ in range(2):
+        known.learn(translation(CLIENT, VIRTUAL, BACKEND, HIDDEN), np.array([STILL_THERE]))
+        assert known.late == 2  # as either side sees it
+
+
+def test_what_is_remembered_as_told_is_bounded() -> None:
+    known = Translations()
+    columns = opening(CLIENT, VIRTUAL)
+    for start in range(0, 60_000, 20_000):
+        rows = {name: np.repeat(values, 20_000, axis=0) for name, values in columns.items()}
+        rows["src_port"][:] = start + np.arange(20_000)
+        known.told(rows)
+    known.told(columns)
+    known.learn(translation(CLIENT, VIRTUAL, BACKEND, CLIENT), np.array([STILL_THERE]))
+    assert known.late == 1
 
 
 def many(count: int) -> np.ndarray[Any, Any]:

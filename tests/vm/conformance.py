@@ -165,6 +165,11 @@ class Recorder(Agent):
         return {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
 
     @property
+    def unresolved(self) -> int:
+        """Connections whose opening was told before their translation was known."""
+        return int(self.metrics.nat_unresolved._value.get())
+
+    @property
     def out_of_scope(self) -> int:
         """Records of other namespaces that were left out."""
         return self._enricher.out_of_scope
@@ -356,6 +361,7 @@ def observe(
         "idle": agent.idle,
         "taken": sorted(agent.taken),
         "dropped": agent.dropped(),
+        "unresolved": agent.unresolved,
         "out_of_scope": agent.out_of_scope,
         "ports": ports,
         "to": {name: step[1] for name, step in (plan["steps"] | node_steps).items()}

@@ -27,6 +27,7 @@ class Run:
         self.missing: dict[str, str] = mine["missing"]
         self.idle: list[str] = mine["idle"]
         self.dropped: dict[str, float] = mine["dropped"]
+        self.unresolved: int = mine["unresolved"]
         self.out_of_scope: int = mine["out_of_scope"]
         self.ports: dict[str, list[int]] = mine["ports"]
         self._to: dict[str, str] = mine["to"]

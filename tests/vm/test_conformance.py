@@ -113,17 +113,24 @@ def test_each_connection_opens_and_closes_once_on_either_side(run: Run, name: st
 
 
 def test_both_sides_of_a_nat_are_one_flow(run: Run) -> None:
-    """Pod a asks the node; the node, as far as pod b can see, asks pod b."""
+    """Pod a asks the node; the node, as far as pod b can see, asks pod b.
+
+    In a virtual machine that stands still between a packet's two hooks, its opening may be told
+    without its backend: such a one is counted.
+    """
+    early = [r for r in run.all_rows if r["dst_ip"] == GATEWAY]
+    assert {r["kind"] for r in early} <= {"open"}
+    assert len({r["src_port"] for r in early}) == run.unresolved <= 2
     for veth, reporter in SIDES:
         rows = run.rows("nat4", interface=veth, virtual_ip=GATEWAY)
         assert {(r["src_ip"], r["dst_ip"], r["snat_ip"]) for r in rows} == {
             (V4["a"], V4["b"], GATEWAY)
         }
         assert {row["reporter"] for row in rows} == {reporter}
+        told = rows + [r for r in early if r["interface"] == veth]
         for kind in ("open", "close"):
-            ports = Counter(row["src_port"] for row in rows if row["kind"] == kind)
+            ports = Counter(row["src_port"] for row in told if row["kind"] == kind)
             assert ports == dict.fromkeys(run.ports["nat4"], 1)
-    assert not [row for row in run.all_rows if row["dst_ip"] == GATEWAY]
 
 
 @pytest.mark.parametrize(
