@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from bench import _empty
 from bench import _pairs as pairs
+from bench import _yardstick
 from bench._chains import CHAIN, KEPT, NEW, Chains, Load, more_pods, run_seconds
 from bench._switched import SwitchedStack
 from flowobs.agent import bpf
@@ -181,7 +181,7 @@ class _Bench:
     def _nothing(self, case: Case) -> float:
         """Nanoseconds of an empty program at the same interfaces under the same load."""
         self._flowobs.switch(False)
-        with _empty.loaded() as program:
+        with _yardstick.loaded() as program:
             probes = Probes("core", dict.fromkeys(_AT_INTERFACES, program))
             metrics = Metrics(CollectorRegistry())
             hooks = Attachments(probes, metrics, print, namespace=self._namespace)

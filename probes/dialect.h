@@ -13,6 +13,7 @@
 #define PROGRAM(section)
 #define LICENSED
 #define MAP(kind, name, K, V, n) BPF_TABLE(kind, K, V, name, n);
+#define SHARED_ARRAY(name, V, n) BPF_F_TABLE("array", u32, V, name, n, BPF_F_MMAPABLE);
 #define PERF_MAP(name) BPF_PERF_OUTPUT(name);
 /* BCC's own BPF_SK_STORAGE with the flag: whoever is accepted inherits it. */
 #define SOCKET_MAP(name, V) \
@@ -51,6 +52,15 @@ typedef __u64 u64;
     struct { \
         __uint(type, kind); \
         __type(key, K); \
+        __type(value, V); \
+        __uint(max_entries, n); \
+    } name SEC(".maps");
+/* An array that user space reads and writes in place. */
+#define SHARED_ARRAY(name, V, n) \
+    struct { \
+        __uint(type, BPF_MAP_TYPE_ARRAY); \
+        __uint(map_flags, BPF_F_MMAPABLE); \
+        __type(key, u32); \
         __type(value, V); \
         __uint(max_entries, n); \
     } name SEC(".maps");

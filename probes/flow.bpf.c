@@ -9,6 +9,7 @@
 #include "inside.h"
 #include "conns.h"
 #include "health.h"
+#include "tallies.h"
 
 LICENSED
 
@@ -153,9 +154,9 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
     }
 }
 
-/* Sets *now where it had to read the clock. */
-INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u64 *now) {
-    u32 active = active_map(); /* all of this must go to one map */
+/* Sets *now where it had to read the clock. `active`: all of this must go to one map. */
+INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct packet *p, u32 dir, u32 active,
+                               u64 *now) {
     struct flow *f;
     if (active)
         f = MAP_GET(flows_1, k);
@@ -221,8 +222,17 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     k.ifindex = skb->ifindex;
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
+    u8 edges = p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+    u32 active = active_map();
+    struct tally_at at;
+    if (!tally_at(&at, &k, active)) return -1;
+    struct tally *t = find_tally(&at, dir);
+    if (t && !edges && !p.zero_window) {
+        tally(t, dir, packets, bytes, p.tcp_flags);
+        return -1;
+    }
     u64 now = 0;
-    struct flow *f = flow_entry(skb, &k, &p, dir, &now);
+    struct flow *f = flow_entry(skb, &k, &p, dir, active, &now);
     if (!f) {
         u32 index = (u32)p.proto * 2 + egress;
         struct count *c = MAP_GET(overflow, &index);
@@ -238,10 +248,9 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     if (first && p.tunnel) f->tunnel_id[dir & 1] = p.tunnel_id;
     __sync_fetch_and_add(&f->packets[dir & 1], packets);
     __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
-    u8 edges = 0, connects = 0;
+    u8 connects = 0;
     if (p.proto == PROTO_TCP) {
         f->tcp_flags[dir & 1] |= p.tcp_flags;
-        edges = p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
         connects = f->handshake && dir == f->initiator;
     }
     /* The exact clock costs a third of all this: read where the moment matters, such as a reply's. Else a tick will
@@ -261,6 +270,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
         if (!f->sampled[dir & 1]) sample(skb, f, &p, dir); /* after edge(), which asks for one more */
         if (p.zero_window) __sync_fetch_and_add(&f->zero_windows[dir & 1], 1);
     }
+    set_ready(f, &at, dir, edges, p.proto != PROTO_TCP || f->sampled[dir & 1] || !skb->sk);
     return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
 }
 

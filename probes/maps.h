@@ -49,6 +49,15 @@ INLINE u64 hash_seed(void) {
     return c ? c->seed : 0;
 }
 
+#define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL /* 2^64 by it: an odd number of no pattern */
+
+/* Odd, whether or not the agent has said its secret. */
+INLINE u64 hash_factor(void) {
+    u32 zero = 0;
+    struct control *c = MAP_GET(control, &zero);
+    return GOLDEN_RATIO + (c ? c->secret : 0);
+}
+
 /* CLOCK_MONOTONIC, a tick old at most. The first who comes in a tick reads the clock; jiffies are a word in memory. The
  * time is in place before who looks at the tick: one of another moment is a tick older, and no harm. */
 INLINE u64 tick_now(void) {

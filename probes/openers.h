@@ -36,7 +36,7 @@ struct opener_place {
 MAP(MT_ARRAY, openers, u32, struct opener_place, OPENER_PLACES)
 
 INLINE u64 mix(u64 hash, u64 word) {
-    hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL; /* 2^64 by the golden ratio */
+    hash = (hash ^ word) * GOLDEN_RATIO;
     return hash ^ hash >> 32;
 }
 

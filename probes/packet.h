@@ -82,23 +82,23 @@ INLINE void set_icmp(struct packet *p, u8 type, u8 code, u16 identifier) {
     if (type == request) p->sport = p->dport = identifier;
 }
 
+/* 1: a < b. Without a branch, and so below: the verifier would follow all that comes, once for each direction. */
+INLINE u64 is_less(u64 a, u64 b) {
+    return ((~a & b) | ((~a | b) & (a - b))) >> 63;
+}
+
 /* Fills the key from the packet's ends. Returns 0: the packet goes from a to b, 1: from b to a. */
 INLINE u32 set_key(struct flow_key *k, struct packet *p) {
     u64 *a = (u64 *)k->addr_a, *b = (u64 *)k->addr_b;
-    u32 swapped = 0;
-    if (p->src[0] != p->dst[0])
-        swapped = p->src[0] > p->dst[0];
-    else if (p->src[1] != p->dst[1])
-        swapped = p->src[1] > p->dst[1];
-    else
-        swapped = p->sport > p->dport;
-    if (swapped) {
-        a[0] = p->dst[0], a[1] = p->dst[1], b[0] = p->src[0], b[1] = p->src[1];
-        k->port_a = p->dport, k->port_b = p->sport;
-    } else {
-        a[0] = p->src[0], a[1] = p->src[1], b[0] = p->dst[0], b[1] = p->dst[1];
-        k->port_a = p->sport, k->port_b = p->dport;
-    }
+    u64 differ[2] = {p->src[0] ^ p->dst[0], p->src[1] ^ p->dst[1]}, ports = p->sport ^ p->dport;
+    u64 same = is_less(differ[0], 1), swapped = is_less(p->dst[1], p->src[1]);
+    swapped |= is_less(differ[1], 1) & is_less(p->dport, p->sport);
+    swapped = is_less(p->dst[0], p->src[0]) | (same & swapped);
+    asm volatile("" : "+r"(swapped));
+    u64 mask = -swapped;
+    a[0] = p->src[0] ^ (differ[0] & mask), b[0] = p->dst[0] ^ (differ[0] & mask);
+    a[1] = p->src[1] ^ (differ[1] & mask), b[1] = p->dst[1] ^ (differ[1] & mask);
+    k->port_a = p->sport ^ (ports & mask), k->port_b = p->dport ^ (ports & mask);
     k->vlan = p->vlan;
     k->icmp = p->icmp;
     k->proto = p->proto;

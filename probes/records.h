@@ -69,7 +69,8 @@ struct flow {
     u8 state; /* FLOW_* bits */
     u8 closer; /* CLOSER_*: the first FIN, or the RST */
     u8 fin[2]; /* 1: that end has sent FIN, in this interval or before */
-    u8 pad[6]; /* 0 */
+    u8 pad[2]; /* 0 */
+    u32 tally; /* 1 + the number of its struct tally; 0: it has none */
     u64 cookie[2]; /* socket cookie of the sender, where its socket is on this machine */
     u32 zero_windows[2]; /* TCP: packets that tell the other end to stop sending */
     u64 conn; /* where its struct conn is (probes/conns.h) */
@@ -80,6 +81,17 @@ struct flow {
     u32 srtt_us[2]; /* TCP: smoothed RTT of the sender's socket, where it is on this machine */
     u32 tunnel_id[2]; /* VNI or GRE key on the way from a to b, and back */
     u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
+};
+
+/* Packets of a flow besides those on its entry (probes/tallies.h): a cache line. */
+struct tally {
+    u64 name[3]; /* the flow's key */
+    u64 counts[2]; /* as in struct flow: packets << 40 | bytes */
+    u64 last_ns; /* as in struct flow */
+    u8 tcp_flags[2]; /* as in struct flow */
+    u8 ready[2]; /* 1: packets of that direction need no more than to be counted */
+    u32 claim; /* 0: it is nobody's */
+    u64 pad; /* 0 */
 };
 
 /* What must outlive a drain. Losing one costs a label and never a count. */
@@ -168,6 +180,7 @@ struct control {
     u32 retransmits; /* the map of retransmits to write to: it turns later */
     u32 seed; /* of hashes: nobody else can tell which flows share a place */
     u32 pad; /* 0 */
+    u64 secret; /* an even number that nobody else knows */
     u64 tick; /* the programs' own: jiffies when tick_ns was read */
     u64 tick_ns; /* CLOCK_MONOTONIC */
 };

@@ -23,6 +23,7 @@ from flowobs.agent.records import (
     RETRANSMITS,
     STATS,
 )
+from flowobs.agent.tallies import Tallies
 
 BATCH_ROWS = 8192
 """Flows in one batch at most: what follows (decode, wire message) is bounded by it."""
@@ -51,7 +52,10 @@ def wait_grace_period() -> bool:
 class _Pair:
     """Two maps that take turns, drained whole: as large as they may get, they are small."""
 
-    def __init__(self, fds: tuple[int, int] | None, key: np.dtype[Any], value: np.dtype[Any]):
+    def __init__(
+        self, maps: Mapping[str, int], name: str, key: np.dtype[Any], value: np.dtype[Any]
+    ) -> None:
+        fds = (maps[f"{name}_0"], maps[f"{name}_1"]) if f"{name}_0" in maps else None
         room = bpf.map_info(fds[0]).max_entries if fds else 0
         self._fds = fds
         self._keys, self._values = np.empty(room, key), np.empty(room, value)
@@ -74,34 +78,27 @@ class _Pair:
 class FlowDrain:
     """The two flow maps: programs write to one while the other is emptied.
 
-    ``maps`` are the fds of flows_0 and flows_1, ``control`` that of the control map.
-    ``retransmits`` and ``held``: fds of the maps of those names, which take turns as well.
+    ``maps``: fds by name, of which retransmits_0, held_0 and their others may be missing.
     """
 
-    def __init__(
-        self,
-        maps: tuple[int, int],
-        control: int,
-        *,
-        retransmits: tuple[int, int] | None = None,
-        held: tuple[int, int] | None = None,
-    ) -> None:
-        self.capacity = bpf.map_info(maps[0]).max_entries
+    def __init__(self, maps: Mapping[str, int]) -> None:
+        self._maps = maps["flows_0"], maps["flows_1"]
+        self.capacity = bpf.map_info(self._maps[0]).max_entries
         """Flows that one map can hold."""
         self.fill = 0
         """Flows the last drained map held."""
         self.unsure_waits = 0
         """Grace periods that could only be slept through."""
-        self._maps = maps
-        self._control = control
-        self._again = _Pair(retransmits, FLOW_KEY.dtype, RETRANSMITS.dtype)
-        self._held = _Pair(held, HELD_KEY.dtype, EVENT.dtype)
+        self._control = maps["control"]
+        self._tallies = Tallies(maps["tallies"])
+        self._again = _Pair(maps, "retransmits", FLOW_KEY.dtype, RETRANSMITS.dtype)
+        self._held = _Pair(maps, "held", HELD_KEY.dtype, EVENT.dtype)
         self.retransmits = self._again.none
         """(keys, counts) of the last drain, known from its first row on."""
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = self._active_retransmits = 0
-        self._seed = secrets.randbits(32)
+        self._seed, self._secret = secrets.randbits(32), secrets.randbits(63) << 1
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
         self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
         self._tell()
@@ -120,6 +117,7 @@ class FlowDrain:
         _, self.held = self._held.drain(1 - self._active)
         for count in bpf.drain_pieces(quiet, self._keys, self._flows):
             self.fill += count
+            self._tallies.add_to(self._flows[:count])
             yield self._keys[:count], self._flows[:count]
 
     def _drain_retransmits(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -145,7 +143,7 @@ class FlowDrain:
     def _tell(self) -> None:
         control = np.zeros((), CONTROL.dtype)
         control["active"], control["retransmits"] = self._active, self._active_retransmits
-        control["seed"] = self._seed
+        control["seed"], control["secret"] = self._seed, self._secret
         bpf.update(self._control, np.uint32(0), control)
 
 

@@ -90,12 +90,7 @@ class Pipeline:
         """
         maps = self._probes.maps
 
-        def pair(name: str) -> tuple[int, int]:
-            return maps[f"{name}_0"], maps[f"{name}_1"]
-
-        self._drain = FlowDrain(
-            pair("flows"), maps["control"], retransmits=pair("retransmits"), held=pair("held")
-        )
+        self._drain = FlowDrain(maps)
         again = bpf.map_info(maps["retransmits_0"]).max_entries
         self._retransmits = Retransmits(self._netns, most=again)
         programs = self._probes.programs

@@ -81,7 +81,8 @@ FLOW = Struct(
         ("u8", "state", 1, "FLOW_* bits"),
         ("u8", "closer", 1, "CLOSER_*: the first FIN, or the RST"),
         ("u8", "fin", 2, "1: that end has sent FIN, in this interval or before"),
-        ("u8", "pad", 6, "0"),
+        ("u8", "pad", 2, "0"),
+        ("u32", "tally", 1, "1 + the number of its struct tally; 0: it has none"),
         ("u64", "cookie", 2, "socket cookie of the sender, where its socket is on this machine"),
         ("u32", "zero_windows", 2, "TCP: packets that tell the other end to stop sending"),
         ("u64", "conn", 1, "where its struct conn is (probes/conns.h)"),
@@ -92,6 +93,20 @@ FLOW = Struct(
         ("u32", "srtt_us", 2, "TCP: smoothed RTT of the sender's socket, where it is on this machine"),
         ("u32", "tunnel_id", 2, "VNI or GRE key on the way from a to b, and back"),
         ("u64", "tunnel_ends", 4, "two addresses: of the tunnel's end on the side of a, and of the other one"),
+    ),
+)
+
+TALLY = Struct(
+    "tally",
+    "Packets of a flow besides those on its entry (probes/tallies.h): a cache line.",
+    (
+        ("u64", "name", 3, "the flow's key"),
+        ("u64", "counts", 2, "as in struct flow: packets << 40 | bytes"),
+        ("u64", "last_ns", 1, "as in struct flow"),
+        ("u8", "tcp_flags", 2, "as in struct flow"),
+        ("u8", "ready", 2, "1: packets of that direction need no more than to be counted"),
+        ("u32", "claim", 1, "0: it is nobody's"),
+        ("u64", "pad", 1, "0"),
     ),
 )
 
@@ -194,6 +209,7 @@ CONTROL = Struct(
         ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
         ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
         ("u32", "pad", 1, "0"),
+        ("u64", "secret", 1, "an even number that nobody else knows"),
         ("u64", "tick", 1, "the programs' own: jiffies when tick_ns was read"),
         ("u64", "tick_ns", 1, "CLOCK_MONOTONIC"),
     ),
@@ -206,7 +222,7 @@ SOCKET_OWNER = Struct(
 )
 
 STRUCTS = (
-    FLOW_KEY, FLOW, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CONTROL,
+    FLOW_KEY, FLOW, TALLY, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CONTROL,
 )
 
 FLOW_STATE = {

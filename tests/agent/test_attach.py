@@ -51,9 +51,7 @@ class Made:
         self.metrics = Metrics(CollectorRegistry())
         self.crashes: list[BaseException] = []
         self.all: list[Attachments] = []
-        self.drain = FlowDrain(
-            (probes.maps["flows_0"], probes.maps["flows_1"]), probes.maps["control"]
-        )
+        self.drain = FlowDrain(probes.maps)
 
     def __call__(self, **options: Any) -> Attachments:
         options = {"namespace": self.lab.path} | options

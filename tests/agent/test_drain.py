@@ -28,8 +28,7 @@ def probes() -> Iterator[Probes]:
 
 
 def flow_drain(probes: Probes) -> FlowDrain:
-    maps = probes.maps
-    return FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+    return FlowDrain(probes.maps)
 
 
 def frame(port: int, proto: int = 17) -> bytes:
@@ -131,9 +130,8 @@ def test_a_segment_that_is_counted_while_the_maps_turn_is_in_the_drain_of_its_pa
         return True
 
     monkeypatch.setattr(drain, "wait_grace_period", count_meanwhile)
-    source = FlowDrain(
-        (maps["flows_0"], maps["flows_1"]), maps["control"], retransmits=(pairs[0], pairs[1])
-    )
+    names = ("retransmits_0", "retransmits_1")
+    source = FlowDrain({**maps, **dict(zip(names, pairs, strict=True))})
     for _ in range(2):  # with either map
         waits = 0
         send(probes, range(1000, 1001))

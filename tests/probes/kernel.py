@@ -10,6 +10,7 @@ import numpy as np
 from flowobs.agent import bpf
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, LIMIT, STATS
+from flowobs.agent.tallies import Tallies
 from flowobs.schema import Kind
 
 ENTRIES = 65536
@@ -48,6 +49,7 @@ class Runner:
     def __init__(self, probes: Probes) -> None:
         self.program = probes.programs["flow_ingress"]
         self._maps = probes.maps
+        self._tallies = Tallies(probes.maps["tallies"])
         self._keys, self._flows = np.empty(ENTRIES, FLOW_KEY.dtype), np.empty(ENTRIES, FLOW.dtype)
         self._before = self._stats()
 
@@ -64,7 +66,9 @@ class Runner:
 
     def flows(self) -> np.ndarray:
         """The flow map's values since the last time."""
-        return self._flows[: bpf.drain(self._maps["flows_0"], self._keys, self._flows)]
+        flows = self._flows[: bpf.drain(self._maps["flows_0"], self._keys, self._flows)]
+        self._tallies.add_to(flows)
+        return flows
 
     def collect(self) -> Counted:
         """What was counted since the last time."""

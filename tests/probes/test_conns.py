@@ -98,7 +98,7 @@ def test_as_many_as_the_flow_map_holds_are_all_remembered() -> None:
     with load("core", only=REQUIRED) as probes:
         maps, program = probes.maps, probes.programs["flow_ingress"]
         counters = Counters(maps["stats"], maps["overflow"])
-        drain = FlowDrain((maps["flows_0"], maps["flows_1"]), maps["control"])
+        drain = FlowDrain(maps)
 
         def begins(flags: int) -> dict[bytes, int]:
             """When each flow began, as its record tells after a packet of each."""

@@ -11,8 +11,15 @@ from flowobs.agent.features import Program
 from flowobs.agent.loader.reasons import explain
 from flowobs.agent.loader.result import Probes
 
-FLOW_MAPS = {"flows_0": 1, "flows_1": 1, "conns": 4, "retransmits_0": 2, "retransmits_1": 2}
-"""The maps that grow with flows, and flows for each entry (probes/maps.h, conns.h)."""
+FLOW_MAPS = {
+    "flows_0": 1,
+    "flows_1": 1,
+    "conns": 4,
+    "tallies": 2,
+    "retransmits_0": 2,
+    "retransmits_1": 2,
+}
+"""The maps that grow with flows, and flows for each entry (probes/maps.h, tallies.h, conns.h)."""
 
 
 def load(objects: Path, programs: Sequence[Program], flow_entries: int) -> Probes:

@@ -185,11 +185,7 @@ def test_strangers_leave_half_of_the_retransmits_to_flows_that_were_seen(
     for name in ("retransmits_0", "retransmits_1"):
         bpf.update(probes.maps[name], np.zeros((), FLOW_KEY.dtype), strangers)
     link = bpf.attach_raw_tracepoint(probes.programs["tcp_retransmit"], "tcp_retransmit_skb")
-    drain = FlowDrain(
-        (probes.maps["flows_0"], probes.maps["flows_1"]),
-        probes.maps["control"],
-        retransmits=(probes.maps["retransmits_0"], probes.maps["retransmits_1"]),
-    )
+    drain = FlowDrain(probes.maps)
     try:
         before = without_room(probes)
         bpf.test_run(probes.programs["flow_egress"], syn("10.9.9.9", 9, source=41235))

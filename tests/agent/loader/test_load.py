@@ -14,7 +14,18 @@ from flowobs import assets
 from flowobs.agent import bpf, loader
 from flowobs.agent.features import PROGRAMS, REQUIRED
 from flowobs.agent.loader import LoadError, Probes
-from flowobs.agent.records import CONN, CONTROL, COUNT, EVENT, FLOW, FLOW_KEY, OWNER, RETRANSMITS
+from flowobs.agent.records import (
+    CONN,
+    CONTROL,
+    COUNT,
+    EVENT,
+    FLOW,
+    FLOW_KEY,
+    OWNER,
+    RETRANSMITS,
+    TALLY,
+)
+from flowobs.agent.tallies import Tallies
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -22,6 +33,7 @@ MAPS = {
     "flows_0": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "flows_1": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "conns": (4, 16 * (8 + CONN.dtype.itemsize), 250),
+    "tallies": (4, 2 * TALLY.dtype.itemsize, 500),
     "retransmits_0": (FLOW_KEY.dtype.itemsize, RETRANSMITS.dtype.itemsize, 500),
     "control": (4, CONTROL.dtype.itemsize, 1),
     "overflow": (4, COUNT.dtype.itemsize, 512),
@@ -60,6 +72,7 @@ def test_the_flow_program_counts_into_the_shared_map(probes: Probes) -> None:
     assert run.value == -1  # TC_ACT_UNSPEC: we never decide about a packet
     keys, flows = np.empty(1000, FLOW_KEY.dtype), np.empty(1000, FLOW.dtype)
     assert bpf.drain(probes.maps["flows_0"], keys, flows) == 1
+    Tallies(probes.maps["tallies"]).add_to(flows[:1])
     assert flows[0]["packets"].sum() == 7
     assert {int(keys[0]["port_a"]), int(keys[0]["port_b"])} == {1234, 443}
     assert bpf.drain(probes.maps["flows_0"], keys, flows) == 0

@@ -1,4 +1,4 @@
-"""The yardstick, a tc program that does nothing: its time is what the kernel's measuring takes."""
+"""The yardsticks: what a tc program costs at least, see yardstick.bpf.c."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pathlib import Path
 
 from flowobs.agent import bpf
 
-_SOURCE = Path(__file__).with_name("empty.bpf.c")
+_SOURCE = Path(__file__).with_name("yardstick.bpf.c")
 
 
 @contextmanager
-def loaded() -> Iterator[int]:
-    """Its file descriptor. Needs clang."""
+def loaded(name: str = "empty") -> Iterator[int]:
+    """A program's file descriptor: ``empty`` does nothing, ``line`` counts. Needs clang."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "empty.bpf.o"
+        out = Path(folder) / "yardstick.bpf.o"
         include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
         compile = ["clang", "-O2", "-g", "-target", "bpf", include, "-c"]
         subprocess.run([*compile, str(_SOURCE), "-o", str(out)], check=True)
         made = bpf.BpfObject(out)
     try:
+        made.select([name])
         made.load()
-        program = made.program_fd("empty")
+        program = made.program_fd(name)
     finally:
         made.close()
     try:

@@ -1,0 +1,42 @@
+"""What the packets of flows were counted on besides their entries in the flow maps."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowobs.agent import bpf
+from flowobs.agent.records import TALLY
+
+_SHIFT = np.uint64(40)  # TALLY_SHIFT of probes/tallies.h
+_BYTES = np.uint64((1 << 40) - 1)
+
+
+class Tallies:
+    """The map ``tallies``, read and cleared in place: it shares its memory with the programs."""
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError where the kernel does not share the map."""
+        info = bpf.map_info(fd)
+        shared = mmap.mmap(fd, info.max_entries * info.value_size)
+        self.rows = np.frombuffer(shared, TALLY.dtype)
+        """All of them, dtype TALLY; programs write to those of the active flow map."""
+
+    def add_to(self, flows: NDArray[Any]) -> None:
+        """Add to ``flows``, dtype FLOW, what is on their tallies, and give these back.
+
+        Only while no program counts on them: after the grace period of their map's turn.
+        """
+        at = np.flatnonzero(flows["tally"])
+        if not at.size:
+            return
+        places = flows["tally"][at] - np.uint32(1)
+        found = self.rows[places]
+        self.rows[places] = np.zeros((), TALLY.dtype)
+        flows["packets"][at] += found["counts"] >> _SHIFT
+        flows["bytes"][at] += found["counts"] & _BYTES
+        flows["last_ns"][at] = np.maximum(flows["last_ns"][at], found["last_ns"])
+        flows["tcp_flags"][at] |= found["tcp_flags"]

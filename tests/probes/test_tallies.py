@@ -1,0 +1,180 @@
+"""Packets of known flows are counted beside the flow map: each once, on its own flow, and with all
+that they change.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.kernel import packet
+from flowobs.agent import bpf
+from flowobs.agent.drain import Counters, FlowDrain
+from flowobs.agent.records import FLOW_KEY
+from flowobs.agent.tallies import Tallies
+from tests.probes.test_conns import OBJECT
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+SYN, ACK, PSH, FIN, RST = 0x02, 0x10, 0x08, 0x01, 0x04
+UDP = 17
+SIDES = 2
+LOOKED_AT = 4
+"""A direction's packets before one is only counted, where none of them is SYN, FIN or RST."""
+
+
+class Made:
+    """The program with ``places`` for all tallies of a flow map, two to a place."""
+
+    def __init__(self, program: int, maps: dict[str, int]) -> None:
+        self.program, self.maps = program, maps
+        self.drain = FlowDrain(maps)
+        self.counters = Counters(maps["stats"], maps["overflow"])
+        self.all_tallies = Tallies(maps["tallies"]).rows
+
+    def send(self, *frames: bytes) -> None:
+        bpf.test_run_each(self.program, frames)
+
+    @property
+    def tallies(self) -> NDArray[Any]:
+        """Those in use, TALLY."""
+        return self.all_tallies[self.all_tallies["claim"] != 0]
+
+    def drained(self) -> dict[bytes, NDArray[Any]]:
+        """Each flow's totals by its key."""
+        found: dict[bytes, NDArray[Any]] = {}
+        for keys, flows in self.drain.drain():
+            for key, flow in zip(keys, flows, strict=True):
+                assert found.setdefault(key.tobytes(), flow.copy()) == flow, "a flow twice"
+        return found
+
+
+@contextmanager
+def with_places(places: int) -> Iterator[Made]:
+    with bpf.BpfObject(OBJECT) as made:
+        made.select(["flow_ingress"])
+        made.resize("tallies", SIDES * places)
+        made.load()
+        program = made.program_fd("flow_ingress")
+        maps = {name: made.map_fd(name) for name in made.maps}
+    try:
+        yield Made(program, maps)
+    finally:
+        for fd in (program, *maps.values()):
+            os.close(fd)
+
+
+def only(found: dict[bytes, NDArray[Any]]) -> NDArray[Any]:
+    (flow,) = found.values()
+    return flow
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("places", [1, 7, 1024])
+def test_whatever_finds_a_tally_every_packet_is_counted_once(places: int, family: int) -> None:
+    chosen = random.Random(places)
+    with with_places(places) as made:
+        for _ in range(3):  # either map, and one of them again
+            truth: Counter[tuple[int, int]] = Counter()
+            frames = []
+            for _ in range(4000):
+                flow, reply = int(chosen.paretovariate(0.5)) % 500, chosen.randrange(2)
+                flags = chosen.choice((ACK, ACK, ACK, PSH | ACK, SYN, SYN | ACK, FIN | ACK, RST))
+                truth[flow, reply] += 1
+                frames.append(packet(flow, family, 6, flags, reply))
+            made.send(*frames)
+            assert len(made.tallies) <= 2 * places
+            assert places == 1024 or len(made.tallies) == 2 * places
+            found = made.drained()
+            assert not len(made.tallies), "each is given back"
+            told: Counter[tuple[int, int]] = Counter()
+            for name, flow in found.items():
+                key = np.frombuffer(name, FLOW_KEY.dtype)[0]
+                client = int(key["port_b"] if key["port_a"] == 443 else key["port_a"])
+                sent_by_b = int(key["port_a"] == 443)
+                for way in range(2):
+                    number = int(flow["packets"][way])
+                    told[client - 1024, way ^ sent_by_b] += number
+                    assert flow["bytes"][way] == number * len(frames[0])
+            assert +told == truth
+        assert made.counters.read().stats["map_full"] == (0, 0)
+
+
+def test_what_a_packet_says_besides_is_kept() -> None:
+    with with_places(16) as made:
+        made.send(packet(0, flags=ACK))
+        first = only(made.drained())["last_ns"]
+        made.send(*[packet(0, flags=ACK)] * (LOOKED_AT + 2), packet(0, flags=ACK | PSH))
+        assert made.tallies["counts"][0].tolist() == [3 << 40 | 3 * 64, 0]
+        flow = only(made.drained())
+        assert flow["packets"].tolist() == [LOOKED_AT + 3, 0]
+        assert flow["tcp_flags"].tolist() == [ACK | PSH, 0]
+        assert flow["last_ns"] > first
+
+
+def test_a_flow_of_few_packets_takes_none() -> None:
+    with with_places(16) as made:
+        for way in range(2):
+            made.send(*[packet(0, flags=ACK, reply=way)] * (LOOKED_AT - 1))
+        assert not len(made.tallies)
+
+
+def test_a_handshake_is_looked_at_though_its_flow_is_known() -> None:
+    """The same ports again, within one interval."""
+    ways = ((0, SYN), (1, SYN | ACK), *((way, ACK) for way in (0, 1) * LOOKED_AT))
+    once = [packet(0, flags=flags, reply=way) for way, flags in ways]
+    with with_places(16) as made:
+        made.send(*once)
+        assert made.tallies["ready"].tolist() == [[1, 1]]
+        before = only(made.drained())
+        made.send(*once, packet(0, flags=FIN | ACK), packet(0, flags=FIN | ACK, reply=1))
+        assert made.tallies["ready"].tolist() == [[0, 0]]
+        made.send(*once)
+        after = only(made.drained())
+        assert before["connect_ns"] > 0 and after["connect_ns"] > 0
+        assert after["connect_ns"] != before["connect_ns"]
+        assert after["handshake"] == 0 and after["packets"].sum() == 2 * len(once) + 2
+
+
+@pytest.mark.parametrize("full", [(1 << 23) - 1 << 40, (1 << 39) - 1])
+def test_a_tally_that_is_half_full_is_left_alone(full: int) -> None:
+    with with_places(16) as made:
+        made.send(*[packet(0, flags=ACK)] * LOOKED_AT)
+        rows = made.all_tallies
+        rows["counts"][rows["claim"] != 0, 0] = full
+        made.send(*[packet(0, flags=ACK)] * 10)
+        assert made.tallies["counts"][0, 0] == full + (1 << 40 | 64), "one goes over it"
+        flow = only(made.drained())
+        assert flow["packets"][0] == LOOKED_AT + (full >> 40) + 10
+        assert flow["bytes"][0] == LOOKED_AT * 64 + (full & (1 << 40) - 1) + 10 * 64
+
+
+@pytest.mark.parametrize("places", [1, 4, 64])
+def test_two_processors_share_tallies_and_lose_no_packet(tmp_path: Path, places: int) -> None:
+    """Each round begins with empty places, and the two meet in them."""
+    library = tmp_path / "together.so"
+    source = Path(__file__).with_name("together.c")
+    command = ["clang", "-O2", "-shared", "-fPIC", "-pthread", str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
+    together = ctypes.CDLL(str(library)).together
+    with with_places(places) as made:
+        for first in range(0, 200 * 8, 8):
+            # the same flows in both halves, in the same order: also one flow's first packets meet
+            flows = [packet(first + i % 8, proto=UDP) for i in range(96)]
+            frames = flows + flows
+            assert not together(made.program, b"".join(frames), len(frames[0]), len(frames))
+            found = made.drained()
+            assert len(found) == 8
+            assert {int(flow["packets"].sum()) for flow in found.values()} == {24}
+            assert not len(made.tallies), "none is lost"
