@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,18 @@ class Tallies:
     """The map ``tallies``, read and cleared in place: it shares its memory with the programs."""
 
     def __init__(self, fd: int) -> None:
-        """Raises OSError where the kernel does not share the map."""
-        info = bpf.map_info(fd)
-        shared = mmap.mmap(fd, info.max_entries * info.value_size)
-        self.rows = np.frombuffer(shared, TALLY.dtype)
-        """All of them, dtype TALLY; programs write to those of the active flow map."""
+        self._fd = fd
+
+    @cached_property
+    def rows(self) -> NDArray[Any]:
+        """All of them, dtype TALLY; programs write to those of the active flow map.
+
+        As many pages of the process from the first use on, which an idle one does without. Raises
+        OSError where the kernel does not share the map.
+        """
+        info = bpf.map_info(self._fd)
+        shared = mmap.mmap(self._fd, info.max_entries * info.value_size)
+        return np.frombuffer(shared, TALLY.dtype)
 
     def add_to(self, flows: NDArray[Any]) -> None:
         """Add to ``flows``, dtype FLOW, what is on their tallies, and give these back.
