@@ -47,7 +47,8 @@ INLINE u8 kind_inside(struct packet *p) {
 /* Reads the tunnel's own header at *off; *off becomes where the packet in it begins, *type its Ethernet type. 0 or an
  * error. Strict as the kernel is: what has unknown flags, or is no data, is something else on that port. */
 INLINE int open_tunnel(struct frame *frame, struct packet *p, u8 kind, u32 *off, u16 *type) {
-    u8 h[8];
+    u64 words;
+    u8 *h = (u8 *)&words;
     if (kind == TUNNEL_IPIP) {
         *type = p->proto == PROTO_IPV4 ? ETH_IPV4 : ETH_IPV6;
         return 0;
@@ -60,7 +61,8 @@ INLINE int open_tunnel(struct frame *frame, struct packet *p, u8 kind, u32 *off,
         *off += 4;
         if (h[0] & GRE_CHECKSUM) *off += 4;
         if (h[0] & GRE_KEY) {
-            u8 key[4];
+            u32 word;
+            u8 *key = (u8 *)&word;
             if (load(frame, *off, key, 4)) return -1;
             p->tunnel_id = (u32)key[0] << 24 | (u32)key[1] << 16 | (u32)key[2] << 8 | key[3];
             *off += 4;
@@ -91,7 +93,8 @@ INLINE int parse_inside(struct frame *frame, struct packet *p, u8 kind, struct p
     in->quoted = kind == QUOTE;
     if (kind != QUOTE && open_tunnel(frame, p, kind, &off, &type)) return PARSE_BROKEN;
     if (type == ETH_BRIDGED) {
-        u8 h[2];
+        u16 word;
+        u8 *h = (u8 *)&word;
         if (load(frame, off + ETH_HEADER - 2, h, 2)) return PARSE_BROKEN;
         type = (u16)h[0] << 8 | h[1];
         off += ETH_HEADER;

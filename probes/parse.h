@@ -22,10 +22,26 @@ struct frame {
     void *data, *end;
 };
 
-/* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. 0 or an error. */
+typedef u64 __attribute__((may_alias)) any64;
+typedef u32 __attribute__((may_alias)) any32;
+typedef u16 __attribute__((may_alias)) any16;
+
+/* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. `to` is aligned as n
+ * is. 0 or an error. By words, wherever they begin: the compiler would do it by bytes, which is a third of the headers'
+ * cost, and processors whose kernel has BPF's JIT need not. */
 INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
     if (frame->data && off < 256 && frame->data + off + n <= frame->end) {
-        __builtin_memcpy(to, frame->data + off, n);
+        void *from = frame->data + off;
+        u32 step = n % 8 == 0 ? 8 : n % 4 == 0 ? 4 : 2;
+#pragma unroll
+        for (u32 i = 0; i < n / step; i++) {
+            if (step == 8)
+                ((any64 *)to)[i] = ((any64 *)from)[i];
+            else if (step == 4)
+                ((any32 *)to)[i] = ((any32 *)from)[i];
+            else
+                ((any16 *)to)[i] = ((any16 *)from)[i];
+        }
         return 0;
     }
     return bpf_skb_load_bytes(frame->skb, off, to, n);
@@ -33,7 +49,8 @@ INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
 
 /* Reads the transport header at `off`. A packet cut short there keeps its addresses and has no ports. */
 INLINE void parse_transport(struct frame *frame, struct packet *p, u32 off) {
-    u8 h[16]; /* TCP up to its window */
+    u64 words[2]; /* TCP up to its window */
+    u8 *h = (u8 *)words;
     p->headers = off;
     if (p->proto == PROTO_TCP) {
         /* ICMP quotes no more than 8 bytes of it */
@@ -129,7 +146,8 @@ INLINE int parse(struct frame *frame, struct packet *p, u32 off, u16 type) {
 #pragma unroll
     for (int i = 0; i < VLAN_TAGS; i++) {
         if (type != ETH_8021Q && type != ETH_8021AD) break;
-        u8 tag[4];
+        u32 word;
+        u8 *tag = (u8 *)&word;
         if (load(frame, off, tag, 4)) return PARSE_BROKEN;
         /* the outer VLAN; id 0 is no VLAN but a mere priority */
         if (!p->vlan) p->vlan = ((u16)tag[0] << 8 | tag[1]) & VLAN_ID;
