@@ -8,6 +8,7 @@ import ctypes
 import os
 import random
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,16 +112,41 @@ def test_whatever_finds_a_tally_every_packet_is_counted_once(places: int, family
         assert made.counters.read().stats["map_full"] == (0, 0)
 
 
+def test_flows_that_differ_in_one_thing_share_no_tally() -> None:
+    """Sixteen tallies for all of them: many meet in a place, and each has another count."""
+
+    def tagged(frame: bytes, vlan: int) -> bytes:
+        return frame[:12] + b"\x81\0" + vlan.to_bytes(2, "big") + frame[12:]
+
+    def changed(frame: bytes, at: int) -> bytes:
+        return frame[:at] + bytes((frame[at] ^ 0x80,)) + frame[at + 1 :]
+
+    frames = [packet(0, family, proto) for family in (4, 6) for proto in (6, UDP, 132)]
+    frames += [tagged(packet(0), vlan) for vlan in range(1, 5)]
+    frames += [changed(packet(0, proto=UDP), at) for at in (*range(26, 34), 35, 36)]
+    frames += [changed(packet(0, 6, UDP), at) for at in range(22, 54)]
+    with with_places(8) as made:
+        truth = []
+        for number, frame in enumerate(frames, LOOKED_AT + 1):
+            made.send(*[frame] * number)
+            truth.append(number)
+        assert len(made.tallies) == 16
+        found = made.drained()
+        assert sorted(int(flow["packets"].sum()) for flow in found.values()) == truth
+
+
 def test_what_a_packet_says_besides_is_kept() -> None:
     with with_places(16) as made:
-        made.send(packet(0, flags=ACK))
-        first = only(made.drained())["last_ns"]
-        made.send(*[packet(0, flags=ACK)] * (LOOKED_AT + 2), packet(0, flags=ACK | PSH))
+        made.send(*[packet(0, flags=ACK)] * LOOKED_AT)
+        time.sleep(0.1)
+        later = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        time.sleep(0.05)
+        made.send(*[packet(0, flags=ACK)] * 2, packet(0, flags=ACK | PSH))
         assert made.tallies["counts"][0].tolist() == [3 << 40 | 3 * 64, 0]
         flow = only(made.drained())
         assert flow["packets"].tolist() == [LOOKED_AT + 3, 0]
         assert flow["tcp_flags"].tolist() == [ACK | PSH, 0]
-        assert flow["last_ns"] > first
+        assert flow["last_ns"] > later
 
 
 def test_a_flow_of_few_packets_takes_none() -> None:
@@ -160,21 +186,25 @@ def test_a_tally_that_is_half_full_is_left_alone(full: int) -> None:
         assert flow["bytes"][0] == LOOKED_AT * 64 + (full & (1 << 40) - 1) + 10 * 64
 
 
-@pytest.mark.parametrize("places", [1, 4, 64])
-def test_two_processors_share_tallies_and_lose_no_packet(tmp_path: Path, places: int) -> None:
-    """Each round begins with empty places, and the two meet in them."""
-    library = tmp_path / "together.so"
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs a program on frames, half of them on each of two processors."""
+    library = tmp_path_factory.mktemp("made") / "together.so"
     source = Path(__file__).with_name("together.c")
     command = ["clang", "-O2", "-shared", "-fPIC", "-pthread", str(source), "-o", str(library)]
     subprocess.run(command, check=True)
-    together = ctypes.CDLL(str(library)).together
+    return ctypes.CDLL(str(library)).together
+
+
+@pytest.mark.parametrize("places", [1, 64, 4096])
+def test_two_processors_share_tallies_and_lose_no_packet(together: Any, places: int) -> None:
+    """Both have the same packets in the same order, so that they meet in places, and in flows."""
+    flows, each = 2000, LOOKED_AT + 2
     with with_places(places) as made:
-        for first in range(0, 200 * 8, 8):
-            # the same flows in both halves, in the same order: also one flow's first packets meet
-            flows = [packet(first + i % 8, proto=UDP) for i in range(96)]
-            frames = flows + flows
+        for first in range(0, 20 * flows, flows):
+            frames = [packet(first + i // each, proto=UDP) for i in range(flows * each)] * 2
             assert not together(made.program, b"".join(frames), len(frames[0]), len(frames))
             found = made.drained()
-            assert len(found) == 8
-            assert {int(flow["packets"].sum()) for flow in found.values()} == {24}
+            assert len(found) == flows
+            assert {int(flow["packets"].sum()) for flow in found.values()} == {2 * each}
             assert not len(made.tallies), "none is lost"
