@@ -26,6 +26,8 @@ _CONFIRMED_AFTER_S = 0.005
 """By then a packet has been through the stack and the kernel has told of its translation."""
 _FRESH_NS = 50 * 10**6
 """Openings that are older do not wait. More than a tick: their time is that of its begin."""
+_WAIT_EVERY_S = 0.05
+"""Under load batches come one after the other, and most of what is in the next one waited there."""
 _MOST_READS = 16
 _NO_MODULE = (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
 
@@ -56,7 +58,7 @@ class Nat:
         self._lost = self._late = 0
         self._running = False
         self._behind = True
-        self._listed = -np.inf
+        self._listed = self._waited = -np.inf
         metrics.nat_translations.set_function(lambda: len(self._known) // 2)
 
     def start(self) -> None:
@@ -101,8 +103,10 @@ class Nat:
         if not opens.size:
             return
         # The kernel tells of a translation once the packet has left, its opening was before.
-        if (time.time_ns() - batch["time"][opens]).min() < _FRESH_NS:
+        fresh = (time.time_ns() - batch["time"][opens]).min() < _FRESH_NS
+        if fresh and time.monotonic() >= self._waited + _WAIT_EVERY_S:
             time.sleep(_CONFIRMED_AFTER_S)
+            self._waited = time.monotonic()
             self.poll()
         few = {name: batch[name][opens] for name in (*TRANSLATED, "proto", "kind", "time")}
         left = self._known.translate(few)
