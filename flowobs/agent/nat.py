@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from flowobs.agent.conntrack import TRANSLATION, Conntrack
+from flowobs.agent.conntrack import TRANSLATION, Array, Conntrack
 from flowobs.agent.metrics import Metrics
 from flowobs.agent.netlink import DumpInterrupted
 from flowobs.agent.translations import STILL_THERE, TRANSLATED, Translations
@@ -25,7 +25,7 @@ _LIST_REST_S = 2.0
 _CONFIRMED_AFTER_S = 0.005
 """By then a packet has been through the stack and the kernel has told of its translation."""
 _FRESH_NS = 50 * 10**6
-"""Openings that are older do not wait. More than a tick: their time is that of its begin."""
+"""Openings that are older do not wait."""
 _WAIT_EVERY_S = 0.05
 """Under load batches come one after the other, and most of what is in the next one waited there."""
 _MOST_READS = 16
@@ -99,21 +99,30 @@ class Nat:
         if not self._running or not len(batch):
             return
         self.poll()
-        opens = self._known.translate(batch.columns)
+        known, columns = self._known, batch.columns
+        opens = known.translate(columns)
+        # Of what is older the kernel has told by now.
+        opens = opens[columns["time"][opens] > time.time_ns() - _FRESH_NS]
         if not opens.size:
             return
         # The kernel tells of a translation once the packet has left, its opening was before.
-        fresh = (time.time_ns() - batch["time"][opens]).min() < _FRESH_NS
-        if fresh and time.monotonic() >= self._waited + _WAIT_EVERY_S:
+        if time.monotonic() >= self._waited + _WAIT_EVERY_S:
+            learned = known.learned
             time.sleep(_CONFIRMED_AFTER_S)
             self._waited = time.monotonic()
             self.poll()
-        few = {name: batch[name][opens] for name in (*TRANSLATED, "proto", "kind", "time")}
-        left = self._known.translate(few)
-        self._known.told({name: values[left] for name, values in few.items()})
-        if len(left) < len(opens):
+            if known.learned > learned:
+                opens = self._translate(columns, opens)
+        known.told(columns, opens)
+
+    def _translate(self, columns: dict[str, Array], rows: Array) -> Array:
+        """Translate these rows; those of them that are not of a translated flow."""
+        some = {name: columns[name][rows] for name in (*TRANSLATED, "proto", "kind", "time")}
+        left = self._known.translate(some)
+        if len(left) < len(rows):
             for name in TRANSLATED:
-                writable(batch.columns, name)[opens] = few[name]
+                writable(columns, name)[rows] = some[name]
+        return rows[left]
 
     def _read(self) -> bool:
         """Whether there may be more."""

@@ -22,13 +22,14 @@ TRANSLATED = (
     *("virtual_ip", "virtual_port", "snat_ip", "snat_port"),
 )
 """Columns that ``Translations.translate`` may change."""
+_SEEN = ("src_ip", "src_port", "dst_ip", "dst_port", "proto")
 STILL_THERE = np.iinfo(np.int64).max
 """The end of a translation that has none."""
 
 _KEEP_NS = 10 * 10**9
 """Translations are kept so long after their end: a flow's last record comes later."""
 _LEAST, _MOST = 1 << 12, 1 << 18
-_MOST_TOLD = 1 << 14
+_TOLD_BITS = 14
 
 
 class Translations:
@@ -39,12 +40,13 @@ class Translations:
 
     def __init__(self, most: int = _MOST) -> None:
         self.overflow = 0
-        self.late = 0
-        """Connections that were ``told`` before their translation was known."""
+        self.learned = self.late = 0
+        """Keys that were new, and of these the ones that were ``told`` before."""
         self._most = most
         # Secret: nobody outside can choose connections that meet in one key.
         self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(7)]
-        self._told = KeyTable(_MOST_TOLD)
+        self._told = np.zeros(1 << _TOLD_BITS, np.uint64)
+        """What was told last: a key's second word, where its first one says."""
         self._make(min(_LEAST, most))
 
     def _make(self, capacity: int) -> None:
@@ -85,7 +87,11 @@ class Translations:
         rows = rows[fits]
         self._values[rows], self._begins[rows] = found[fits], begins[fits]
         self._end_ns[rows] = end_ns[fits]
-        self.late += int(np.count_nonzero(self._told.find(a[new], b[new]) >= 0))
+        self.learned += int(np.count_nonzero(new))
+        places = self._told_at(a[new])
+        late = places[self._told[places] == b[new]]
+        self._told[late] = 0
+        self.late += len(late)
 
     def replace(self, found: Array, now_ns: int) -> None:
         """``found`` is all that there is: what is known beyond it holds until ``now_ns``."""
@@ -124,16 +130,18 @@ class Translations:
         opens[rows] = False
         return np.flatnonzero(opens)
 
-    def told(self, columns: dict[str, Array]) -> None:
-        """These openings are not translated, as far as is known, and on their way to people."""
-        a, b = self._keys(_ends(columns, "src"), _ends(columns, "dst"), columns["proto"])
-        last = self._last(a, b)[-_MOST_TOLD:]
-        a, b = a[last], b[last]
-        new = self._told.find(a, b) < 0
-        if np.count_nonzero(new) > self._told.room:
-            self._told.clear()
-            new[:] = True
-        self._told.add(a[new], b[new])
+    def told(self, columns: dict[str, Array], rows: Array) -> None:
+        """These openings are not translated, as far as is known, and on their way to people.
+
+        Of two that meet in a place the first is forgotten.
+        """
+        seen = {name: columns[name][rows] for name in _SEEN}
+        a, b = self._keys(_ends(seen, "src"), _ends(seen, "dst"), seen["proto"])
+        self._told[self._told_at(a)] = b
+
+    @staticmethod
+    def _told_at(a: Array) -> Array:
+        return (a >> np.uint64(64 - _TOLD_BITS)).astype(np.intp)
 
     def _make_room(self, needed: int) -> None:
         """Leave out what is over for long; twice the room where that is not half of it."""
@@ -184,7 +192,7 @@ def _words(columns: dict[str, Array], name: str) -> Array:
 
 
 def _ends(columns: dict[str, Array], side: str) -> Array:
-    ends = np.zeros(len(columns["time"]), END)
+    ends = np.zeros(len(columns["proto"]), END)
     ends["ip"] = _words(columns, f"{side}_ip")
     ends["port"] = columns[f"{side}_port"]
     return ends

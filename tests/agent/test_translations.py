@@ -161,8 +161,8 @@ def test_what_was_told_too_early_is_counted_once(first: int) -> None:
     if first > 1:
         known.learn(many(first // 2 - 1), np.full(first // 2 - 1, STILL_THERE))
     for seen in ((CLIENT, VIRTUAL), (HIDDEN, BACKEND), (CLIENT, BACKEND)):
-        known.told(opening(*seen))
-        known.told(opening(*seen))
+        known.told(opening(*seen), np.zeros(1, np.intp))
+        known.told(opening(*seen), np.zeros(1, np.intp))
     assert known.late == 0
     for _ in range(2):
         known.learn(translation(CLIENT, VIRTUAL, BACKEND, HIDDEN), np.array([STILL_THERE]))
@@ -175,8 +175,8 @@ def test_what_is_remembered_as_told_is_bounded() -> None:
     for start in range(0, 60_000, 20_000):
         rows = {name: np.repeat(values, 20_000, axis=0) for name, values in columns.items()}
         rows["src_port"][:] = start + np.arange(20_000)
-        known.told(rows)
-    known.told(columns)
+        known.told(rows, np.arange(20_000))
+    known.told(columns, np.zeros(1, np.intp))
     known.learn(translation(CLIENT, VIRTUAL, BACKEND, CLIENT), np.array([STILL_THERE]))
     assert known.late == 1
 

@@ -120,7 +120,7 @@ def test_both_sides_of_a_nat_are_one_flow(run: Run) -> None:
     """
     early = [r for r in run.all_rows if r["dst_ip"] == GATEWAY]
     assert {r["kind"] for r in early} <= {"open"}
-    assert len({r["src_port"] for r in early}) == run.unresolved <= CONNECTIONS // 2
+    assert len({r["src_port"] for r in early}) == run.unresolved <= 2
     for veth, reporter in SIDES:
         rows = run.rows("nat4", interface=veth, virtual_ip=GATEWAY)
         assert {(r["src_ip"], r["dst_ip"], r["snat_ip"]) for r in rows} == {
