@@ -86,15 +86,6 @@ INLINE struct conn *find_conn(u64 *at, u64 now) {
     return conn_way(place, way);
 }
 
-/* Makes `old` mine, or fails: adds the difference, and takes it back where another CPU has added its own meanwhile.
- * Linux 5.10 has no compare and exchange. */
-INLINE int claim(u64 *mark, u64 old, u64 mine) {
-    __sync_fetch_and_add(mark, mine - old);
-    if (*(volatile u64 *)mark == mine) return 1;
-    __sync_fetch_and_add(mark, old - mine);
-    return 0;
-}
-
 /* Keeps a connection that find_conn() did not find. Returns where; 0 where another CPU was at that way. */
 INLINE u64 keep_conn(u64 at, struct conn *fresh, u64 now) {
     struct conn_place *place = conn_place(at);
@@ -109,7 +100,7 @@ INLINE u64 keep_conn(u64 at, struct conn *fresh, u64 now) {
     }
     u32 way = oldest & (CONN_WAYS - 1);
     u64 *mark = (u64 *)&place->marks[way], old = *(volatile u64 *)mark;
-    if (old >> 32 != oldest >> 4 || !claim(mark, old, (now >> SECOND_SHIFT) << 32 | (u32)at)) {
+    if (old >> 32 != oldest >> 4 || !CLAIM(mark, old, (now >> SECOND_SHIFT) << 32 | (u32)at)) {
         count(STAT_FORGOTTEN, 1, 0);
         return 0;
     }

@@ -113,4 +113,15 @@ struct trace_event_raw_tcp_retransmit_skb {
 #define RETURNED(ctx) ((void *)(ctx)[0])
 #endif
 
+/* Makes *word `mine` where it is `old`, or fails: adds the difference, and takes it back where another CPU has added its own
+ * meanwhile. Of two that try at once one or none gets it. Linux 5.10 has no compare and exchange. */
+#define CLAIM(word, old, mine) \
+    ({ \
+        typeof(*(word)) change = (mine) - (old); \
+        __sync_fetch_and_add(word, change); \
+        int got = *(volatile typeof(*(word)) *)(word) == (old) + change; \
+        if (!got) __sync_fetch_and_add(word, -change); \
+        got; \
+    })
+
 #define BE16(x) __builtin_bswap16(x)

@@ -270,6 +270,7 @@ INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
         if (!f->sampled[dir & 1]) sample(skb, f, &p, dir); /* after edge(), which asks for one more */
         if (p.zero_window) __sync_fetch_and_add(&f->zero_windows[dir & 1], 1);
     }
+    /* where there is a socket, its RTT comes first */
     set_ready(f, &at, dir, edges, p.proto != PROTO_TCP || f->sampled[dir & 1] || !skb->sk);
     return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
 }

@@ -28,7 +28,7 @@ typedef u16 __attribute__((may_alias)) any16;
 
 /* Copies n (a constant) bytes at `off`: straight from the packet where they lie in its linear part. `to` is aligned as n
  * is. 0 or an error. By words, wherever they begin: the compiler would do it by bytes, which is a third of the headers'
- * cost, and processors whose kernel has BPF's JIT need not. */
+ * cost. x86, arm64, ppc64 and s390 can do that; elsewhere the verifier may refuse it (HAVE_EFFICIENT_UNALIGNED_ACCESS). */
 INLINE int load(struct frame *frame, u32 off, void *to, u32 n) {
     if (frame->data && off < 256 && frame->data + off + n <= frame->end) {
         void *from = frame->data + off;

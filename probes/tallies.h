@@ -79,25 +79,14 @@ INLINE void tally(struct tally *t, u32 dir, u64 packets, u64 bytes, u8 tcp_flags
     if (tick > t->last_ns) t->last_ns = tick;
 }
 
-/* Makes a word mine that nobody has, or fails: of two CPUs that try at once, one or none gets it. Linux 5.10 has no compare
- * and exchange. */
-INLINE int take(u32 *word, u32 mine) {
-    volatile u32 *now = word;
-    if (*now) return 0;
-    __sync_fetch_and_add(word, mine);
-    if (*now == mine) return 1;
-    __sync_fetch_and_add(word, -mine);
-    return 0;
-}
-
 /* Among the flows of a place, and among the CPUs that see the flow: who fails tries again with its next packet. */
 INLINE void keep_tally(struct flow *f, struct tally_at *at) {
     u32 way = at->place->ways[0].claim != 0, mine = (u32)at->name[1] | 1;
     asm volatile("" : "+r"(way));
     way &= TALLY_WAYS - 1;
     struct tally *t = &at->place->ways[way];
-    if (!take(&t->claim, mine)) return;
-    if (!take(&f->tally, at->index * TALLY_WAYS + way + 1)) {
+    if (*(volatile u32 *)&t->claim || !CLAIM(&t->claim, 0, mine)) return;
+    if (!CLAIM(&f->tally, 0, at->index * TALLY_WAYS + way + 1)) {
         __sync_fetch_and_add(&t->claim, -mine);
         return;
     }
