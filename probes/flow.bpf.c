@@ -10,6 +10,7 @@
 #include "conns.h"
 #include "health.h"
 #include "tallies.h"
+#include "known.h"
 
 LICENSED
 
@@ -199,79 +200,52 @@ INLINE void sent_by(struct __sk_buff *skb, struct flow *f, u32 dir) {
 INLINE int account(struct __sk_buff *skb, u32 egress, u32 link) {
     /* the copy of a multicast that the sender gets itself: no link header, and counted on its way out */
     if (skb->pkt_type == PACKET_LOOPBACK) return -1;
-    struct packet p = {.link = link};
-    struct flow_key k = {};
-    struct frame frame = {.skb = skb, .data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
-    if (skb->vlan_present) p.vlan = skb->vlan_tci & VLAN_ID;
-    int parsed = parse(&frame, &p, link, BE16((u16)skb->protocol));
-    /* From here on p is in memory: in registers the verifier would know each header by its value, and follow all that
-     * comes now once for each. */
-    asm volatile("" : : "r"(&p) : "memory");
-    u64 bytes = skb->len, packets = 1;
-    u8 kind = parsed == PARSE_OK ? kind_inside(&p) : 0;
-    if (kind) parsed = look_inside(skb, &p, kind, egress);
-    if (parsed != PARSE_OK) {
-        count(parsed == PARSE_BROKEN ? STAT_UNPARSED : STAT_NOT_IP, 1, bytes);
-        return -1;
-    }
-    if (skb->gso_size && bytes > p.headers) {
-        packets = (bytes - p.headers + skb->gso_size - 1) / skb->gso_size;
-        bytes += (packets - 1) * p.headers;
-    }
-    u32 dir = set_key(&k, &p);
-    k.ifindex = skb->ifindex;
-    /* Loopback is watched on its way out only: there both directions leave. */
-    k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
-    u8 edges = p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
-    u32 active = active_map();
-    struct tally_at at;
-    if (!tally_at(&at, &k, active)) return -1;
-    struct tally *t = find_tally(&at, dir);
-    if (t && !edges && !p.zero_window) {
-        tally(t, dir, packets, bytes, p.tcp_flags);
-        return -1;
-    }
+    struct control *c = get_control();
+    struct seen s;
+    if (!c || read_packet(skb, c, egress, link, &s) != READ_OK) return -1;
+    asm volatile("" : : "r"(&s) : "memory"); /* the verifier is to forget what s was read from */
+    u32 dir = s.dir, edges = edges_of(&s.p);
     u64 now = 0;
-    struct flow *f = flow_entry(skb, &k, &p, dir, active, &now);
+    struct flow *f = flow_entry(skb, &s.k, &s.p, dir, s.active, &now);
     if (!f) {
-        u32 index = (u32)p.proto * 2 + egress;
-        struct count *c = MAP_GET(overflow, &index);
-        if (c) {
-            c->packets += packets;
-            c->bytes += bytes;
+        u32 index = (u32)s.p.proto * 2 + egress;
+        struct count *over = MAP_GET(overflow, &index);
+        if (over) {
+            over->packets += s.packets;
+            over->bytes += s.bytes;
         }
-        count(STAT_MAP_FULL, packets, bytes);
+        count(STAT_MAP_FULL, s.packets, s.bytes);
         return -1;
     }
     u32 first = !f->packets[dir & 1];
     if (first && (!now || !f->cookie[dir & 1])) sent_by(skb, f, dir);
-    if (first && p.tunnel) f->tunnel_id[dir & 1] = p.tunnel_id;
-    __sync_fetch_and_add(&f->packets[dir & 1], packets);
-    __sync_fetch_and_add(&f->bytes[dir & 1], bytes);
+    if (first && s.p.tunnel) f->tunnel_id[dir & 1] = s.p.tunnel_id;
+    __sync_fetch_and_add(&f->packets[dir & 1], s.packets);
+    __sync_fetch_and_add(&f->bytes[dir & 1], s.bytes);
     u8 connects = 0;
-    if (p.proto == PROTO_TCP) {
-        f->tcp_flags[dir & 1] |= p.tcp_flags;
+    if (s.p.proto == PROTO_TCP) {
+        f->tcp_flags[dir & 1] |= s.p.tcp_flags;
         connects = f->handshake && dir == f->initiator;
     }
     /* The exact clock costs a third of all this: read where the moment matters, such as a reply's. Else a tick will
      * do, which is a few milliseconds old: never before what was exact. */
-    u64 tick = tick_now();
+    u64 tick = tick_now(c);
     if (first || edges || connects) {
         if (!now) now = bpf_ktime_get_ns();
         f->last_ns = now;
         if (edges)
-            edge(skb, &k, f, &p, dir, now);
+            edge(skb, &s.k, f, &s.p, dir, now);
         else if (connects)
             established(f, dir, now);
     } else if (tick > f->last_ns) {
         f->last_ns = tick;
     }
-    if (p.proto == PROTO_TCP) {
-        if (!f->sampled[dir & 1]) sample(skb, f, &p, dir); /* after edge(), which asks for one more */
-        if (p.zero_window) __sync_fetch_and_add(&f->zero_windows[dir & 1], 1);
+    if (s.p.proto == PROTO_TCP) {
+        if (!f->sampled[dir & 1]) sample(skb, f, &s.p, dir); /* after edge(), which asks for one more */
+        if (s.p.zero_window) __sync_fetch_and_add(&f->zero_windows[dir & 1], 1);
     }
     /* where there is a socket, its RTT comes first */
-    set_ready(f, &at, dir, edges, p.proto != PROTO_TCP || f->sampled[dir & 1] || !skb->sk);
+    set_ready(f, &s.at, dir, edges, s.p.proto != PROTO_TCP || f->sampled[dir & 1] || !skb->sk);
     return -1; /* TC_ACT_UNSPEC: what becomes of the packet is not ours to say */
 }
 

@@ -5,8 +5,6 @@
 #include "openers.h"
 #include "parse.h"
 
-#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
-
 /* A packet and the one in it, in a map: what the verifier knew of the one is forgotten there, so that it does not go
  * through the other once for each way to get to it. */
 struct nested {

@@ -30,44 +30,37 @@ MAP(MT_HASH, retransmits_1, struct flow_key, struct retransmits, RETRANSMIT_ENTR
 MAP(MT_HASH, held_0, struct held_key, struct event, HELD_ENTRIES)
 MAP(MT_HASH, held_1, struct held_key, struct event, HELD_ENTRIES)
 
-/* Which of two maps to write to. Once a run: the agent may flip it at any moment. */
-INLINE u32 active_map(void) {
+/* Never 0, but the verifier does not know. Who writes to one of two maps reads which one once a run: the agent may flip
+ * it at any moment. */
+INLINE struct control *get_control(void) {
     u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
+    return MAP_GET(control, &zero);
+}
+
+INLINE u32 active_map(struct control *c) {
     return c ? *(volatile u32 *)&c->active : 0;
 }
 
 INLINE u32 active_retransmits(void) {
-    u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
+    struct control *c = get_control();
     return c ? *(volatile u32 *)&c->retransmits : 0;
 }
 
 INLINE u64 hash_seed(void) {
-    u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
+    struct control *c = get_control();
     return c ? c->seed : 0;
 }
 
 #define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL /* 2^64 by it: an odd number of no pattern */
 
-/* Odd, whether or not the agent has said its secret. */
-INLINE u64 hash_factor(void) {
-    u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
-    return GOLDEN_RATIO + (c ? c->secret : 0);
-}
-
-/* CLOCK_MONOTONIC, a tick old at most. The first who comes in a tick reads the clock; jiffies are a word in memory. The
- * time is in place before who looks at the tick: one of another moment is a tick older, and no harm. */
-INLINE u64 tick_now(void) {
-    u32 zero = 0;
-    struct control *c = MAP_GET(control, &zero);
-    if (!c) return 0;
-    u64 tick = bpf_jiffies64();
-    if (*(volatile u64 *)&c->tick != tick) {
+/* CLOCK_MONOTONIC, a tick old at most; 0: the agent has just told something. The first who comes in a tick reads the clock;
+ * jiffies are a word in memory. The time is in place before who looks at the tick: one of another moment is a tick older,
+ * and no harm. */
+INLINE u64 tick_now(struct control *c) {
+    u32 tick = bpf_jiffies64();
+    if (*(volatile u32 *)&c->tick != tick) {
         *(volatile u64 *)&c->tick_ns = bpf_ktime_get_ns();
-        *(volatile u64 *)&c->tick = tick;
+        *(volatile u32 *)&c->tick = tick;
     }
     return *(volatile u64 *)&c->tick_ns;
 }
@@ -113,7 +106,7 @@ INLINE int limited(struct event *e) {
 INLINE void hold(struct event *e) {
     struct held_key k = {.key = e->key, .reason = e->reason, .netns = e->netns};
     struct event *first;
-    u32 active = active_map();
+    u32 active = active_map(get_control());
     long taken;
     k.kind = e->kind;
     k.direction = e->direction;

@@ -19,6 +19,8 @@
 #define TCP_RST 4
 #define TCP_ACK 16
 
+#define LOOPBACK_IFINDEX 1 /* in every network namespace: net/core/dev.h */
+
 #define EXTENSION_HEADERS 6 /* more than RFC 8200 recommends; one more is taken for the packet's protocol */
 
 #define ETH_IPV4 0x0800
@@ -37,12 +39,14 @@
 #define EHOSTDOWN 112
 #define EHOSTUNREACH 113
 
+/* What is compared lies at no multiple of 8 bytes: there the verifier would know what it was compared with, and follow all
+ * that comes then once for each value. */
 struct packet {
     u64 src[2], dst[2]; /* IPv4 as ::ffff:a.b.c.d */
     u16 sport, dport;
     u16 vlan, icmp;
-    u8 proto, family, tcp_flags, zero_window;
     u32 headers; /* bytes before the payload: repeated in each GSO segment */
+    u8 proto, family, tcp_flags, zero_window;
     u32 tunnel_id;
     u8 tunnel, link; /* TUNNEL_*: what it is in; bytes of its link header */
     u8 part, cut, quoted; /* it is a fragment; it has no transport header; it is what an ICMP error quotes */

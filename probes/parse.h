@@ -22,6 +22,20 @@ struct frame {
     void *data, *end;
 };
 
+/* Where the linear part begins and ends. The context has both as 32 bits, and the compiler would move them as such: no
+ * pointers then. */
+INLINE void *data_of(struct __sk_buff *skb) {
+    void *data = (void *)(long)skb->data;
+    asm volatile("" : "+r"(data));
+    return data;
+}
+
+INLINE void *end_of(struct __sk_buff *skb) {
+    void *end = (void *)(long)skb->data_end;
+    asm volatile("" : "+r"(end));
+    return end;
+}
+
 typedef u64 __attribute__((may_alias)) any64;
 typedef u32 __attribute__((may_alias)) any32;
 typedef u16 __attribute__((may_alias)) any16;

@@ -83,15 +83,13 @@ struct flow {
     u64 tunnel_ends[4]; /* two addresses: of the tunnel's end on the side of a, and of the other one */
 };
 
-/* Packets of a flow besides those on its entry (probes/tallies.h): a cache line. */
+/* Packets of a flow besides those on its entry (probes/tallies.h): half a cache line. */
 struct tally {
-    u64 name[3]; /* the flow's key */
+    u64 name; /* a secret hash of the flow's key; 0: it is nobody's */
     u64 counts[2]; /* as in struct flow: packets << 40 | bytes */
-    u64 last_ns; /* as in struct flow */
+    u32 last; /* as last_ns in struct flow: of its bits those from 20 to 51 */
     u8 tcp_flags[2]; /* as in struct flow */
     u8 ready[2]; /* 1: packets of that direction need no more than to be counted */
-    u32 claim; /* 0: it is nobody's */
-    u64 pad; /* 0 */
 };
 
 /* What must outlive a drain. Losing one costs a label and never a count. */
@@ -176,11 +174,10 @@ struct count {
 
 /* What user space tells the programs while they run, and what these need for each packet. */
 struct control {
-    u32 active; /* the flow map to write to: 0 or 1 */
     u32 retransmits; /* the map of retransmits to write to: it turns later */
     u32 seed; /* of hashes: nobody else can tell which flows share a place */
-    u32 pad; /* 0 */
-    u64 secret; /* an even number that nobody else knows */
-    u64 tick; /* the programs' own: jiffies when tick_ns was read */
-    u64 tick_ns; /* CLOCK_MONOTONIC */
+    u32 active; /* the flow map to write to: 0 or 1 */
+    u32 tick; /* the programs' own: jiffies when tick_ns was read */
+    u64 tick_ns; /* CLOCK_MONOTONIC; 0: not read yet */
+    u64 secrets[6]; /* even numbers that nobody else knows, one for each word of a key */
 };

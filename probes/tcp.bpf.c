@@ -141,7 +141,7 @@ INLINE void time_out(void *ctx, struct event *e) {
     struct conn *c = find_conn(&at, e->time_ns);
     if (!c || ended(c->fin[0], c->fin[1], c->closer)) return;
     c->closer = e->closer;
-    if (active_map())
+    if (active_map(get_control()))
         f = MAP_GET(flows_1, &e->key);
     else
         f = MAP_GET(flows_0, &e->key);

@@ -98,7 +98,8 @@ class FlowDrain:
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = self._active_retransmits = 0
-        self._seed, self._secret = secrets.randbits(32), secrets.randbits(63) << 1
+        self._seed = secrets.randbits(32)
+        self._secrets = [secrets.randbits(63) << 1 for _ in range(6)]
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
         self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
         self._tell()
@@ -143,7 +144,7 @@ class FlowDrain:
     def _tell(self) -> None:
         control = np.zeros((), CONTROL.dtype)
         control["active"], control["retransmits"] = self._active, self._active_retransmits
-        control["seed"], control["secret"] = self._seed, self._secret
+        control["seed"], control["secrets"] = self._seed, self._secrets
         bpf.update(self._control, np.uint32(0), control)
 
 

@@ -98,15 +98,13 @@ FLOW = Struct(
 
 TALLY = Struct(
     "tally",
-    "Packets of a flow besides those on its entry (probes/tallies.h): a cache line.",
+    "Packets of a flow besides those on its entry (probes/tallies.h): half a cache line.",
     (
-        ("u64", "name", 3, "the flow's key"),
+        ("u64", "name", 1, "a secret hash of the flow's key; 0: it is nobody's"),
         ("u64", "counts", 2, "as in struct flow: packets << 40 | bytes"),
-        ("u64", "last_ns", 1, "as in struct flow"),
+        ("u32", "last", 1, "as last_ns in struct flow: of its bits those from 20 to 51"),
         ("u8", "tcp_flags", 2, "as in struct flow"),
         ("u8", "ready", 2, "1: packets of that direction need no more than to be counted"),
-        ("u32", "claim", 1, "0: it is nobody's"),
-        ("u64", "pad", 1, "0"),
     ),
 )
 
@@ -205,13 +203,12 @@ CONTROL = Struct(
     "control",
     "What user space tells the programs while they run, and what these need for each packet.",
     (
-        ("u32", "active", 1, "the flow map to write to: 0 or 1"),
         ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
         ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
-        ("u32", "pad", 1, "0"),
-        ("u64", "secret", 1, "an even number that nobody else knows"),
-        ("u64", "tick", 1, "the programs' own: jiffies when tick_ns was read"),
-        ("u64", "tick_ns", 1, "CLOCK_MONOTONIC"),
+        ("u32", "active", 1, "the flow map to write to: 0 or 1"),
+        ("u32", "tick", 1, "the programs' own: jiffies when tick_ns was read"),
+        ("u64", "tick_ns", 1, "CLOCK_MONOTONIC; 0: not read yet"),
+        ("u64", "secrets", 6, "even numbers that nobody else knows, one for each word of a key"),
     ),
 )
 

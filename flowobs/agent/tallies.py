@@ -13,6 +13,7 @@ from flowobs.agent import bpf
 from flowobs.agent.records import TALLY
 
 _SHIFT = np.uint64(40)  # TALLY_SHIFT of probes/tallies.h
+_TIME = np.uint64(20)  # TALLY_TIME
 _BYTES = np.uint64((1 << 40) - 1)
 
 
@@ -46,5 +47,8 @@ class Tallies:
         self.rows[places] = np.zeros((), TALLY.dtype)
         flows["packets"][at] += found["counts"] >> _SHIFT
         flows["bytes"][at] += found["counts"] & _BYTES
-        flows["last_ns"][at] = np.maximum(flows["last_ns"][at], found["last_ns"])
+        exact = flows["last_ns"][at]
+        later = found["last"] - (exact >> _TIME).astype(np.uint32)
+        last = (exact >> _TIME) + later << _TIME
+        flows["last_ns"][at] = np.where(later.view(np.int32) > 0, last, exact)
         flows["tcp_flags"][at] |= found["tcp_flags"]

@@ -50,7 +50,7 @@ class Made:
     @property
     def tallies(self) -> NDArray[Any]:
         """Those in use, TALLY."""
-        return self.all_tallies[self.all_tallies["claim"] != 0]
+        return self.all_tallies[self.all_tallies["name"] != 0]
 
     def drained(self) -> dict[bytes, NDArray[Any]]:
         """Each flow's totals by its key."""
@@ -112,6 +112,15 @@ def test_whatever_finds_a_tally_every_packet_is_counted_once(places: int, family
         assert made.counters.read().stats["map_full"] == (0, 0)
 
 
+def test_what_is_drained_is_not_what_is_written_to() -> None:
+    with with_places(16) as made:
+        for half in (0, 1, 0):
+            made.send(*[packet(flow) for flow in range(8) for _ in range(LOOKED_AT)])
+            at = np.flatnonzero(made.all_tallies["name"])
+            assert at.size and set(at // 32) == {half}
+            made.drained()
+
+
 def test_flows_that_differ_in_one_thing_share_no_tally() -> None:
     """Sixteen tallies for all of them: many meet in a place, and each has another count."""
 
@@ -149,6 +158,19 @@ def test_what_a_packet_says_besides_is_kept() -> None:
         assert flow["last_ns"] > later
 
 
+def test_who_stops_the_other_end_is_told_though_its_flow_is_known() -> None:
+    """A window of zero, bytes 48 and 49 of these frames."""
+    with with_places(16) as made:
+        for family, window in ((4, 48), (6, 68)):
+            known = [packet(0, family)] * LOOKED_AT
+            closed = [frame[:window] + bytes(2) + frame[window + 2 :] for frame in known]
+            made.send(*known, *closed, *known)
+        assert len(made.tallies) == 2
+        for flow in made.drained().values():
+            assert sorted(flow["zero_windows"]) == [0, LOOKED_AT]
+            assert sorted(flow["packets"]) == [0, 3 * LOOKED_AT]
+
+
 def test_a_flow_of_few_packets_takes_none() -> None:
     with with_places(16) as made:
         for way in range(2):
@@ -178,7 +200,7 @@ def test_a_tally_that_is_half_full_is_left_alone(full: int) -> None:
     with with_places(16) as made:
         made.send(*[packet(0, flags=ACK)] * LOOKED_AT)
         rows = made.all_tallies
-        rows["counts"][rows["claim"] != 0, 0] = full
+        rows["counts"][rows["name"] != 0, 0] = full
         made.send(*[packet(0, flags=ACK)] * 10)
         assert made.tallies["counts"][0, 0] == full + (1 << 40 | 64), "one goes over it"
         flow = only(made.drained())

@@ -15,7 +15,7 @@ FLOW_MAPS = {
     "flows_0": 1,
     "flows_1": 1,
     "conns": 4,
-    "tallies": 2,
+    "tallies": 1,
     "retransmits_0": 2,
     "retransmits_1": 2,
 }

@@ -33,7 +33,7 @@ MAPS = {
     "flows_0": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "flows_1": (FLOW_KEY.dtype.itemsize, FLOW.dtype.itemsize, 1000),
     "conns": (4, 16 * (8 + CONN.dtype.itemsize), 250),
-    "tallies": (4, 2 * TALLY.dtype.itemsize, 500),
+    "tallies": (4, 2 * TALLY.dtype.itemsize, 1000),
     "retransmits_0": (FLOW_KEY.dtype.itemsize, RETRANSMITS.dtype.itemsize, 500),
     "control": (4, CONTROL.dtype.itemsize, 1),
     "overflow": (4, COUNT.dtype.itemsize, 512),
