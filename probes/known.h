@@ -34,11 +34,11 @@ INLINE u32 edges_of(struct packet *p) {
 INLINE int count_known(struct __sk_buff *skb, struct control *c, struct packet *p, u32 egress, struct seen *s) {
     struct flow_key k;
     struct tally_at at;
-    u32 active = active_map(c), dir = set_key(&k, p);
+    u32 active, dir = set_key(&k, p);
     k.ifindex = skb->ifindex;
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
-    if (!tally_at(&at, c, &k, active)) return READ_NOT;
+    if (!tally_at(&at, c, &k, &active)) return READ_NOT;
     u64 bytes = skb->len, packets = 1;
     if (skb->gso_size && bytes > p->headers) {
         packets = (bytes - p->headers + skb->gso_size - 1) / skb->gso_size;

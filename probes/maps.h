@@ -38,7 +38,7 @@ INLINE struct control *get_control(void) {
 }
 
 INLINE u32 active_map(struct control *c) {
-    return c ? *(volatile u32 *)&c->active : 0;
+    return c ? *(volatile u32 *)&c->first_place != 0 : 0;
 }
 
 INLINE u32 active_retransmits(void) {

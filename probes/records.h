@@ -174,10 +174,12 @@ struct count {
 
 /* What user space tells the programs while they run, and what these need for each packet. */
 struct control {
-    u32 retransmits; /* the map of retransmits to write to: it turns later */
-    u32 seed; /* of hashes: nobody else can tell which flows share a place */
-    u32 active; /* the flow map to write to: 0 or 1 */
-    u32 tick; /* the programs' own: jiffies when tick_ns was read */
-    u64 tick_ns; /* CLOCK_MONOTONIC; 0: not read yet */
     u64 secrets[6]; /* even numbers that nobody else knows, one for each word of a key */
+    u32 first_place; /* of the tallies that go with the flow map to write to; 0: flows_0 */
+    u32 places; /* tallies in use from there: with few flows a few pages of memory */
+    u32 tick; /* the programs' own: jiffies when tick_ns was read */
+    u32 retransmits; /* the map of retransmits to write to: it turns later */
+    u64 tick_ns; /* CLOCK_MONOTONIC; 0: not read yet */
+    u32 seed; /* of hashes: nobody else can tell which flows share a place */
+    u32 pad; /* 0 */
 };

@@ -42,11 +42,14 @@ INLINE u64 name_tally(struct control *c, struct flow_key *k) {
     return name | 1;
 }
 
-/* `active`: the flow map of this run. False: never, but the verifier does not know. */
-INLINE u32 tally_at(struct tally_at *at, struct control *c, struct flow_key *k, u32 active) {
+/* Which flow map is *active, and where the key's tally is: of one reading, since the agent may turn both at any moment.
+ * False: never, but the verifier does not know. */
+INLINE u32 tally_at(struct tally_at *at, struct control *c, struct flow_key *k, u32 *active) {
+    u64 turn = *(volatile u64 *)&c->first_place;
+    u32 first = turn, places = turn >> 32;
+    *active = first != 0;
     at->name = name_tally(c, k);
-    u64 places = ENTRIES(tallies, TALLY_PLACES) >> 1;
-    at->index = (active ? places : 0) + ((at->name >> 32) * places >> 32);
+    at->index = first + ((at->name >> 32) * places >> 32);
     at->place = MAP_GET(tallies, &at->index);
     return at->place != 0;
 }

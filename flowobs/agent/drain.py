@@ -98,6 +98,7 @@ class FlowDrain:
         self.held = self._held.none[1]
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = self._active_retransmits = 0
+        self._places = self._tallies.places
         self._seed = secrets.randbits(32)
         self._secrets = [secrets.randbits(63) << 1 for _ in range(6)]
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
@@ -112,6 +113,7 @@ class FlowDrain:
         """
         quiet = self._maps[self._active]
         self._active = 1 - self._active
+        self._places = self._tallies.enough_for(self.fill, self._places)
         self._switched()
         self.fill = 0
         self.retransmits = self._drain_retransmits()
@@ -143,7 +145,9 @@ class FlowDrain:
 
     def _tell(self) -> None:
         control = np.zeros((), CONTROL.dtype)
-        control["active"], control["retransmits"] = self._active, self._active_retransmits
+        control["first_place"] = self._active * self._tallies.places
+        control["places"] = self._places
+        control["retransmits"] = self._active_retransmits
         control["seed"], control["secrets"] = self._seed, self._secrets
         bpf.update(self._control, np.uint32(0), control)
 

@@ -14,6 +14,7 @@ from flowobs.agent.records import TALLY
 
 _SHIFT = np.uint64(40)  # TALLY_SHIFT of probes/tallies.h
 _TIME = np.uint64(20)  # TALLY_TIME
+_PLACES_EACH, _FEW_PLACES = 4, 64
 _BYTES = np.uint64((1 << 40) - 1)
 
 
@@ -22,6 +23,8 @@ class Tallies:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.places = bpf.map_info(fd).max_entries // 2
+        """For the tallies of each flow map."""
 
     @cached_property
     def rows(self) -> NDArray[Any]:
@@ -33,6 +36,14 @@ class Tallies:
         info = bpf.map_info(self._fd)
         shared = mmap.mmap(self._fd, info.max_entries * info.value_size)
         return np.frombuffer(shared, TALLY.dtype)
+
+    def enough_for(self, flows: int, before: int) -> int:
+        """Places for so many flows, next to those ``before``: at once more, and slowly fewer.
+
+        A few flows on a few pages, which stay in the CPU's caches. Who finds none counts in the
+        flow map.
+        """
+        return min(self.places, max(_PLACES_EACH * flows, before - before // 4, _FEW_PLACES))
 
     def add_to(self, flows: NDArray[Any]) -> None:
         """Add to ``flows``, dtype FLOW, what is on their tallies, and give these back.

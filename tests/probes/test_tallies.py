@@ -230,3 +230,18 @@ def test_two_processors_share_tallies_and_lose_no_packet(together: Any, places: 
             assert len(found) == flows
             assert {int(flow["packets"].sum()) for flow in found.values()} == {2 * each}
             assert not len(made.tallies), "none is lost"
+
+
+def test_few_flows_have_their_tallies_close_together() -> None:
+    """And many soon have more, without losing a packet on the way."""
+    with with_places(1024) as made:
+        for flows, most in (*[(3, 1024)] * 20, (3, 64), (900, 64)):
+            made.send(*[packet(flow) for flow in range(flows) for _ in range(LOOKED_AT + 1)])
+            at = np.flatnonzero(made.all_tallies["name"]) // 2 % 1024
+            assert at.size and at.max() < most
+            found = made.drained()
+            assert [int(flow["packets"].sum()) for flow in found.values()] == [5] * flows
+        made.send(packet(0))
+        made.drained()
+        made.send(*[packet(flow) for flow in range(900) for _ in range(LOOKED_AT + 1)])
+        assert len(made.tallies) > 800
