@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /* How a packet is read, and counted where its flow is known. Most are plain TCP or UDP and need no more: what they run lies
- * together and keeps nothing on the stack, since at an interface code and data come out of cold caches. */
+ * together and stays in registers, since at an interface code and data come out of cold caches. */
 #pragma once
 #include "dialect.h"
 #include "records.h"

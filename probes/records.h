@@ -178,8 +178,8 @@ struct control {
     u32 first_place; /* of the tallies that go with the flow map to write to; 0: flows_0 */
     u32 places; /* tallies in use from there: with few flows a few pages of memory */
     u32 tick; /* the programs' own: jiffies when tick_ns was read */
-    u32 retransmits; /* the map of retransmits to write to: it turns later */
-    u64 tick_ns; /* CLOCK_MONOTONIC; 0: not read yet */
     u32 seed; /* of hashes: nobody else can tell which flows share a place */
+    u64 tick_ns; /* CLOCK_MONOTONIC; 0: not read yet */
+    u32 retransmits; /* the map of retransmits to write to: it turns later */
     u32 pad; /* 0 */
 };

@@ -207,9 +207,9 @@ CONTROL = Struct(
         ("u32", "first_place", 1, "of the tallies that go with the flow map to write to; 0: flows_0"),
         ("u32", "places", 1, "tallies in use from there: with few flows a few pages of memory"),
         ("u32", "tick", 1, "the programs' own: jiffies when tick_ns was read"),
-        ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
-        ("u64", "tick_ns", 1, "CLOCK_MONOTONIC; 0: not read yet"),
         ("u32", "seed", 1, "of hashes: nobody else can tell which flows share a place"),
+        ("u64", "tick_ns", 1, "CLOCK_MONOTONIC; 0: not read yet"),
+        ("u32", "retransmits", 1, "the map of retransmits to write to: it turns later"),
         ("u32", "pad", 1, "0"),
     ),
 )

@@ -15,6 +15,7 @@ from flowobs.agent.records import TALLY
 _SHIFT = np.uint64(40)  # TALLY_SHIFT of probes/tallies.h
 _TIME = np.uint64(20)  # TALLY_TIME
 _PLACES_EACH, _FEW_PLACES = 4, 64
+"""Places in use for each flow, and at least: a page of memory."""
 _BYTES = np.uint64((1 << 40) - 1)
 
 

@@ -15,7 +15,6 @@ _RULES = (
     (r"\bMAP_DEL\((\w+),\s*", r"\1.delete("),
     (r"\bSOCKET_GET\((\w+),\s*(\w+)\)", r"\1.sk_storage_get(\2, 0, 0)"),
     (r"\bSOCKET_NEW\((\w+),\s*(\w+),\s*([&\w]+)\)", r"\1.sk_storage_get(\2, \3, 1)"),
-    (r"\bPERF_SKB\((\w+),\s*(\w+),\s*", r"\1.perf_submit(\2, "),
     (r"\bPERF_OUT\((\w+),\s*", r"\1.perf_submit("),
 )
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)".*$', re.MULTILINE)

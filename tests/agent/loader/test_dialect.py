@@ -15,7 +15,6 @@ from flowobs.agent.loader.dialect import KernelMember, bcc_source, kernel_member
         ("if (MAP_NEW(conns, k, &fresh)) return;", "if (conns.insert(k, &fresh)) return;"),
         ("MAP_DEL(m,\n    &k)", "m.delete(&k)"),
         ("PERF_OUT(events, ctx, &e, sizeof(e))", "events.perf_submit(ctx, &e, sizeof(e))"),
-        ("PERF_SKB(events, skb, &e, 8)", "events.perf_submit(skb, &e, 8)"),
         ("MY_MAP_GET(m, k)", "MY_MAP_GET(m, k)"),
     ],
 )
