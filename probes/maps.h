@@ -14,7 +14,7 @@ MAP(MT_HASH, flows_0, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_HASH, flows_1, struct flow_key, struct flow, FLOW_ENTRIES)
 MAP(MT_ARRAY, control, u32, struct control, 1)
 MAP(MT_PERCPU_ARRAY, overflow, u32, struct count, 512)
-MAP(MT_PERCPU_ARRAY, stats, u32, struct count, STATS_SIZE)
+MAP(MT_PERCPU_ARRAY, stats, u32, struct stats, 1)
 MAP(MT_LRU_HASH, limits, struct flow_key, struct limit, 8192)
 PERF_MAP(events)
 
@@ -68,9 +68,11 @@ INLINE u64 tick_now(struct control *c) {
 #define EVENTS_PER_SECOND 5
 #define SECOND_NS 1000000000ULL
 
-INLINE void count(u32 index, u64 packets, u64 bytes) {
-    struct count *c = MAP_GET(stats, &index);
-    if (c) {
+INLINE void count(u32 stat, u64 packets, u64 bytes) {
+    u32 zero = 0;
+    struct stats *s = MAP_GET(stats, &zero);
+    if (s) {
+        struct count *c = &s->counts[stat & (STATS_SIZE - 1)];
         c->packets += packets;
         c->bytes += bytes;
     }

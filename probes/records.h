@@ -172,6 +172,11 @@ struct count {
     u64 bytes; /* wire bytes */
 };
 
+/* What the programs of one CPU counted. */
+struct stats {
+    struct count counts[16]; /* by STAT_* */
+};
+
 /* What user space tells the programs while they run, and what these need for each packet. */
 struct control {
     u64 secrets[6]; /* even numbers that nobody else knows, one for each word of a key */

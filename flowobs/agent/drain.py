@@ -16,12 +16,14 @@ from flowobs.agent import bpf
 from flowobs.agent.records import (
     CONTROL,
     COUNT,
+    CPU_STATS,
     EVENT,
     FLOW,
     FLOW_KEY,
     HELD_KEY,
     RETRANSMITS,
     STATS,
+    STATS_SIZE,
 )
 from flowobs.agent.tallies import Tallies
 
@@ -99,8 +101,9 @@ class FlowDrain:
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = self._active_retransmits = 0
         self._places = self._tallies.places
-        self._seed = secrets.randbits(32)
-        self._secrets = [secrets.randbits(63) << 1 for _ in range(6)]
+        self._told = np.zeros((), CONTROL.dtype)
+        self._told["seed"] = secrets.randbits(32)
+        self._told["secrets"] = [secrets.randbits(63) << 1 for _ in range(6)]
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
         self._flows = np.empty(BATCH_ROWS, FLOW.dtype)
         self._tell()
@@ -144,12 +147,10 @@ class FlowDrain:
         self.unsure_waits += not wait_grace_period()
 
     def _tell(self) -> None:
-        control = np.zeros((), CONTROL.dtype)
-        control["first_place"] = self._active * self._tallies.places
-        control["places"] = self._places
-        control["retransmits"] = self._active_retransmits
-        control["seed"], control["secrets"] = self._seed, self._secrets
-        bpf.update(self._control, np.uint32(0), control)
+        self._told["first_place"] = self._active * self._tallies.places
+        self._told["places"] = self._places
+        self._told["retransmits"] = self._active_retransmits
+        bpf.update(self._control, np.uint32(0), self._told)
 
 
 class Overflow(NamedTuple):
@@ -202,7 +203,7 @@ class Counters:
             now = self._read_overflow()
             overflow = now - self._overflow
             self._overflow = now
-        rows = np.flatnonzero(overflow[:, 0])
+        rows = overflow[:, 0].nonzero()[0]
         return CounterDeltas(
             deltas,
             Overflow(
@@ -217,16 +218,16 @@ class Counters:
         return sum(bpf.program_info(fd).missed_runs for fd in self._programs)
 
     def _read_stats(self) -> NDArray[np.uint64]:
-        return self._sums(self._stats_fd, max(self._names) + 1)
+        """(packets, bytes) of each stat over all CPUs, shape (STATS_SIZE, 2)."""
+        values = bpf.lookup_percpu(self._stats_fd, 0, CPU_STATS.dtype)
+        sums: NDArray[np.uint64] = values.view(np.uint64).reshape(-1, STATS_SIZE, 2).sum(axis=0)
+        return sums
 
     def _read_overflow(self) -> NDArray[np.uint64]:
-        return self._sums(self._overflow_fd, 2 * _PROTOCOLS)
-
-    @staticmethod
-    def _sums(map_fd: int, entries: int) -> NDArray[np.uint64]:
-        """(packets, bytes) of each entry over all CPUs, shape (entries, 2)."""
+        """(packets, bytes) of each protocol and hook side over all CPUs."""
+        entries = 2 * _PROTOCOLS
         values = np.zeros((entries, bpf.possible_cpus()), COUNT.dtype)
         rows = values.view(f"V{values.strides[0]}")[:, 0]
-        bpf.lookup_each(map_fd, np.arange(entries, dtype=np.uint32), rows)
+        bpf.lookup_each(self._overflow_fd, np.arange(entries, dtype=np.uint32), rows)
         sums: NDArray[np.uint64] = values.view(np.uint64).reshape(entries, -1, 2).sum(axis=1)
         return sums

@@ -199,6 +199,15 @@ COUNT = Struct(
     (("u64", "packets", 1, "wire packets"), ("u64", "bytes", 1, "wire bytes")),
 )
 
+STATS_SIZE = 16
+"""A power of two."""
+
+CPU_STATS = Struct(
+    "stats",
+    "What the programs of one CPU counted.",
+    ((COUNT, "counts", STATS_SIZE, "by STAT_*"),),
+)
+
 CONTROL = Struct(
     "control",
     "What user space tells the programs while they run, and what these need for each packet.",
@@ -221,7 +230,8 @@ SOCKET_OWNER = Struct(
 )
 
 STRUCTS = (
-    FLOW_KEY, FLOW, TALLY, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CONTROL,
+    FLOW_KEY, FLOW, TALLY, CONN, EVENT, OWNER, SOCKET_OWNER, LIMIT, HELD_KEY, RETRANSMITS, COUNT, CPU_STATS,
+    CONTROL,
 )
 
 FLOW_STATE = {
@@ -263,9 +273,7 @@ STATS = {
     "STAT_RETRANSMITS_FULL": (8, "segments sent again whose flow found no room in the map of retransmits"),
     "STAT_FORGOTTEN": (9, "connections that were not remembered until they ended: they may open again"),
 }
-"""Indices of the ``stats`` map: a per-CPU array of ``struct count``."""
-
-STATS_SIZE = 16
+"""Which of the counts of ``struct stats``, of which there is one on each CPU."""
 
 _KINDS = (
     *("open", "update", "close", "drop", "retransmit", "reset", "fail", "lost", "icmp_error"),

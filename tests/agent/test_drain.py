@@ -12,7 +12,7 @@ import pytest
 from flowobs.agent import bpf, drain, loader
 from flowobs.agent.drain import Counters, FlowDrain, wait_grace_period
 from flowobs.agent.loader import Probes
-from flowobs.agent.records import CONTROL, COUNT, FLOW, FLOW_KEY, RETRANSMITS, STATS
+from flowobs.agent.records import CONTROL, COUNT, CPU_STATS, FLOW, FLOW_KEY, RETRANSMITS, STATS
 from tests.agent.netlab import cookie, in_private_netns
 
 pytestmark = pytest.mark.bpf
@@ -186,7 +186,9 @@ def test_overflow_that_comes_after_its_statistic(probes: Probes) -> None:
     counters = Counters(probes.maps["stats"], probes.maps["overflow"])
     one = np.zeros(bpf.possible_cpus(), COUNT.dtype)
     one["packets"][0], one["bytes"][0] = 3, 300
-    bpf.update(probes.maps["stats"], np.uint32(STATS["STAT_MAP_FULL"][0]), one)
+    stats = np.zeros(bpf.possible_cpus(), CPU_STATS.dtype)
+    stats["counts"][:, STATS["STAT_MAP_FULL"][0]] = one
+    bpf.update(probes.maps["stats"], np.uint32(0), stats)
     assert len(counters.read().overflow.proto) == 0  # the program is between its two counters
     bpf.update(probes.maps["overflow"], np.uint32(2 * 6 + 1), one)
 

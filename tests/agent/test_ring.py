@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowobs.agent import bpf, loader, perf, ring
-from flowobs.agent.records import COUNT, EVENT, STATS
+from flowobs.agent.records import CPU_STATS, EVENT, STATS
 from flowobs.agent.ring import LOST, SAMPLE, Layout, RingReader, parse, pending
 
 RECORD = np.dtype([("number", "<u4"), ("rest", "<u8", (2,))])  # 20 bytes: a perf record of 32
@@ -188,8 +188,8 @@ def test_a_real_ring_wraps_fills_up_and_accounts() -> None:
         reader = RingReader(probes.maps["events"], EVENT.dtype, ring_bytes=4096)
 
         def stat(index: int) -> int:
-            counts = bpf.lookup_percpu(probes.maps["stats"], index, [("n", "<u8"), ("b", "<u8")])
-            return int(counts["n"].sum())
+            counts = bpf.lookup_percpu(probes.maps["stats"], 0, CPU_STATS.dtype)["counts"]
+            return int(counts["packets"][:, index].sum())
 
         def run(ports: range) -> list[int]:
             for port in ports:
@@ -231,8 +231,8 @@ def test_a_cpu_that_comes_gets_a_ring_and_one_that_goes_loses_nothing() -> None:
         try:
             run(1, 1001)
             assert told() == []
-            late = bpf.lookup_percpu(probes.maps["stats"], STATS["STAT_OPEN_LATE"][0], COUNT.dtype)
-            assert late["packets"].sum() == 1
+            counts = bpf.lookup_percpu(probes.maps["stats"], 0, CPU_STATS.dtype)["counts"]
+            assert counts["packets"][:, STATS["STAT_OPEN_LATE"][0]].sum() == 1
             (new,) = reader.follow([0, 1])
             assert new in reader.filenos and reader.follow([0, 1]) == []
             run(1, 1002)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowobs.agent import bpf
 from flowobs.agent.loader import Probes
-from flowobs.agent.records import COUNT, FLOW, FLOW_KEY, LIMIT, STATS
+from flowobs.agent.records import CPU_STATS, FLOW, FLOW_KEY, LIMIT, STATS
 from flowobs.agent.tallies import Tallies
 from flowobs.schema import Kind
 
@@ -98,8 +98,9 @@ class Runner:
 
     def _stats(self) -> dict[str, np.ndarray]:
         found = {}
+        counts = bpf.lookup_percpu(self._maps["stats"], 0, CPU_STATS.dtype)["counts"]
         for name, (index, _) in STATS.items():
-            values = bpf.lookup_percpu(self._maps["stats"], index, COUNT.dtype)
+            values = counts[:, index]
             found[name] = np.array([values["packets"].sum(), values["bytes"].sum()])
         return found
 

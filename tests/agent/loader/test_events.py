@@ -25,7 +25,7 @@ from flowobs.agent.drain import FlowDrain
 from flowobs.agent.features import PROGRAMS
 from flowobs.agent.loader import Probes
 from flowobs.agent.records import (
-    COUNT,
+    CPU_STATS,
     EVENT,
     FLOW_KEY,
     HELD_KEY,
@@ -248,7 +248,8 @@ def counter(name: str) -> int:
 def without_room(probes: Probes) -> int:
     """Segments sent again that found no room in their map, so far."""
     stat = STATS["STAT_RETRANSMITS_FULL"][0]
-    return int(bpf.lookup_percpu(probes.maps["stats"], stat, COUNT.dtype)["packets"].sum())
+    counts = bpf.lookup_percpu(probes.maps["stats"], 0, CPU_STATS.dtype)["counts"]
+    return int(counts["packets"][:, stat].sum())
 
 
 def syn(destination: str, port: int, *, source: int) -> bytes:
