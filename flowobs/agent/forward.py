@@ -122,7 +122,7 @@ class Forwarder:
         node: str,
         version: str,
         max_bytes: int = 64 * 1024 * 1024,
-        batch_interval: float = 0.1,
+        batch_interval: float = 0.125,
         group_interval: float = 1.0,
         group_rows: int = 10_000,
         tls: Tls | None = None,

@@ -61,7 +61,7 @@ class Pipeline:
         release: Release = lambda everything: (),
         on_pace: Callable[[bool], None] = lambda behind: None,
         drain_interval: float = 1.0,
-        flush_interval: Callable[[], float] = lambda: 0.1,
+        flush_interval: Callable[[], float] = lambda: 0.125,
     ) -> None:
         self._probes = probes
         self._netns = netns
@@ -128,7 +128,7 @@ class Pipeline:
         while True:
             due = min(next_flush, next_drain)
             ready = waiting.poll(max(0.0, due - now))
-            if any(fd == self._stopping for fd, _ in ready):
+            if ready and any(fd == self._stopping for fd, _ in ready):
                 return
             # A ring that wakes us is only emptied; the rest is paid once per interval.
             now = time.monotonic()
