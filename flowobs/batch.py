@@ -185,8 +185,9 @@ class FlowBatch:
 
         Columns named in ``shared`` take no memory until they are asked for with :func:`writable`.
         """
+        zeros = {type: nothing(type, rows) for type in DTYPES}
         columns: dict[str, Array] = {
-            name: nothing(type, rows)
+            name: zeros[type]
             if name in shared
             else np.zeros((rows, 16) if type == "ip" else rows, DTYPES[type])
             for name, type in RECORD_TYPES.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -79,6 +80,7 @@ def batch_message(data: bytes, *, resent: bool) -> bytes:
     return b"".join((b"\x1a", varint(len(data)), data, b"\x20\x01" if resent else b""))
 
 
+@functools.lru_cache(1024)
 def varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first, as protobuf and ClickHouse have it."""
     encoded = bytearray()

@@ -83,13 +83,13 @@ class BoundSockets:
         elif due:
             maybe |= self._near.take(_marks(addresses))
         cookies = np.zeros(len(ports), np.uint64)
-        at = np.flatnonzero(maybe)
+        at = maybe.nonzero()[0]
         if not at.size:
             return cookies
         ends = proto.astype(np.uint64) << np.uint64(16) | ports.astype(np.uint64)
         cookies[at], rows = self._look_up(addresses[at], ends[at])
         if due and not cookies[at].all():
-            missing = np.flatnonzero((cookies[at] == 0) & (rows >= 0))
+            missing = ((cookies[at] == 0) & (rows >= 0)).nonzero()[0]
             _, first = np.unique(_keys(rows[missing], ends[at[missing]]), return_index=True)
             few = at[missing[first]]
             text = [address.tobytes() for address in addresses[few]]

@@ -118,7 +118,7 @@ class Decoder:
         rows = len(keys)
         opened = np.zeros(0, np.intp)
         if bits["state"] & _OPEN_LATE:
-            opened = np.flatnonzero(flows["state"] & _OPEN_LATE)
+            opened = (flows["state"] & _OPEN_LATE).nonzero()[0]
             keys, flows = with_rows(keys, opened), with_rows(flows, opened)
         key_bits = told(keys)
         if key_bits["tunnel"]:
@@ -146,7 +146,7 @@ class Decoder:
             self._unwrap(columns, flows, initiator)
         columns["kind"] = np.full(len(keys), _UPDATE)
         if bits["closer"] or all(bits["fin"]):
-            closed = np.flatnonzero(_closed(flows))
+            closed = _closed(flows).nonzero()[0]
             columns["kind"][closed] = _CLOSE
             closers = flows["closer"][closed], initiator[closed]
             writable(columns, "close_reason")[closed] = _CLOSE_REASONS[closers]
@@ -181,7 +181,7 @@ class Decoder:
             columns["src_pid"] = np.where(reply, 0, events["pid"])
             columns["dst_pid"] = np.where(reply, events["pid"], 0)
         columns["verdict"] = _VERDICTS.take(kind)
-        dropped, failed, closed, quoted = (np.flatnonzero(kind == one) for one in _RARE)
+        dropped, failed, closed, quoted = ((kind == one).nonzero()[0] for one in _RARE)
         if quoted.size:
             writable(columns, "icmp_ip")[quoted] = events["cookie"][quoted].view("u1")
             for end in ("src_cookie", "dst_cookie"):
@@ -252,14 +252,14 @@ class Decoder:
             if bits[name]:
                 columns[name] = keys[name].copy()
         if bits["icmp"]:
-            icmp = np.flatnonzero(_IS_ICMP.take(columns["proto"]))
+            icmp = _IS_ICMP.take(columns["proto"]).nonzero()[0]
             writable(columns, "icmp_type")[icmp] = keys["icmp"][icmp] >> 8
             writable(columns, "icmp_code")[icmp] = keys["icmp"][icmp] & 0xFF
         state = ends.structs["state"]
         many = (columns["dst_ip"][:, 0] == 0xFF) | (columns["dst_ip"][:, 12] >= 0xE0)
         if ends.bits["state"] & _BROADCAST:
             many |= (state & _BROADCAST) != 0
-        rows = np.flatnonzero(many)
+        rows = many.nonzero()[0]
         if rows.size:
             writable(columns, "cast")[rows] = _cast(columns["dst_ip"][rows], state[rows])
         return Decoded(
@@ -272,7 +272,7 @@ class Decoder:
     @staticmethod
     def _unwrap(columns: dict[str, Array], flows: Array, initiator: Array) -> None:
         """Set a tunnel's number and ends, where there is one. ``flows`` has those of FLOW."""
-        rows = np.flatnonzero(columns["tunnel"])
+        rows = columns["tunnel"].nonzero()[0]
         back = initiator[rows].astype(np.bool_)
         a, b = flows["tunnel_id"][rows].T
         there = np.where(back, b, a)

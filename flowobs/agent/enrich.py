@@ -95,7 +95,7 @@ class Enricher:
         """
         # Interface numbers of other namespaces mean nothing here.
         elsewhere = (decoded.netns != 0) & (decoded.netns != self._netns)
-        abroad = elsewhere.any()
+        abroad = np.count_nonzero(elsewhere)
         if abroad:
             decoded.ifindex[elsewhere] = 0
         if self._nat is not None:
@@ -148,7 +148,7 @@ class Enricher:
     def _nameless(columns: dict[str, Array], ifindex: Array, flags: Array) -> NDArray[np.bool_]:
         unknown = (flags & NAMELESS) != 0
         near = np.zeros(len(ifindex), np.bool_)
-        if unknown.any():
+        if np.count_nonzero(unknown):
             reporter = columns["reporter"]
             near = unknown[0] & (reporter == _SOURCE)
             near |= unknown[1] & (reporter == _DESTINATION)
@@ -176,8 +176,10 @@ class Enricher:
     def _name_service(self, batch: FlowBatch, rows: Array) -> None:
         """The service of a backend (``rows``) that was asked for by address is that very one."""
         columns, endpoints = batch.columns, batch.endpoints
+        if is_nothing(columns["virtual_ip"]):
+            return
         high, low = columns["virtual_ip"].view("<u8").T
-        at = np.flatnonzero(high | low)
+        at = (high | low).nonzero()[0]
         if not at.size:
             return
         asked = self._addresses.lookup(
@@ -223,15 +225,14 @@ class Enricher:
             self._seen_owners = self._owners.generation
             self._sharers.clear()
         owned: Array = owners != 0
-        for end, side in enumerate(("src", "dst")):
-            cgroup = batch.columns[f"{side}_cgroup"]
+        cgroups = batch.columns["src_cgroup"], batch.columns["dst_cgroup"]
+        for end, cgroup in enumerate(cgroups):
             if not is_nothing(cgroup):
                 owned[end] |= cgroup != 0
-            at = np.flatnonzero(((flags[end] & SHARED) != 0) & owned[end])
-            if at.size:
-                rows[end, at] = self._sharers.lookup(
-                    rows[end, at], owners[end, at], cgroup[at], batch.endpoints, self._socket
-                )
+        at = ((flags & SHARED) * owned).reshape(-1).nonzero()[0]
+        if at.size:
+            who = owners.take(at), np.concatenate(cgroups).take(at)
+            rows.put(at, self._sharers.lookup(rows.take(at), *who, batch.endpoints, self._socket))
         return owned
 
     @staticmethod

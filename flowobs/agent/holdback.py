@@ -109,14 +109,14 @@ class Holdback:
         """Those of ``nameless`` whose address nobody has waited for in vain."""
         wait: NDArray[np.bool_] = nameless.copy()
         if self._vain:
-            at = np.flatnonzero(nameless)
+            at = nameless.nonzero()[0]
             addresses, inverse = np.unique(_near(batch, at), return_inverse=True)
             vain = [self._vain.get(a, 0.0) > now for a in addresses.tolist()]
             wait[at] = ~np.array(vain)[inverse]
         return wait
 
     def _note_vain(self, batch: FlowBatch, nameless: Any, now: float) -> None:
-        at = np.flatnonzero(nameless)
+        at = nameless.nonzero()[0]
         if len(self._vain) > _MAX_VAIN:
             self._vain.clear()
         for address in np.unique(_near(batch, at)).tolist():

@@ -52,10 +52,10 @@ class _Known:
 
     def find(self, cookies: Array) -> NDArray[np.intp]:
         """Rows of cookies, 0 where a cookie is not known."""
-        return self.table.find(cookies, np.zeros_like(cookies)) + 1
+        return self.table.find(cookies) + 1
 
     def add(self, cookies: Array) -> NDArray[np.intp]:
-        return self.table.add(cookies, np.zeros_like(cookies)) + 1
+        return self.table.add(cookies) + 1
 
 
 class OwnerTable:
@@ -113,19 +113,20 @@ class OwnerTable:
         columns = batch.columns
         cookies = np.concatenate((columns["src_cookie"], columns["dst_cookie"]))
         udp = columns["proto"] == _UDP
-        silent = np.flatnonzero((cookies == 0).reshape(2, -1) & udp)
-        if silent.size and self._bound is not None:
-            cookies[silent] = _at(self._bound, columns, silent)
-            columns["src_cookie"], columns["dst_cookie"] = cookies.reshape(2, -1)
+        if np.count_nonzero(udp) and self._bound is not None:
+            silent = ((cookies == 0).reshape(2, -1) & udp).reshape(-1).nonzero()[0]
+            if silent.size:
+                cookies[silent] = _at(self._bound, columns, silent)
+                columns["src_cookie"], columns["dst_cookie"] = cookies.reshape(2, -1)
         rows = np.zeros(len(cookies), np.intp)
-        have = np.flatnonzero(cookies)
+        have = cookies.nonzero()[0]
         if have.size:
             self._speak(batch.endpoints.strings)
             for _ in range(2):
                 generation = self.generation
                 rows[have] = self._rows(cookies[have], have, udp)
                 ended = (cookies[len(batch) :] != 0) & self._young.gone[rows[len(batch) :]]
-                gone = len(batch) + np.flatnonzero(ended & (columns["proto"] == _TCP))
+                gone = len(batch) + (ended & (columns["proto"] == _TCP)).nonzero()[0]
                 if gone.size and self._bound is not None:
                     # accepted and closed again: whoever listens there will do
                     listeners = _at(self._bound, columns, gone)
@@ -135,7 +136,7 @@ class OwnerTable:
                     break  # else rows found before are of the half that is the old one now
         processes = self._young.processes.take(rows).reshape(2, -1)
         for side, numbers in zip(("src", "dst"), processes, strict=True):
-            if not numbers.any():
+            if not np.count_nonzero(numbers):
                 continue
             for name, values in self._values.items():
                 told, mine = columns[f"{side}_{name}"], values.take(numbers)
@@ -158,7 +159,7 @@ class OwnerTable:
         now = self._clock()
         rows = self._young.find(cookies)
         ask = (rows == 0) | (self._young.retry_at[rows] <= now)
-        if ask.any():
+        if np.count_nonzero(ask):
             generation = self.generation
             at = ends[ask] - len(handed)
             doubted = cookies[ask][(at >= 0) & handed[at]]

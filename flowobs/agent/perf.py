@@ -103,14 +103,13 @@ class _OrderedPositions:
     """x86-64 keeps loads before loads and stores after loads: plain aligned moves are enough."""
 
     def __init__(self, page: NDArray[np.uint64]) -> None:
-        self._head = page[_HEAD_AT // 8 : _HEAD_AT // 8 + 1]
-        self._tail = page[_TAIL_AT // 8 : _TAIL_AT // 8 + 1]
+        self._words = page.data
 
     def load(self) -> tuple[int, int]:
-        return int(self._tail[0]), int(self._head[0])
+        return self._words[_TAIL_AT // 8], self._words[_HEAD_AT // 8]
 
     def store_tail(self, position: int) -> None:
-        self._tail[0] = position
+        self._words[_TAIL_AT // 8] = position
 
 
 class AtomicPositions:

@@ -53,7 +53,7 @@ class Retransmits:
         self._had = np.unique(np.concatenate(self._gave)) if self._gave else self._keys[:0]
         self._gave = []
         keys, counts = self._ours(keys, counts)
-        waiting = np.flatnonzero(~self._seen & (self._left > 1))
+        waiting = (~self._seen & (self._left > 1)).nonzero()[0]
         waiting = waiting[np.argsort(self._left[waiting], kind="stable")][-self._most :]
         both = np.concatenate((self._keys[waiting], _without_place(keys)))
         segments = np.concatenate((self._segments[waiting], counts["segments"]))
@@ -74,7 +74,7 @@ class Retransmits:
         if not len(self._keys) and not len(self._late_keys):
             return segments
         # by their ports alone, most flows have nothing waiting for them
-        maybe = np.flatnonzero(self._ports[keys["port_a"] ^ keys["port_b"]])
+        maybe = (self._ports[keys["port_a"] ^ keys["port_b"]]).nonzero()[0]
         keys = keys[maybe]
         flows, places = _without_place(keys), keys.view(_KEY)
         rows, at = _found(self._keys, flows)
@@ -89,7 +89,7 @@ class Retransmits:
         return segments
 
     def _ours(self, keys: Array, counts: Array) -> tuple[Array, Array]:
-        foreign = np.flatnonzero(keys["ifindex"] != self._netns).tolist()
+        foreign = (keys["ifindex"] != self._netns).nonzero()[0].tolist()
         loopback = [i for i in foreign if special.is_loopback(keys["addr_a"][i].tobytes())]
         return np.delete(keys, loopback), np.delete(counts, loopback)
 
@@ -100,7 +100,7 @@ def _found(table: Array, wanted: Array) -> tuple[Array, Array]:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     at = np.searchsorted(table, wanted)
     at[at == len(table)] = 0
-    rows = np.flatnonzero(table[at] == wanted)
+    rows = (table[at] == wanted).nonzero()[0]
     return rows, at[rows]
 
 

@@ -398,5 +398,5 @@ def _runs(pending: list[tuple[FlowBatch, Mark]]) -> list[tuple[FlowBatch, Mark]]
 
 def _losses(batch: FlowBatch) -> tuple[int, int]:
     """What the loss of ``batch`` would cost: its records, and the losses it tells of."""
-    told = np.flatnonzero(batch.columns["kind"] == _LOST)
+    told = (batch.columns["kind"] == _LOST).nonzero()[0]
     return len(batch) - len(told), int(batch.columns["lost"][told].sum()) if told.size else 0

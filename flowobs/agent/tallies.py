@@ -51,7 +51,7 @@ class Tallies:
 
         Only while no program counts on them: after the grace period of their map's turn.
         """
-        at = np.flatnonzero(flows["tally"])
+        at = flows["tally"].nonzero()[0]
         if not at.size:
             return
         places = flows["tally"][at] - np.uint32(1)

@@ -80,7 +80,7 @@ class Translations:
             self._make_room(int(new.sum()))
             rows = self._table.find(a, b)
             new = rows < 0
-        at = np.flatnonzero(new)[: self._table.room]
+        at = new.nonzero()[0][: self._table.room]
         rows[at] = self._table.add(a[at], b[at])
         fits = rows >= 0
         self.overflow += len(rows) - int(fits.sum())
@@ -107,10 +107,11 @@ class Translations:
         """
         opens = columns["kind"] == np.uint8(Kind.open)
         if not len(self._table):
-            return np.flatnonzero(opens)
+            untold: Array = opens.nonzero()[0]
+            return untold
         source, destination = _ends(columns, "src"), _ends(columns, "dst")
         at = self._table.find(*self._keys(source, destination, columns["proto"]))
-        rows = np.flatnonzero(at >= 0)
+        rows = (at >= 0).nonzero()[0]
         rows = rows[columns["time"][rows] <= self._end_ns[at[rows]]]
         at_rows = at[rows]
         mine, begins = self._values[at_rows], self._begins[at_rows]
@@ -128,7 +129,8 @@ class Translations:
                 writable(columns, f"{end}_ip").view("<u8")[where[differ]] = how[end]["ip"][differ]
                 writable(columns, f"{end}_port")[where[differ]] = how[end]["port"][differ]
         opens[rows] = False
-        return np.flatnonzero(opens)
+        others: Array = opens.nonzero()[0]
+        return others
 
     def told(self, columns: dict[str, Array], rows: Array) -> None:
         """These openings are not translated, as far as is known, and on their way to people.

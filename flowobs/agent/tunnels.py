@@ -31,7 +31,7 @@ class Tunnels:
 
     def learn(self, keys: Array, flows: Array) -> None:
         """Take in the tunnels of drained flows, dtypes FLOW_KEY and FLOW; keys are distinct."""
-        inside = np.flatnonzero(keys["tunnel"])[-self._known.capacity :]
+        inside = keys["tunnel"].nonzero()[0][-self._known.capacity :]
         if not inside.size:
             return
         a, b = self._hash(keys[inside])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowobs.batch import Strings
+from flowobs.batch import Strings, is_nothing
 from flowobs.identity import special
 from flowobs.identity.host import SOURCE as HOST
 from flowobs.identity.keytable import KeyTable
@@ -24,7 +24,9 @@ _MAX_LINKS = 1 << 14
 _MAX_GONE = 1 << 12
 
 
-_TUNNEL, _LOOPBACK, _GUEST, _ADDRESSED, _EGRESS, _SRC_LOCAL, _DST_LOCAL = 64, 32, 16, 8, 4, 2, 1
+_TUNNEL, _LOOPBACK, _GUEST, _ADDRESSED, _EGRESS, _SRC_LOCAL, _DST_LOCAL = (
+    np.uint8(1 << bit) for bit in reversed(range(7))
+)
 
 
 def _reporter(case: int) -> Reporter:
@@ -103,16 +105,14 @@ class Vantage:
         columns["interface"] = self._name.take(at, mode="wrap")
         src_local, dst_local = local
         # A drop's interface is no observation point: the packet may have come or gone by it.
-        nowhere = np.flatnonzero((ifindex == 0) | (columns["kind"] == _DROP))
+        nowhere = ((ifindex == 0) | (columns["kind"] == _DROP)).nonzero()[0]
         case = self._link_case.take(at, mode="wrap")
         case[nowhere] = 0
-        case = (
-            case
-            | egress * np.uint8(_EGRESS)
-            | (columns["tunnel"] != 0) * np.uint8(_TUNNEL)
-            | src_local * np.uint8(_SRC_LOCAL)
-            | dst_local * np.uint8(_DST_LOCAL)
-        )
+        case |= egress * _EGRESS
+        case |= src_local * _SRC_LOCAL
+        case |= dst_local * _DST_LOCAL
+        if not is_nothing(columns["tunnel"]):
+            case |= (columns["tunnel"] != 0) * _TUNNEL
         reporter = _REPORTERS.take(case, mode="wrap")
         if nowhere.size:
             reporter[nowhere] = _without_interface(columns, nowhere, reporter[nowhere])
@@ -120,16 +120,16 @@ class Vantage:
 
     def _rows(self, ifindex: Array, time_ns: int, strings: Strings) -> NDArray[np.intp]:
         keys = ifindex.astype(np.uint64)
-        at = self._table.find(keys, np.zeros_like(keys))
-        if (at < 0).any():
+        at = self._table.find(keys)
+        if np.count_nonzero(at < 0):
             new = np.unique(keys[at < 0])
             if len(new) > self._table.room:
                 self._table.clear()
                 new = np.unique(keys)[:_MAX_LINKS]
-            rows = self._table.add(new, np.zeros_like(new))
+            rows = self._table.add(new)
             for row, index in zip(rows.tolist(), new.tolist(), strict=True):
                 self._describe(row, index, time_ns, strings)
-            at = self._table.find(keys, np.zeros_like(keys))
+            at = self._table.find(keys)
         return at
 
     def _describe(self, row: int, ifindex: int, time_ns: int, strings: Strings) -> None:

@@ -75,7 +75,7 @@ class AddressTable:
         missed = at < 0
         if len(time) and not (self._start_max <= time.min() and time.max() < self._end_min):
             missed |= (time < self._start[at]) | (time >= self._end[at])
-        pending = np.flatnonzero(missed)
+        pending = missed.nonzero()[0]
         while pending.size:
             keys = words[pending]
             _, first, inverse = np.unique(
@@ -115,7 +115,7 @@ class AddressTable:
 
     def _remember(self, keys: NDArray[Any], answers: NDArray[Any]) -> None:
         at = self._table.find(keys[:, 0], keys[:, 1])
-        new = np.flatnonzero(at < 0)
+        new = (at < 0).nonzero()[0]
         if len(new) > self._table.room:
             self.overflows += 1
             self.clear()

@@ -15,10 +15,11 @@ Rows = NDArray[np.intp]
 
 _SLOTS_PER_KEY = 4
 _ODD = 1
+_HALF = np.uint64(32)
 
 
 class KeyTable:
-    """Gives keys of two u64 words dense row numbers 0, 1, 2 ...; at most ``capacity`` of them.
+    """Gives keys of one or two u64 words dense row numbers 0, 1, 2 ...; at most ``capacity``.
 
     Looking up costs the same however many keys there are. Who uses it keeps values in arrays of its
     own, indexed by row.
@@ -56,27 +57,32 @@ class KeyTable:
             self._slots = zeros(len(self._slots), np.int32)
         self.size = 0
 
-    def find(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:
-        """Row of each key (a[i], b[i]), both u8 of shape (n,); -1 where it is not in the table."""
+    def find(self, a: NDArray[Any], b: NDArray[Any] | None = None) -> Rows:
+        """Row of each key (a[i], b[i]), both u8 of shape (n,); -1 where it is not in the table.
+
+        A table whose keys have one word is never given ``b``.
+        """
         slots = self._slot(a, b)
         # take with "wrap" reads without bounds checks: -1 reads some key, and is sorted out by >= 0
         rows = self._slots.take(slots, mode="wrap").astype(np.intp)
         rows -= 1
-        wrong = (self._a.take(rows, mode="wrap") != a) | (self._b.take(rows, mode="wrap") != b)
+        wrong = self._differ(rows, a, b)
         wrong &= rows >= 0
-        pending = np.flatnonzero(wrong)
+        pending = wrong.nonzero()[0]
         while pending.size:
             slots[pending] = at = (slots[pending] + 1) & self._mask
-            rows[pending] = got = self._slots[at] - 1
-            wrong = (self._a[got] != a[pending]) | (self._b[got] != b[pending])
+            rows[pending] = got = self._slots[at].astype(np.intp) - 1
+            wrong = self._differ(got, a[pending], None if b is None else b[pending])
             pending = pending[(got >= 0) & wrong]
         return rows
 
-    def add(self, a: NDArray[Any], b: NDArray[Any]) -> Rows:
+    def add(self, a: NDArray[Any], b: NDArray[Any] | None = None) -> Rows:
         """Rows for keys that are distinct, not in the table, and no more than ``room``."""
         count = len(a)
         rows = np.arange(self.size, self.size + count)
-        self._a[rows], self._b[rows] = a, b
+        self._a[rows] = a
+        if b is not None:
+            self._b[rows] = b
         self.size += count
         slots = self._slot(a, b)
         pending = np.arange(count)
@@ -89,11 +95,19 @@ class KeyTable:
             slots[pending] = (slots[pending] + 1) & self._mask
         return rows
 
-    def _slot(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
+    def _differ(self, rows: Rows, a: NDArray[Any], b: NDArray[Any] | None) -> NDArray[np.bool_]:
+        """Where what is in these rows are other keys."""
+        differ: NDArray[np.bool_] = self._a.take(rows, mode="wrap") != a
+        if b is not None:
+            differ |= self._b.take(rows, mode="wrap") != b
+        return differ
+
+    def _slot(self, a: NDArray[Any], b: NDArray[Any] | None) -> NDArray[np.int64]:
         mixed = a * self._odd_a
-        mixed ^= b
-        # The varying part of an IPv4 address is in the high half; a product only carries upwards.
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= self._odd_b
+        if b is not None:
+            mixed ^= b
+            # What varies of an IPv4 address is in the high half; a product only carries upwards.
+            mixed ^= mixed >> _HALF
+            mixed *= self._odd_b
         mixed >>= self._shift
         return mixed.view(np.int64)

@@ -52,7 +52,7 @@ class SharerTable:
         keys[:, 1] = cgroup
         at = self._table.find(keys[:, 0], keys[:, 1])
         rows = self._row.take(at, mode="wrap")
-        missed = np.flatnonzero(at < 0)
+        missed = (at < 0).nonzero()[0]
         if missed.size:
             names = keys[missed].view("V16")[:, 0]
             _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
