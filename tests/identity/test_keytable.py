@@ -37,3 +37,24 @@ def test_a_full_table_finds_all_keys() -> None:
     assert (table.find(a + np.uint64(1), b) == -1).all()
     table.clear()
     assert (table.find(a, b) == -1).all()
+
+
+@given(st.lists(st.lists(_words, max_size=30), max_size=5), st.lists(_words, max_size=30))
+def test_keys_of_one_word(batches: list[list[int]], asked: list[int]) -> None:
+    table = KeyTable(150)
+    known: dict[int, int] = {}
+    for batch in batches:
+        new = [key for key in dict.fromkeys(batch) if key not in known]
+        known.update(zip(new, table.add(np.array(new, np.uint64)).tolist(), strict=True))
+    every = [*known, *asked]
+    found = table.find(np.array(every, np.uint64))
+    assert found.tolist() == [known.get(key, -1) for key in every]
+
+
+def test_a_full_table_of_one_word_finds_all_keys() -> None:
+    for shift in (0, 40):
+        table = KeyTable(5000)
+        keys = np.arange(5000, dtype=np.uint64) << np.uint64(shift)
+        rows = table.add(keys)
+        assert (table.find(keys) == rows).all()
+        assert (table.find(keys + np.uint64(5000 << shift)) == -1).all()
