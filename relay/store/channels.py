@@ -143,12 +143,15 @@ GROUP BY p.unit"""
         samples = "".join(
             f", groupArrayIf({histogram.bucket(f'r.{n}')}, r.{n} > 0) AS {n}" for n in self.samples
         )
+        # not every record of a flow tells whose its sockets are
+        newest = "(r.{0}_told, r.last)" if self.by_process else "r.last"
+        ends = [f"argMax(r.{end}, {newest.format(end)}) AS {end}" for end in ("src", "dst")]
         # one number is the quickest key; of what does not differ, any will do
         return f"""SELECT *, {score(Reporter.source, Reporter.destination)} AS score,
   {score(Reporter.destination, Reporter.source)} AS dst_score
 FROM (SELECT any(r.unit) AS unit, any(r.bucket) AS bucket, any(r.proto) AS proto,
   any(r.port) AS port, any(r.reporter) AS reporter,
-  argMax(r.src, r.last) AS src, argMax(r.dst, r.last) AS dst, {sums}, {times},
+  {", ".join(ends)}, {sums}, {times},
   groupArrayIf(r.drop_reasons, r.drops > 0) AS reasons{samples}
 FROM ({self._rows_sql()}) AS r
 GROUP BY cityHash64(r.unit, r.reporter, r.node, r.interface))"""
@@ -163,6 +166,8 @@ GROUP BY cityHash64(r.unit, r.reporter, r.node, r.interface))"""
         values += [f"{REASONS} AS drop_reasons"]
         values += [f"cityHash64({FLOW}, bucket) AS unit" if self.step_s else f"{FLOW} AS unit"]
         values += [f"{LATENCIES[name]} AS {name}" for name in self.samples]
+        if self.by_process:
+            values += [f"{side}_process != '' AS {side}_told" for side in ("src", "dst")]
         rows = f"SELECT {', '.join(values)} FROM {TABLE}"
         return " UNION ALL ".join(f"{rows} WHERE {self._in(part)}" for part in self.plan.slices)
 

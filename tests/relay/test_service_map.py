@@ -325,6 +325,15 @@ def test_each_end_tells_its_own_process(map: Map) -> None:
     assert (edge["source"], edge["destination"]) == ("shop/web-0 curl", "shop/api-1 nginx")
 
 
+def test_a_record_without_a_process_does_not_take_it_from_its_flow(map: Map) -> None:
+    """Such as what an ICMP error quotes, which comes last."""
+    map.add(src_process="curl", dst_process="nginx")
+    error = {"packets": 0, "bytes": 0, "reply_packets": 0, "reply_bytes": 0}
+    map.add(kind=Kind.icmp_error, **error)
+    (edge,) = map.edges(group="process")
+    assert (edge["source"], edge["destination"]) == ("shop/web-0 curl", "shop/api-1 nginx")
+
+
 def test_the_world_is_one_node(map: Map) -> None:
     world = Endpoint(schema.EndpointKind.world)
     for last in (1, 2, 3):
