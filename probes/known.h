@@ -33,25 +33,24 @@ INLINE u32 edges_of(struct packet *p) {
 /* Counts the packet, or has it seen: p, k and all that follows from them. */
 INLINE int count_known(struct __sk_buff *skb, struct control *c, struct packet *p, u32 egress, struct seen *s) {
     struct flow_key k;
-    struct tally_at at;
+    struct tally_at *at = &s->at;
     u32 active, dir = set_key(&k, p);
     k.ifindex = skb->ifindex;
     /* Loopback is watched on its way out only: there both directions leave. */
     k.egress = k.ifindex == LOOPBACK_IFINDEX ? 1 : egress ^ dir;
-    if (!tally_at(&at, c, &k, &active)) return READ_NOT;
+    if (!tally_at(at, c, &k, &active)) return READ_NOT;
     u64 bytes = skb->len, packets = 1;
     if (skb->gso_size && bytes > p->headers) {
         packets = (bytes - p->headers + skb->gso_size - 1) / skb->gso_size;
         bytes += (packets - 1) * p->headers;
     }
-    struct tally *t = find_tally(&at, dir);
+    struct tally *t = find_tally(at, dir);
     if (t && !edges_of(p) && !p->zero_window) {
         tally(t, dir, packets, bytes, p->tcp_flags, tick_now(c));
         return READ_COUNTED;
     }
     s->k = k;
     s->p = *p;
-    s->at = at;
     s->packets = packets, s->bytes = bytes;
     s->dir = dir, s->active = active;
     return READ_OK;
