@@ -33,6 +33,7 @@ INLINE u32 edges_of(struct packet *p) {
 /* Counts the packet, or has it seen: p, k and all that follows from them. */
 INLINE int count_known(struct __sk_buff *skb, struct control *c, struct packet *p, u32 egress, struct seen *s) {
     struct flow_key k;
+    /* In its place at once: what is copied between two lines of memory keeps the processor from asking for both. */
     struct tally_at *at = &s->at;
     u32 active, dir = set_key(&k, p);
     k.ifindex = skb->ifindex;

@@ -101,7 +101,7 @@ class FlowDrain:
         """Events that did not go into the ring, dtype EVENT; the next drain overwrites them."""
         self._active = self._active_retransmits = 0
         self._places = self._tallies.places
-        self._told = np.zeros((), CONTROL.dtype)
+        self._told = np.zeros((), CONTROL.dtype)  # what the programs are told
         self._told["seed"] = secrets.randbits(32)
         self._told["secrets"] = [secrets.randbits(63) << 1 for _ in range(6)]
         self._keys = np.empty(BATCH_ROWS, FLOW_KEY.dtype)
