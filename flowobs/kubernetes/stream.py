@@ -27,6 +27,7 @@ TIMING = Timing(least=0.2, most=10.0)
 STALE_SECONDS = 15.0
 """Silence of the relay, which speaks every 5 s, after which what is known counts as stale."""
 ACK_SECONDS = 1.0
+CAREFUL_SECONDS = 0.2
 NOT_OFFERED_SECONDS = 60.0
 """How often a relay that gives no names is asked again."""
 RELAY = "relay"
@@ -114,18 +115,21 @@ class StreamSource(TableSource):
 
     async def _attempt(self, channel: grpc.aio.Channel) -> float:
         """One stream; the seconds to wait for after it."""
-        call: _Call = channel.stream_stream(
-            "/flowobs.v1.Identity/Stream",
-            request_serializer=pb.IdentityRequest.SerializeToString,
-            response_deserializer=pb.IdentityMessage.FromString,
-        )(None)
+        call = self._call(channel)
         acking: asyncio.Task[None] | None = None
         try:
-            replica = self.replica
-            resume = pb.Resume(agent=self._agent, node=self._agent)
-            resume.epoch, resume.version = replica.epoch, replica.version
             self._acked = 0
-            await call.write(pb.IdentityRequest(resume=resume))
+            try:
+                await call.write(self._resume())
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.INTERNAL:
+                    raise
+                # grpc.aio replaces the relay's status by this when a write meets it (grpc issue
+                # 36066): time to hear what the relay has to say.
+                call = self._call(channel)
+                await call.wait_for_connection()
+                await asyncio.sleep(CAREFUL_SECONDS)
+                await call.write(self._resume())
             acking = asyncio.create_task(self._acknowledge(call))
             while isinstance(message := await call.read(), pb.IdentityMessage):
                 self._take(message)
@@ -143,6 +147,19 @@ class StreamSource(TableSource):
             if acking is not None:
                 acking.cancel()
                 await asyncio.gather(acking, return_exceptions=True)
+
+    def _call(self, channel: grpc.aio.Channel) -> _Call:
+        call: _Call = channel.stream_stream(
+            "/flowobs.v1.Identity/Stream",
+            request_serializer=pb.IdentityRequest.SerializeToString,
+            response_deserializer=pb.IdentityMessage.FromString,
+        )(None)
+        return call
+
+    def _resume(self) -> pb.IdentityRequest:
+        resume = pb.Resume(agent=self._agent, node=self._agent)
+        resume.epoch, resume.version = self.replica.epoch, self.replica.version
+        return pb.IdentityRequest(resume=resume)
 
     def _take(self, message: pb.IdentityMessage) -> None:
         """Raises ChangesError."""

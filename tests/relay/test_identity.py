@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+from grpc.aio._call import StreamStreamCall
 
 from flowobs._proto.flowobs.v1 import identity_pb2 as pb
 from flowobs.batch import Endpoint
@@ -215,6 +217,29 @@ async def test_a_relay_without_names(tmp_path: Path, caplog: pytest.LogCaptureFi
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await server.stop(0)
+
+
+async def test_a_refusal_that_meets_the_first_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpc.aio then has an internal error of its own in place of what the relay said."""
+    write = StreamStreamCall._write
+
+    async def late(self: StreamStreamCall, request: object) -> None:
+        await self._metadata_sent.wait()
+        time.sleep(0.05)  # noqa: ASYNC251 - nothing of this loop runs while the relay refuses
+        await write(self, request)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_insecure_port(f"unix:{tmp_path}/sock")
+    server.start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/sock") as channel:
+        source = StreamSource(lambda: channel, agent="node-1")
+        with monkeypatch.context() as patched:
+            patched.setattr(StreamStreamCall, "_write", late)
+            await source._attempt(channel)
+    assert source.offered is False, source.problem
+    await asyncio.to_thread(server.stop(0).wait)
 
 
 async def test_workloads_by_their_owners(api: FakeApi, relay: Relay) -> None:
