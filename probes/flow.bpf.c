@@ -109,6 +109,16 @@ INLINE void begin(struct __sk_buff *skb, struct flow_key *k, struct flow *f, str
     if (opens) open(skb, k, f, dir, p->tcp_flags, now);
 }
 
+/* A direction's first packet of an interval that the other one began: the cookie is of then, or of an interval before. */
+INLINE void sent_by(struct __sk_buff *skb, struct flow *f, u32 dir) {
+    u64 cookie = bpf_get_socket_cookie(skb);
+    if (!cookie) return;
+    f->cookie[dir & 1] = cookie;
+    f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
+    struct conn *c = known_conn(f->conn);
+    if (c) c->cookie[dir & 1] = cookie;
+}
+
 /* SYN, SYN-ACK, FIN and RST. Stores are idempotent bytes, one writer's each, so that CPUs cannot undo each other. */
 INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, struct packet *p, u32 dir, u64 now) {
     u8 flags = p->tcp_flags;
@@ -134,11 +144,16 @@ INLINE void edge(struct __sk_buff *skb, struct flow_key *k, struct flow *f, stru
             *c = fresh;
         else
             count(STAT_FORGOTTEN, 1, 0);
+        f->cookie[0] = f->cookie[1] = f->cgroup[0] = f->cgroup[1] = 0; /* they may be others' now */
+        sent_by(skb, f, dir);
         remember_opener(k, hash_ends(k), f->initiator, 1, now);
         open(skb, k, f, dir, flags, now);
         return;
     }
-    if (flags & TCP_SYN && c) answered(f, c, dir, now);
+    if (flags & TCP_SYN) {
+        if (!f->cookie[dir & 1]) sent_by(skb, f, dir);
+        if (c) answered(f, c, dir, now);
+    }
     f->sampled[dir & 1] = 0; /* once more, for the close */
     u8 closer = 0;
     if (ended(f->fin[0], f->fin[1], f->closer)) return; /* stragglers do not change how it ended */
@@ -184,16 +199,6 @@ INLINE struct flow *flow_entry(struct __sk_buff *skb, struct flow_key *k, struct
         begin(skb, k, f, p, dir, *now);
     }
     return f;
-}
-
-/* A direction's first packet of an interval that the other one began: the cookie is of then, or of an interval before. */
-INLINE void sent_by(struct __sk_buff *skb, struct flow *f, u32 dir) {
-    u64 cookie = bpf_get_socket_cookie(skb);
-    if (!cookie) return;
-    f->cookie[dir & 1] = cookie;
-    f->cgroup[dir & 1] = bpf_skb_cgroup_id(skb);
-    struct conn *c = known_conn(f->conn);
-    if (c) c->cookie[dir & 1] = cookie;
 }
 
 /* `link`: bytes of link header before what skb->protocol says. */

@@ -3,6 +3,7 @@
 #pragma once
 #include "maps.h"
 #include "openers.h"
+#include "conns.h"
 #include "parse.h"
 
 /* A packet and the one in it, in a map: what the verifier knew of the one is forgotten there, so that it does not go
@@ -135,7 +136,10 @@ INLINE void emit_error(struct __sk_buff *skb, struct packet *p, struct packet *t
     e->key.egress = skb->ifindex == LOOPBACK_IFINDEX ? 1 : !egress ^ dir;
     e->time_ns = bpf_ktime_get_ns();
     e->reason = p->icmp;
-    e->cookie[0] = p->src[0], e->cookie[1] = p->src[1];
+    e->cgroup[0] = p->src[0], e->cgroup[1] = p->src[1];
+    u64 at = conn_at(&e->key, hash_ends(&e->key));
+    struct conn *known = find_conn(&at, e->time_ns);
+    if (known) e->cookie[0] = known->cookie[0], e->cookie[1] = known->cookie[1];
     e->length = skb->len;
     tell_limited(skb, e);
 }

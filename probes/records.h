@@ -117,8 +117,8 @@ struct event {
     u32 reason; /* kind drop: the kernel's drop reason; fail: the socket's errno; icmp_error: type << 8 | code */
     u64 time_ns; /* CLOCK_MONOTONIC */
     struct flow_key key; /* ifindex is 0 where no interface is known */
-    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown; kind icmp_error: the address of who sent it */
-    u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown */
+    u64 cookie[2]; /* socket cookies of a and b, 0 = unknown */
+    u64 cgroup[2]; /* cgroup ids of a and b, 0 = unknown; kind icmp_error: the address of who sent it */
     u32 netns; /* inode of the network namespace, 0 = that of the interface */
     u32 held; /* like events held back that this one stands for, besides itself */
     u32 pid; /* process id, only where the hook runs in that process; else 0 */

@@ -183,8 +183,8 @@ class Decoder:
         columns["verdict"] = _VERDICTS.take(kind)
         dropped, failed, closed, quoted = ((kind == one).nonzero()[0] for one in _RARE)
         if quoted.size:
-            writable(columns, "icmp_ip")[quoted] = events["cookie"][quoted].view("u1")
-            for end in ("src_cookie", "dst_cookie"):
+            writable(columns, "icmp_ip")[quoted] = events["cgroup"][quoted].view("u1")
+            for end in ("src_cgroup", "dst_cgroup"):
                 writable(columns, end)[quoted] = 0
             writable(columns, "icmp_type")[quoted] = events["reason"][quoted] >> 8 & 0xFF
             writable(columns, "icmp_code")[quoted] = events["reason"][quoted] & 0xFF

@@ -442,12 +442,13 @@ def test_an_icmp_error_tells_of_the_flow_it_quotes(decoder: Decoder) -> None:
     sender = np.frombuffer(OUTER_A, "<u8")
     of = key(proto=17)
     errors = [
-        event(Kind.icmp_error, of=of, reason=3 << 8 | 4, cookie=sender, held=9),
-        event(Kind.open, of=of, cookie=(11, 22)),
+        event(Kind.icmp_error, of=of, reason=3 << 8 | 4, cookie=(33, 44), cgroup=sender, held=9),
+        event(Kind.open, of=of, cookie=(11, 22), cgroup=(55, 66)),
     ]
     decoded = decoder.events(np.array(errors), OFFSET)
     told, opened = row(decoded), row(decoded, 1)
     assert (told["icmp_type"], told["icmp_code"], told["lost"]) == (3, 4, 9)
     assert bytes(told["icmp_ip"]) == OUTER_A and not any(opened["icmp_ip"])
-    assert (told["src_cookie"], told["dst_cookie"], opened["dst_cookie"]) == (0, 0, 22)
+    assert (told["src_cookie"], told["dst_cookie"], opened["dst_cookie"]) == (33, 44, 22)
+    assert (told["src_cgroup"], told["dst_cgroup"], opened["dst_cgroup"]) == (0, 0, 66)
     assert (told["verdict"], told["proto"], opened["icmp_type"]) == (Verdict.error, 17, 0)

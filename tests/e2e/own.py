@@ -3,8 +3,9 @@
 ``server`` echoes, ``mute`` only reads, ``hasty`` closes at once, ``forking`` has a worker that
 accepts, ``activating`` one that closes at once, ``daemon`` has its socket before it forks and its
 parent ends, ``unbound`` listens wherever the kernel likes and tells the "port"; ``client`` asks
-once for each "go" and sends for each "tell", ``once`` asks once and ends. "pid" and "worker" are
-answered with numbers.
+once for each "go" and sends for each "tell", ``once`` asks once and ends, ``again`` asks once from
+the port that all of its kind have, and hangs up at once. "pid" and "worker" are answered with
+numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -93,11 +95,22 @@ def client(role: str, proto: str, address: str, port: int) -> dict[str, Callable
     return {"go": go, "tell": tell, "close": close}
 
 
+def again(role: str, proto: str, address: str, port: int) -> dict[str, Callable[[], str]]:
+    def go() -> str:
+        with make(proto, address) as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            made.bind(("", port - 1))
+            made.connect((address, port))
+            ask(made)
+        return "done"
+
+    return {"go": go}
+
+
 def main() -> None:
     role, proto, address, port = sys.argv[1:]
     Path("/proc/self/comm").write_text(role)
-    make_role = client if role in ("client", "once") else server
-    does = make_role(role, proto, address, int(port)) | {"pid": lambda: str(os.getpid())}
+    does = {"client": client, "once": client, "again": again}.get(role, server)(role, proto, address, int(port)) | {"pid": lambda: str(os.getpid())}
     print("ready", flush=True)
     for line in sys.stdin:
         print(does[line.strip()](), flush=True)

@@ -173,6 +173,40 @@ def test_a_connection_that_is_over_before_anybody_looks(place: Place, family: in
     assert {name for _, name, _ in ends(rows, "src")} == {"once"}
 
 
+def test_the_same_ports_again_within_a_moment(place: Place) -> None:
+    """One record counts for both connections; the openings and ends are each process' own."""
+    at = ("tcp", V4["b"], "7581")
+    server = place.servers.start(place.lab, "b", "server", *at)
+    clients = [place.clients.start(place.lab, "a", "again", *at) for _ in range(2)]
+    pids = [int(told(client, "pid")) for client in clients]
+    place.flowobs.new_interval()
+    for client in clients:
+        assert told(client) == "done"
+    place.flowobs.settle()
+    rows = place.flowobs.rows(port=7581)
+    assert sum(r["packets"] > 0 for r in rows) == 2, "they were not within one interval"
+    for reporter in ("source", "destination"):
+        for kind in ("open", "close"):
+            mine = [r for r in rows if (r["kind"], r["reporter"]) == (kind, reporter)]
+            assert [r.get("src_pid") for r in mine] == pids, (kind, reporter)
+    last = [r for r in rows if r["kind"] == "close"][-1]
+    assert last["dst_pid"] == int(told(server, "pid"))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_who_sent_what_an_icmp_error_quotes(place: Place, family: int) -> None:
+    """Nobody is at the port."""
+    at = ("udp", V[family]["b"], str(7590 + family))
+    client = place.clients.start(place.lab, "a", "client", *at)
+    pid = int(told(client, "pid"))
+    assert told(client, "tell") == "told"
+    place.flowobs.settle()
+    rows = place.flowobs.rows(port=7590 + family, kind="icmp_error")
+    assert {r["reporter"] for r in rows} == {"source", "destination"}
+    assert ends(rows, "src") == {(pid, command(pid), place.clients.id)}
+    assert all(r.get("src_pid") for r in rows) and not ends(rows, "dst")
+
+
 @pytest.mark.parametrize(("proto", "family"), KINDS)
 def test_sockets_older_than_the_agent(place: Place, proto: str, family: int) -> None:
     client, server = (place.old[proto, family, end] for end in ("client", "server"))
