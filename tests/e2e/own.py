@@ -110,7 +110,8 @@ def again(role: str, proto: str, address: str, port: int) -> dict[str, Callable[
 def main() -> None:
     role, proto, address, port = sys.argv[1:]
     Path("/proc/self/comm").write_text(role)
-    does = {"client": client, "once": client, "again": again}.get(role, server)(role, proto, address, int(port)) | {"pid": lambda: str(os.getpid())}
+    make_role = {"client": client, "once": client, "again": again}.get(role, server)
+    does = make_role(role, proto, address, int(port)) | {"pid": lambda: str(os.getpid())}
     print("ready", flush=True)
     for line in sys.stdin:
         print(does[line.strip()](), flush=True)
